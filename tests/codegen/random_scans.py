@@ -1,4 +1,4 @@
-"""Random texts with scans in them: states that change, stay and change places, steps that read what is around them."""
+"""Random texts with scans, whose states change, stay or swap, and whose steps read outer tensors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _STATEMENTS = ("layer", "layer", "sum", "product", "tanh", "name", "state", "sta
 
 
 def random_text(seed: int) -> str:
-    """A model whose tensors are all f32[B, 4], and sequences of them."""
+    """Return the text of a model whose tensors are f32[B, 4], or sequences of such tensors."""
     return _Text(seed).text()
 
 
@@ -31,7 +31,7 @@ class _Text:
         return "\n".join([*self.lines, "}"])
 
     def scan(self, around: list[str], depth: int) -> list[str]:
-        """Write a scan; the tensors that it leaves."""
+        """Write a scan; return the names of the f32[B, 4] tensors that it defines."""
         chance = self.random
         states = list(dict.fromkeys(self.name("s") for _ in range(chance.randint(0, 3))))
         pieces = [f"p{self.layers}_{number}" for number in range(chance.randint(1, 2))]
@@ -50,7 +50,7 @@ class _Text:
         self.lines.append("}")
         if depth == 0:
             self.sequences += yields
-        else:  # another length than the model's: it is used up at once
+        else:  # `sequences` has only tensors of the model, so a nested scan's are reduced at once
             states += [self.emit(self.name("m"), f"{name} -> mean(1)") for name in yields]
         return states
 
@@ -92,6 +92,6 @@ class _Text:
         return name
 
     def name(self, kind: str) -> str:
-        """A name, often one that is there already; those of yields and of states never are."""
+        """Return a name; a name of kind `a` or `t` is often in use, other names are new."""
         self.layers += 1
         return f"{kind}{self.random.randint(0, 2)}" if kind in "at" else f"{kind}{self.layers}"

@@ -1,4 +1,4 @@
-"""Texts with a `scan`, each with one construct in it or around it."""
+"""Texts with a `scan`, each for one construct in or around the scan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXTS = {
         scan x_t in x { yield y = x_t -> fc: linear(3) }
         output y
     }""",
-    "nothing kept": """model m {
+    "no yield": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, h = zeros((B, 4)) { h = h * 0.5 + x_t }
         output h
@@ -75,7 +75,7 @@ TEXTS = {
         output a
         output b
     }""",
-    "states that are handed round": """model m {
+    "states that rotate": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, a = zeros((B, 4)), b = ones((B, 4)), c = zeros((B, 4)) {
             old = c
@@ -87,7 +87,7 @@ TEXTS = {
         output y
         output c
     }""",
-    "a state that becomes the piece of a sequence": """model m {
+    "a state that becomes an element of the sequence": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, before = zeros((B, 4)) {
             yield difference = x_t - before
@@ -96,7 +96,7 @@ TEXTS = {
         output difference
         output before
     }""",
-    "a state that becomes what is outside": """model m {
+    "a state that becomes an outer value": """model m {
         input x: f32[B, T, 4]
         input z: f32[B, 4]
         scan x_t in x, h = zeros((B, 4)) {
@@ -115,7 +115,7 @@ TEXTS = {
         }
         output change
     }""",
-    "what is kept is the state before the step": """model m {
+    "a yield of the state before the step": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, h = zeros((B, 4)) {
             yield before = h
@@ -124,12 +124,12 @@ TEXTS = {
         output before
         output after = h
     }""",
-    "what is kept is a piece of the sequence": """model m {
+    "a yield of an element of the sequence": """model m {
         input x: f32[B, T, 4]
         scan x_t in x { yield y = x_t }
         output z = y * 2
     }""",
-    "one tensor kept twice": """model m {
+    "one tensor in two yields": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, h = zeros((B, 4)) {
             h = h + x_t
@@ -278,7 +278,7 @@ TEXTS = {
         output y
         output h
     }""",
-    "a scan over what another makes": """model m {
+    "a scan over the result of another scan": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, h = zeros((B, 4)) {
             h = h * 0.5 + x_t
@@ -325,14 +325,14 @@ TEXTS = {
         }
         output y
     }""",
-    "a tensor from outside is kept as it is": """model m {
+    "a yield of an outer value": """model m {
         input x: f32[B, T, 4]
         t = x -> mean(1) -> tanh
         scan x_t in x { yield y = t }
         scan x_t in x, s = t { s = s * 2  yield z = t }
         output a = y + z
     }""",
-    "results that nobody reads": """model m {
+    "results that are not used": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, h = zeros((B, 4)), unread = zeros((B, 2)) {
             h = h + x_t
@@ -436,4 +436,4 @@ TEXTS = {
         output alignment
     }""",
 }
-"""What each is about, and the text."""
+"""Texts by construct."""

@@ -1,4 +1,4 @@
-"""Definitions copied from runtime modules: all that they refer to comes along, and conditions hold."""
+"""Definitions copied from runtime modules: copies are complete, and conditions are applied."""
 
 from __future__ import annotations
 

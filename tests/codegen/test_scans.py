@@ -1,7 +1,4 @@
-"""`scan` in what is emitted: a loop in PyTorch, `Scan` in ONNX, both equal to loops written by hand.
-
-`onnx.reference` knows `Scan` along the first axis only, and takes no part.
-"""
+"""Emitted forms of `scan`: the loop in PyTorch and the `Scan` in ONNX agree with hand-written loops."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ def test_random_scans_agree(seed: int) -> None:
         torch.testing.assert_close(torch.from_numpy(found[name]), wanted, atol=1e-4, rtol=1e-3)
 
 
-def test_steps_in_which_nothing_happens_are_left_out() -> None:
+def test_scans_without_effect_are_removed() -> None:
     text = """model m {
         input x: f32[B, T, 4]
         input h0: f32[B, 4]
@@ -145,8 +142,8 @@ def tied(m: nn.Module, tokens: Tensor) -> list[Tensor]:
 REFERENCES: dict[str, Callable[..., list[Tensor]]] = {
     "elman": elman,
     "states that swap": swapped,
-    "a state that becomes the piece of a sequence": differences,
-    "what is kept is the state before the step": shifted,
+    "a state that becomes an element of the sequence": differences,
+    "a yield of the state before the step": shifted,
     "a scan in a scan": nested,
     "attention in a step": attentive,
     "a scan in a loop": stacked,
@@ -156,7 +153,7 @@ REFERENCES: dict[str, Callable[..., list[Tensor]]] = {
 
 
 @pytest.mark.parametrize("case", REFERENCES)
-def test_results_and_gradients_are_those_of_a_loop_written_by_hand(case: str, tmp_path: Path) -> None:
+def test_results_and_gradients_agree_with_a_hand_written_loop(case: str, tmp_path: Path) -> None:
     graph = graph_of(TEXTS[case])
     model = imported(graph, tmp_path).load().train()
     inputs = list(inputs_of(graph, B=2, T=5, S=3).values())
@@ -167,14 +164,14 @@ def test_results_and_gradients_are_those_of_a_loop_written_by_hand(case: str, tm
     results = model(*inputs)
     found = list(results) if isinstance(results, tuple) else [results]
     wanted = REFERENCES[case](model, *inputs)
-    # Squares, so that no gradient is the same whatever the results are.
+    # The gradients of squares depend on the values of the results.
     gradients = [torch.autograd.grad(sum((y**2).sum() for y in ys), leaves) for ys in (found, wanted)]
     for one, other in zip((*found, *gradients[0]), (*wanted, *gradients[1]), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     assert all(gradient.abs().max() > 0 for gradient in gradients[1])
 
 
-# What it looks like -------------------------------------------------------------------------------------------
+# Emitted source -----------------------------------------------------------------------------------------------
 
 
 def forward_of(text: str) -> str:
@@ -204,8 +201,8 @@ def test_sequences_side_by_side_and_lists_with_names() -> None:
     assert "a = torch.stack(a_steps, 1)" in body
 
 
-def test_states_are_handed_on_at_once() -> None:
-    assert "            a, b, c = x, a, b\n" in forward_of(TEXTS["states that are handed round"])
+def test_states_are_assigned_at_once() -> None:
+    assert "            a, b, c = x, a, b\n" in forward_of(TEXTS["states that rotate"])
 
 
 def test_loops_around_and_within_a_scan_are_loops() -> None:
@@ -214,11 +211,11 @@ def test_loops_around_and_within_a_scan_are_loops() -> None:
     assert "            for fc in self.fc:\n                z = torch.tanh(fc(z))\n" in within
 
 
-def test_what_nobody_reads_is_not_put_together() -> None:
-    assert "a_steps" not in forward_of(TEXTS["results that nobody reads"])
+def test_unused_results_are_not_stacked() -> None:
+    assert "a_steps" not in forward_of(TEXTS["results that are not used"])
 
 
-def test_torch_compile_takes_it_as_one_graph(tmp_path: Path) -> None:
+def test_torch_compile_traces_one_graph(tmp_path: Path) -> None:
     graph = graph_of(ELMAN)
     model = imported(graph, tmp_path).load()
     x = inputs_of(graph, B=2, T=3)["x"]
@@ -252,7 +249,7 @@ def test_onnx_has_one_node_with_the_steps_in_it_and_the_rest_before(tmp_path: Pa
 
 
 def test_a_scale_in_f16_that_a_step_reads_is_not_cast_twice() -> None:
-    """ONNX Runtime loses a value that is cast to f16 outside of a `Scan`, and used only within."""
+    """ONNX Runtime loses a value that is cast to f16 outside a `Scan` and used only inside."""
     graph = graph_of(
         "model m { input x: f16[B, T, 2]"
         "  scan s in x, h = x, k = x { _q, scale, _z = x -> quantize(u8)  h = h + scale }  output y = k }"

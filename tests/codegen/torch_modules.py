@@ -74,7 +74,7 @@ _numbers = itertools.count()
 
 
 def graph_of(text: str | Path, passes: str = "", **values: Any) -> Graph:
-    """The graph of a text after passes, with new nontrivial weights."""
+    """Return the graph of a text after passes, with fresh weights."""
     if passes:
         return compile_text(text, passes=passes, values=values).graph
     graph = parse(text, values=values)
@@ -87,7 +87,7 @@ def source_of(graph: Graph) -> str:
 
 
 def imported(graph: Graph, folder: Path, source: str | None = None) -> ModuleType:
-    """The emitted module, imported from a file beside its weights."""
+    """Write the emitted module and its weights to a folder; return the imported module."""
     path = folder / f"{graph.name}.py"
     path.write_text(source or source_of(graph), encoding="utf-8")
     if graph.tensors is not None:
@@ -142,7 +142,7 @@ def assert_agrees(graph: Graph, folder: Path, atol: float = 1e-5, **sizes: int) 
 
 
 def assert_paths(model: torch.nn.Module, graph: Graph) -> None:
-    """Assert that the state dict has the names, shapes and dtypes of the graph's stored tensors, and no others."""
+    """Assert that the state dict has exactly the names, shapes and dtypes of the graph's tensors."""
     state: Mapping[str, torch.Tensor] = model.state_dict()
     expected = {path: spec for weight in graph.weights.values() for path, spec in weight.tensors.items()}
     assert set(state) == set(expected)

@@ -1,4 +1,4 @@
-"""The runtime files run without archc: each is imported as a single file, in a process of its own."""
+"""Runtime files need no other file of archc: each runs alone, in a new process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""int8 layers as modules: each computes what its decoded weight gives for decoded operands."""
+"""Modules of int8 layers agree with float layers on the dequantized weights and operands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def with_weights(layer: int8.Int8Layer) -> None:
     generator = torch.manual_seed(1)
-    # So small that sums of two products fit into 16 bits: kernels without VNNI are exact, too.
+    # Sums of two products fit into 16 bits, so kernels without VNNI are also exact.
     layer.weight.copy_(torch.randint(-60, 61, layer.weight.shape, generator=generator))
     layer.weight_scale.copy_(torch.rand(layer.weight_scale.shape, generator=generator) / 100 + 0.001)
     if layer.bias is not None:
@@ -89,7 +89,7 @@ def test_a_result_is_quantized_by_the_layer(relu: bool, kernels: str) -> None:
     numbers = layer(quantizer()(x))
     expected = to(numbers.relu() if relu else numbers)
     difference = y.integers().int() - expected.integers().int()
-    assert difference.abs().max() <= 1  # numbers next to a half
+    assert difference.abs().max() <= 1  # elements near a tie
     assert not relu or y.integers().min() >= 100
 
 
@@ -138,7 +138,7 @@ def test_a_changed_buffer_is_seen() -> None:
 
 @pytest.mark.parametrize("rows", [1, 6])
 @pytest.mark.parametrize("relu", [False, True, [True, False]])
-def test_lines_compute_what_their_layers_do(rows: int, relu: bool | list[bool], kernels: str) -> None:
+def test_lines_agree_with_separate_layers(rows: int, relu: bool | list[bool], kernels: str) -> None:
     layers = [linear(64, 64), linear(64, 64), linear(64, 8)]
     roundings = [quantizer(), quantizer(0.2), quantizer(0.3, 60)]
     x = random(rows, 64)
@@ -149,5 +149,5 @@ def test_lines_compute_what_their_layers_do(rows: int, relu: bool | list[bool], 
         static, dynamic = (static.relu(), dynamic.relu()) if on else (static, dynamic)
     for _ in range(2):  # the second call uses the cache
         found = int8.fixed_line(x, roundings, layers, relu)
-        torch.testing.assert_close(found, static, atol=0.1, rtol=1e-2)  # a number next to a half may round otherwise
+        torch.testing.assert_close(found, static, atol=0.1, rtol=1e-2)  # elements near a tie may differ by a step
         torch.testing.assert_close(int8.ranged_line(x, layers, relu), dynamic, atol=0.1, rtol=1e-2)

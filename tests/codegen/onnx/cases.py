@@ -1,4 +1,4 @@
-"""Graphs made by hand for the tests of the ONNX backend, and the ways to run them."""
+"""Operators and a graph builder for the tests of the ONNX backend, and a comparison of runtimes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Rectify(Operator, abstract=True):
 
 @operator
 class Hand(Operator, abstract=True):
-    """An operator that hands its operand on, as dropout does when a model does not train."""
+    """An operator that returns its operand, like dropout in inference."""
 
     signature = "x[*s] -> y[*s]"
 
@@ -52,7 +52,7 @@ class Hand(Operator, abstract=True):
 
 @operator
 class Fold(Operator, abstract=True):
-    """An operator that reshapes: all axes but the first become one."""
+    """An operator that merges all axes but the first by a reshape."""
 
     signature = "x[n, *d] -> y[n, prod(d)]"
 
@@ -83,7 +83,7 @@ class Halves(Operator, abstract=True):
 
 @operator
 class Twins(Operator, abstract=True):
-    """An operator with two results, which are one tensor."""
+    """An operator whose two results are the same tensor."""
 
     signature = "x[n, a] -> y[n, a], z[n, a]"
 
@@ -99,7 +99,7 @@ class Twins(Operator, abstract=True):
 
 @operator
 class Counted(Operator, abstract=True):
-    """A scale per channel, with a counter that inference does not need."""
+    """An operator with a scale for each channel, and a counter that inference does not use."""
 
     signature = "x[n, c], scale[c], count[] -> y[n, c]"
     parameters = {
@@ -125,7 +125,7 @@ class Formless(Operator, abstract=True):
 
 
 class Model:
-    """A graph under construction."""
+    """Builder of a graph."""
 
     def __init__(self, name: str = "net"):
         self.graph = Graph(name)
@@ -138,7 +138,7 @@ class Model:
         return self.rewriter.add(op, operands, **options).result
 
     def done(self, seed: int = 0, **outputs: Value) -> Graph:
-        """The verified graph, with seeded weights."""
+        """Add the outputs; return the verified graph, with seeded random weights."""
         for name, value in outputs.items():
             self.rewriter.output(name, value)
         self.graph.tensors = Weights()
@@ -152,7 +152,7 @@ class Model:
 
 
 def agree(graph: Graph, inputs: Arrays, model: onnx.ModelProto | Path | None = None) -> None:
-    """ONNX's checker accepts the model, and ONNX Runtime, `onnx.reference` and PyTorch compute the same with it."""
+    """Check the ONNX model of a graph; compare ONNX Runtime and `onnx.reference` with PyTorch."""
     model = to_model(graph) if model is None else model
     check(model)
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}

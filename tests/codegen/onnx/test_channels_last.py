@@ -1,4 +1,8 @@
-"""What an integer convolution gave is flattened in the order in which ONNX Runtime has it: the same numbers, sooner."""
+"""Flattening of an integer convolution's result in channels-last order.
+
+ONNX Runtime computes integer convolutions in channels-last layout.  The emitter reorders the weight of the linear layer
+after the flattening, so that the result needs no transpose.  The outputs do not change.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,12 @@ from .cases import floats
 LAYERS = "conv1: conv2d(16, 3) -> relu -> conv2: conv2d(24, 3) -> relu -> max_pool2d(2) -> flatten -> fc: linear(200)"
 
 
-def quantized(layers: str = LAYERS, image: str = "f32[N, 8, 15, 16]", behind: str = "", passes: str = "quant") -> Graph:
+def quantized(layers: str = LAYERS, image: str = "f32[N, 8, 15, 16]", more: str = "", passes: str = "quant") -> Graph:
     text = f"""
 model m {{
     input x: {image}
     output y = x -> {layers}
-    {behind}
+    {more}
 }}
 """
     return archc.compile(text, passes=passes).graph
@@ -46,7 +50,7 @@ def is_reordered(model: onnx.ModelProto) -> bool:
         LAYERS.replace("linear(200)", "linear(200, bias = false) -> relu -> fc2: linear(500)"),
     ],
 )
-def test_the_numbers_are_the_same(layers: str, granularity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_do_not_change(layers: str, granularity: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = quantized(layers, passes=f"quant(granularity = '{granularity}')")
     model = to_model(graph)
     check(model)

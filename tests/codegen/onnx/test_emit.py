@@ -1,4 +1,4 @@
-"""What graphs become in ONNX: the same function, under the same names, the same bytes every time."""
+"""ONNX models of graphs: they agree with PyTorch, keep names, and have the same bytes in each run."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_result_that_is_the_operand_needs_no_node_unless_it_is_an_output() -> 
     agree(graph, {"x": floats(3, 4)})
 
 
-def test_one_value_may_be_several_outputs_and_an_input_one() -> None:
+def test_one_value_may_be_several_outputs_and_an_input_may_be_an_output() -> None:
     model = Model()
     x = model.input("x", N, 4)
     y = model.add(Rectify(), x)

@@ -1,4 +1,4 @@
-"""Large models: the weights stay in the .safetensors file, and the model points into it."""
+"""External weights: large ONNX models refer to the tensors of the .safetensors file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_large_models_point_into_the_weights_file(tmp_path: Path) -> None:
     agree(graph, {"x": floats(3, 64)}, path)
 
 
-def test_small_models_are_whole(tmp_path: Path) -> None:
+def test_small_models_contain_their_weights(tmp_path: Path) -> None:
     graph = network()
     path = written(graph, tmp_path, large=1_000_000)
     (tmp_path / "net.safetensors").unlink()
@@ -65,8 +65,8 @@ def test_a_model_can_be_moved_with_its_weights(tmp_path: Path) -> None:
     agree(graph, {"x": floats(1, 64)}, moved / "net.onnx")
 
 
-def test_a_place_must_be_as_long_as_its_tensor(tmp_path: Path) -> None:
-    """The weights file and the graph are of two generations: whoever runs the model would get other numbers."""
+def test_a_tensor_must_have_its_length_in_the_file(tmp_path: Path) -> None:
+    """A tensor of another length in the file is refused: the file is from another compile than the graph."""
     graph = network()
     assert graph.tensors is not None
     file = tmp_path / "net.safetensors"
@@ -77,7 +77,7 @@ def test_a_place_must_be_as_long_as_its_tensor(tmp_path: Path) -> None:
         emit(graph, tmp_path / "net.onnx", weights_file=file, offsets=offsets, large=1000)
 
 
-def test_the_check_misses_weights_that_are_not_there(tmp_path: Path) -> None:
+def test_the_check_reports_a_missing_weights_file(tmp_path: Path) -> None:
     path = written(network(), tmp_path, large=1000)
     (tmp_path / "net.safetensors").unlink()
     with pytest.raises(InvalidModel, match="safetensors"):
@@ -98,7 +98,7 @@ def test_the_same_graph_makes_the_same_file(tmp_path: Path) -> None:
 
 
 def test_models_above_2_gb_are_emitted_and_checked(tmp_path: Path) -> None:
-    """A weight of 2.4 GB, in a file with a hole; no element of it is ever read."""
+    """The weight of 2.4 GB is a hole in a sparse file: emission and check do not read its elements."""
     model = Model("net")
     graph = model.done(y=model.add(Linear(8, bias=False), model.input("x", N, 4), name="fc"))
     model = Model("net")
@@ -119,7 +119,7 @@ def test_models_above_2_gb_are_emitted_and_checked(tmp_path: Path) -> None:
     )
 
 
-def test_weights_may_stand_beyond_2_gb_of_their_file(tmp_path: Path) -> None:
+def test_offsets_in_the_file_may_exceed_2_gb(tmp_path: Path) -> None:
     graph = network()
     assert graph.tensors is not None
     weights = tmp_path / "net.safetensors"

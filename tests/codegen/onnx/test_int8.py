@@ -1,4 +1,4 @@
-"""Quantized models: integers in the model, integer kernels in ONNX Runtime, and the function of the float spelling."""
+"""Quantized models: ONNX Runtime runs integer kernels, and the outputs agree with PyTorch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def quantized(model: Model, x: Value, name: str, *, dynamic: bool = False, axis:
 
 
 def calibrated(graph: Graph, low: float = -4.0, high: float = 4.0) -> Graph:
-    """Sets every scale and zero point to a range; the integers of weights stay as they are."""
+    """Set the scale and zero point of every quantizer to a range; return the graph."""
     assert graph.tensors is not None
     scale = (high - low) / 255
     for path, weight in graph.weights.items():
@@ -45,7 +45,7 @@ def calibrated(graph: Graph, low: float = -4.0, high: float = 4.0) -> Graph:
 
 
 def optimized(graph: Graph, folder: Path) -> Counter[str]:
-    """The operators that ONNX Runtime really runs."""
+    """Count the nodes of each operator after the optimizations of ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3
@@ -58,9 +58,10 @@ def operators(graph: Graph) -> Counter[str]:
 
 
 def close(graph: Graph, inputs: Arrays, tolerance: float = 1e-4, *, exact: bool = True) -> None:
-    """ONNX Runtime and `onnx.reference` compute what PyTorch does, to a tolerance in units of the largest output.
+    """Compare output `y` of ONNX Runtime and `onnx.reference` with PyTorch.
 
-    Without `exact`, the sums must be too small to saturate: ONNX Runtime cannot have them exact for a shared weight.
+    The tolerance is relative to the largest output.  With `exact`, integer sums do not saturate, but ONNX Runtime does
+    not support this mode for a shared weight.  Without `exact`, the sums must be small.
     """
     model = to_model(graph)
     check(model)
@@ -144,7 +145,7 @@ def test_a_convolutional_network_agrees_with_pytorch(channels: int) -> None:
     x = np.abs(floats(6, channels, 10, 10))
     expected = evaluate(graph, {"x": torch.from_numpy(x)})["y"].numpy()
     found = run(model, {"x": x}, exact=True)["y"]
-    # A tie may round to the other side in a hidden layer; that is a step of one scale, and rare.
+    # A tie in a hidden layer may be rounded to either side.  Such differences are rare, and of one step.
     largest = np.abs(expected).max()
     assert np.abs(found - expected).max() < 0.02 * largest
     assert np.abs(found - expected).mean() < 0.002 * largest
@@ -178,7 +179,7 @@ def test_a_reshape_before_a_quantizer_gets_a_pair_in_front_of_it() -> None:
     ]
 
 
-def test_a_reshape_that_somebody_else_reads_gets_none() -> None:
+def test_a_reshape_with_another_use_gets_no_pair() -> None:
     model = Model()
     folded = model.add(Fold(), model.input("x", N, 2, 3))
     y = model.add(Linear(4), quantized(model, folded, "q0"), name="fc", storages=ROWS)

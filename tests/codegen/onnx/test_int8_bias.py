@@ -1,7 +1,8 @@
-"""The bias beside an integer layer: exact to one step at each optimization level of ONNX Runtime, and in PyTorch.
+"""Biases of integer layers: an error of at most one step in PyTorch and at each level of ONNX Runtime.
 
-The reference multiplies the decoded numbers in float64.  A step is the product of the scales of operand and weight;
-the row of a channel without weights has none, and its bias is exact.
+A step is the product of the scales of the operand and of a row of the weight.  A channel whose weights are all zero has
+no step, so its result must equal its bias, up to the rounding of float32.  The reference multiplies the dequantized
+operand and weight in float64.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ LAYERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = {
 }
 EPILOGUES = {"": "", "relu": "relu", "clip": "hardtanh", "round": "relu"}
 OUT = 0.02
-"""The scale of results that are rounded."""
+"""Scale of the quantizer in the epilogue `round`."""
 SCALES = np.array([1.0, 1.0, 1e-12, 1e-6, 0.01, 0.01, 10.0, 1e-30], np.float32)
-"""Of the rows; those of the first two rows are of zeros."""
+"""Scales of the weight's rows; the first two rows are zero."""
 BIASES = np.array([0.3, -2e5, 2.0, 1e-7, 1e9, 0.0, -0.3, 3.0], np.float32)
 
 
@@ -63,7 +64,7 @@ def built(layer: str, axis: int | None, dtype: DType, dynamic: bool, epilogue: s
     graph = model.done(y=y)
     assert graph.tensors is not None
     weight = graph.weights["layer.weight"]
-    # Two products of at most 255 · 64 do not saturate, on CPUs without VNNI either.
+    # The sum of two products of at most 255 · 64 fits into 16 bits: it does not saturate on CPUs without VNNI.
     integers = random.integers(-64, 65, weight.shape).astype(np.int8)
     np.moveaxis(integers, op.channel_axis or 0, 0)[:2] = 0
     order = random.permutation(8)
@@ -83,7 +84,7 @@ def zero_point(dtype: DType, seed: int) -> Array:
 
 
 def rounded(graph: Graph, x: Array) -> tuple[Array, float]:
-    """The numbers that the layer receives, in float64, and their scale."""
+    """Return the dequantized operand of the layer in float64, and its scale."""
     quantize = graph.layers()["q"].op
     assert isinstance(quantize, Quantize)
     if quantize.dynamic:
@@ -98,7 +99,7 @@ def rounded(graph: Graph, x: Array) -> tuple[Array, float]:
 
 
 def expected(graph: Graph, layer: str, x: Array, epilogue: str) -> tuple[Array, Array]:
-    """The results in float64, and by how much each may differ: a step of its channel, and what float32 rounds."""
+    """Return the results in float64, and their tolerances: a step, and the rounding of float32."""
     name, options = layer.split()[0], LAYERS[layer][1]
     function, end = getattr(torch.nn.functional, name), EPILOGUES[epilogue]
     numbers, scale = rounded(graph, x)
@@ -120,7 +121,10 @@ def expected(graph: Graph, layer: str, x: Array, epilogue: str) -> tuple[Array, 
 
 
 def on_grid(shape: tuple[int, ...], scale: float, seed: int) -> Array:
-    """Multiples of a scale, from -64 to 191: none is between two steps, where runtimes may round either way."""
+    """Draw multiples of a scale, from -64 to 191 times.
+
+    The quantizer does not round them, so the runtimes cannot differ by their rounding of ties.
+    """
     steps = np.random.default_rng(seed).integers(-64, 192, shape)
     steps.flat[:2] = -64, 191
     return (steps * scale).astype(np.float32)

@@ -1,6 +1,6 @@
 """Whole models at every optimization level of ONNX Runtime, against PyTorch.
 
-Fusions depend on what stands around a node, so an operator that is right alone can be wrong in a model.
+Fusions depend on the neighbours of a node, so an operator that is correct alone can be wrong in a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
 def agree(graph: Graph, inputs: Arrays, tolerance: float) -> None:
-    """Every level gives what PyTorch gives, to a tolerance in units of the largest element."""
+    """Compare each level with PyTorch; the tolerance is relative to the largest element, or to 1."""
     expected = evaluate(graph, {name: torch.from_numpy(array) for name, array in inputs.items()})
     for runtime, results in at_every_level(to_model(graph), inputs):
         for (name, tensor), found in zip(expected.items(), results, strict=True):
@@ -88,8 +88,8 @@ def test_products_of_scaled_values(body: str, dtype: str) -> None:
     "pool", ["max_pool2d(2, stride = 1)", "avg_pool2d(2, stride = 1)", "max_pool2d(3, padding = 1)"]
 )
 @pytest.mark.parametrize("padding", ["(1, 1, 1, 1)", "(2, 0, 0, 1)", "(0, 1), value = 0.5", "(1, 1), value = -inf"])
-def test_a_pool_sees_what_was_padded(pool: str, padding: str) -> None:
-    """All numbers are negative, so that the zeros around them are the largest."""
+def test_a_pool_includes_the_padding_before_it(pool: str, padding: str) -> None:
+    """All elements of the operand are negative, so the padded zeros are the largest elements."""
     graph = archc.parse(f"model m {{ input x: f32[N, 2, 4, 4]  output y = x -> pad({padding}) -> {pool} }}")
     agree(graph, {"x": -1 - np.abs(floats(2, 2, 4, 4))}, 1e-6)
 
@@ -120,8 +120,8 @@ GRIDS = {"q0.scale": 0.05, "q0.zero_point": 100, "q1.scale": 0.11, "q1.zero_poin
 
 @pytest.mark.parametrize("no_op", NO_OPS)
 @pytest.mark.parametrize("body", FUSED.values(), ids=FUSED)
-def test_nodes_that_are_removed_hide_nothing_from_a_barrier(body: str, no_op: str) -> None:
-    """ONNX Runtime removes nodes that change nothing before it fuses their neighbours."""
+def test_no_ops_do_not_allow_wrong_fusions(body: str, no_op: str) -> None:
+    """Wrong fusions are prevented across no-ops, which ONNX Runtime removes before it fuses nodes."""
     statements = body.replace("NO_OP", f"t = {no_op}").replace("  ", "\n    ")
     graph = archc.compile(f"model m {{\n    input x: f32[N, 4, T]\n    {statements}\n}}").graph
     for name, value in GRIDS.items():
@@ -131,7 +131,7 @@ def test_nodes_that_are_removed_hide_nothing_from_a_barrier(body: str, no_op: st
     agree(graph, {"x": floats(2, 4, 9) * 3 - 4}, 1e-4)
 
 
-def test_moved_transposes_bring_padding_to_a_pool() -> None:
+def test_padding_next_to_a_pool_after_moves_of_transposes() -> None:
     text = """
     model m {
         input x: f32[N, 8, 8, 3]
@@ -163,7 +163,7 @@ model padded(D = 16) {
 
 @pytest.mark.parametrize("dtype", ["bool", "f32"])
 def test_padding_reaches_no_valid_token(dtype: str) -> None:
-    """The first sample is as long as can be, the second has two tokens of padding, the third has nothing else."""
+    """The first sample has no padding, the second has two tokens of padding, the third has only padding."""
     graph = archc.compile(PADDED_BATCH.replace("MASK", dtype)).graph
     valid = np.arange(5) < np.array([[5], [3], [0]])
     mask = valid[:, None, :, None] & valid[:, None, None, :]

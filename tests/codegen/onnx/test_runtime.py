@@ -1,4 +1,4 @@
-"""Arrays of every dtype to ONNX Runtime and back, among them bf16, which numpy does not have."""
+"""Inputs and outputs of every dtype in ONNX Runtime, including bf16, which NumPy does not have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archc.types.tensor_type import DType
 
 @pytest.mark.parametrize("dtype", DType)
 @pytest.mark.parametrize("shape", [(2, 3), (), (0, 3)])
-def test_every_dtype_goes_in_and_comes_out(dtype: DType, shape: tuple[int, ...]) -> None:
+def test_inputs_and_outputs_of_every_dtype(dtype: DType, shape: tuple[int, ...]) -> None:
     declared = {2: f"{dtype}[N, 3]", 0: f"{dtype}[]"}[len(shape)]
     model = to_model(archc.parse(f"model m {{ input x: {declared}  output y = x -> identity }}"))
     given = torch.tensor([[0, 1, 1], [1, 0, 1]]).to(getattr(torch, dtype.torch))
@@ -30,7 +30,7 @@ def test_bf16_is_rounded_as_pytorch_rounds_it() -> None:
     assert torch.equal(run_tensors(model, {"x": given})["y"], given.bfloat16())
 
 
-def test_arrays_of_bf16_that_do_not_lie_in_order() -> None:
+def test_transposed_arrays_of_bf16() -> None:
     model = to_model(archc.parse("model m { input x: bf16[3, 2]  output y = x -> cast(f32) }"))
     given = np.arange(6).reshape(2, 3).astype(ml_dtypes.bfloat16).T
     assert run(model, {"x": given})["y"].tolist() == [[0, 3], [1, 4], [2, 5]]

@@ -1,4 +1,4 @@
-"""Symbolic sizes in ONNX: integer arithmetic on the inputs' shapes equals the arithmetic of `archc.types.dims`."""
+"""Symbolic sizes in ONNX: their values, computed from input shapes, agree with `archc.types.dims`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Extent = int | SymbolicDim
 
 @operator
 class Sizes(Operator, abstract=True):
-    """The sizes themselves, as a vector and the first one as a scalar."""
+    """An operator that returns sizes as a vector, and the first size as a scalar."""
 
     signature = "x[*s] -> shape[n], size[]"
     wanted: tuple[Any, ...] = attribute()
@@ -92,13 +92,13 @@ def test_known_sizes_are_constants() -> None:
     assert [node.op_type for node in model_of(2, 3).graph.node] == ["Identity", "Identity"]
 
 
-def test_a_symbol_is_read_off_an_axis_of_which_it_is_a_part() -> None:
+def test_a_symbol_is_computed_from_an_axis_with_an_expression() -> None:
     model = model_of(N, T, inputs=(2 * N + 1, T))
     for n in (1, 4):
         assert run(model, {"x": np.zeros((2 * n + 1, 3), np.float32)})["shape"].tolist() == [n, 3]
 
 
-def test_a_symbol_that_no_input_tells_is_refused() -> None:
+def test_a_symbol_that_no_input_determines_is_refused() -> None:
     with pytest.raises(ArchcError) as caught:
         model_of(N + 1, inputs=(T, 3))
     (found,) = caught.value.diagnostics
@@ -108,7 +108,7 @@ def test_a_symbol_that_no_input_tells_is_refused() -> None:
 
 @operator
 class Reshape(Operator, abstract=True):
-    """Any other shape of the same size."""
+    """An operator that reshapes to any shape with as many elements."""
 
     signature = "x[*s] -> y[*t]"
     to: tuple[Any, ...] = attribute()
@@ -133,10 +133,10 @@ class Reshape(Operator, abstract=True):
         (
             (N, T * 4),
             ["Shape", "Shape", "Mul", "Concat", "Reshape"],
-        ),  # 0 and a size: N may be 0, and -1 open
-        ((N, T, 2, 2), ["Reshape"]),  # 0, 0, 2, 2
-        ((N * T, 4), ["Reshape"]),  # -1, 4
-        ((4, N, T), ["Shape", "Shape", "Concat", "Reshape"]),  # two sizes moved
+        ),  # not [N, -1]: if N is 0, -1 is undefined
+        ((N, T, 2, 2), ["Reshape"]),  # [0, 0, 2, 2]: 0 keeps the operand's size
+        ((N * T, 4), ["Reshape"]),  # [-1, 4]
+        ((4, N, T), ["Shape", "Shape", "Concat", "Reshape"]),  # N and T are sizes of other axes than before
     ],
 )
 def test_reshape_computes_only_the_sizes_that_it_must(to: tuple[Extent, ...], operators: list[str]) -> None:

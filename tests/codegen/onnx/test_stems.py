@@ -1,4 +1,8 @@
-"""A first convolution and its pool become one product of patches: where they may, and as the same function."""
+"""Integer stems: a first convolution and its max pool, rewritten as one product of patches.
+
+A patch has all pixels that one element of the pooled result depends on.  Each phase of a patch is one position in the
+window of the pool.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +72,13 @@ IMAGE = "f32[N, 1, 20, 20]"
 STEM = "conv1: conv2d(32, 3) -> relu -> max_pool2d(2)"
 
 
-def quantized(stem: str = STEM, image: str = IMAGE, behind: str = "", passes: str = "quant") -> Graph:
+def quantized(stem: str = STEM, image: str = IMAGE, more: str = "", passes: str = "quant") -> Graph:
     text = f"""
 model m {{
     input x: {image}
     s = x -> {stem}
     output y = s -> conv2: conv2d(64, 3) -> relu -> max_pool2d(2) -> flatten -> fc: linear(10)
-    {behind}
+    {more}
 }}
 """
     return archc.compile(text, passes=passes).graph
@@ -84,8 +88,8 @@ def has_patches(model: onnx.ModelProto) -> bool:
     return any(node.op_type == "Gather" for node in model.graph.node)
 
 
-def as_it_was(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
-    """The model with its stem in floats."""
+def with_float_stem(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
+    """Return the ONNX model with its stem in floats."""
     with monkeypatch.context() as patched:
         patched.setattr(stems, "LONGEST_PATCH", 0)
         return to_model(graph)
@@ -114,7 +118,7 @@ STEMS = [
 
 
 @pytest.mark.parametrize(("stem", "image"), STEMS)
-def test_a_stem_in_integers_is_the_same_function(stem: str, image: str) -> None:
+def test_an_integer_stem_agrees_with_pytorch(stem: str, image: str) -> None:
     graph = quantized(stem, image)
     model = to_model(graph)
     assert has_patches(model)
@@ -125,19 +129,19 @@ def test_a_stem_in_integers_is_the_same_function(stem: str, image: str) -> None:
     reference = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})[0]
     largest = np.abs(expected).max()
     for found in (run(model, {"x": x}, exact=True)["y"], unoptimized(model, x), reference):
-        # A tie may round to the other side in a hidden layer; that is a step of one scale, and rare.
+        # A tie in a hidden layer may be rounded to either side.  Such differences are rare, and of one step.
         assert np.abs(found - expected).max() < 0.02 * largest
         assert np.abs(found - expected).mean() < 0.002 * largest
 
 
 @pytest.mark.parametrize("samples", [0, 1, 7])
-def test_any_number_of_samples_will_do(samples: int) -> None:
+def test_results_do_not_depend_on_the_number_of_samples(samples: int) -> None:
     model = to_model(quantized())
     x = floats(8, 1, 20, 20)
     np.testing.assert_array_equal(run(model, {"x": x[:samples]})["y"], run(model, {"x": x})["y"][:samples])
 
 
-def test_where_the_bias_is_on_the_grid_the_integers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_are_equal_if_the_bias_needs_no_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = quantized("conv1: conv2d(32, 3, padding = 1) -> relu -> max_pool2d(2)")
     assert graph.tensors is not None
     scales = {"conv1.weight_scale": 2.0**-7, "conv1_in.scale": 2.0**-5, "conv2_in.scale": 2.0**-4}
@@ -146,7 +150,7 @@ def test_where_the_bias_is_on_the_grid_the_integers_are_the_same(monkeypatch: py
         graph.tensors.set(name, ArrayTensor(np.full(shape, scale, np.float32)))
     random = np.random.default_rng(0)
     graph.tensors.set("conv1.bias", ArrayTensor((random.integers(-2000, 2000, 32) * 2.0**-12).astype(np.float32)))
-    new, old = to_model(graph), as_it_was(graph, monkeypatch)
+    new, old = to_model(graph), with_float_stem(graph, monkeypatch)
     for model in (new, old):
         model.graph.output.append(onnx.helper.make_tensor_value_info("conv2_in.0", onnx.TensorProto.UINT8, None))
     x = floats(4, 1, 20, 20)
@@ -167,7 +171,7 @@ def test_a_stem_runs_in_integer_kernels(tmp_path: Path) -> None:
     assert ran["Transpose"] == 3, "all for the patches"
 
 
-def test_nothing_is_left_of_what_was_replaced() -> None:
+def test_replaced_weights_are_removed() -> None:
     model = to_model(quantized())
     names = {tensor.name for tensor in model.graph.initializer}
     assert names == names & {name for node in model.graph.node for name in node.input}
@@ -190,7 +194,7 @@ model m {
     assert has_patches(model)
     assert {"conv1.weight", "conv1.weight/phases"} <= {tensor.name for tensor in model.graph.initializer}
     x = floats(2, 1, 20, 20)
-    found, before = (run(made, {"x": x}, exact=True) for made in (model, as_it_was(graph, monkeypatch)))
+    found, before = (run(made, {"x": x}, exact=True) for made in (model, with_float_stem(graph, monkeypatch)))
     np.testing.assert_array_equal(found["z"], before["z"])
     assert np.abs(found["y"] - before["y"]).max() < 0.02 * np.abs(before["y"]).max()
 
@@ -209,8 +213,8 @@ model m {
         {"stem": "conv1: conv2d(16, 3) -> relu -> max_pool2d(2)"},
         {"stem": "conv1: conv2d(32, 5) -> relu -> max_pool2d(2)"},
         {"image": "f32[N, 3, 20, 20]"},
-        {"behind": "output z = s -> tanh"},
-        {"behind": "output z = s"},
+        {"more": "output z = s -> tanh"},
+        {"more": "output z = s"},
         {"passes": "quant(scheme = 'weight')"},
         {"passes": "quant(keep = 'conv1')"},
         {"passes": "quant(keep = 'conv2')"},

@@ -1,4 +1,4 @@
-"""The text of an ONNX model: a line for each weight and node, and no bytes."""
+"""Text of an ONNX model: one line for each weight and node, without the elements of weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .cases import Halves, Model, N, T
 
 @operator
 class Fancy(Operator, abstract=True):
-    """Nodes with every kind of attribute and constant."""
+    """An operator of nodes with every kind of attribute and constant."""
 
     signature = "x[n, d] -> y[n, d]"
 

@@ -1,4 +1,7 @@
-"""Uses of a block in which a loop runs a different number of times have one definition, class and printed block."""
+"""Loops with a different number of iterations in each use of a block.
+
+The uses share one definition, one emitted class and one printed block.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ def classes(source: str) -> list[str]:
 
 
 def assert_prints_back(text: str) -> str:
-    """The printed text of a graph, which is the same graph."""
+    """Return the printed text of a graph; assert that it parses to the same graph."""
     graph = archc.parse(text)
     printed = print_graph(graph)
     assert archc.parse(printed) == graph
@@ -38,7 +41,7 @@ def assert_prints_back(text: str) -> str:
     return printed
 
 
-def test_the_last_iteration_stands_for_those_that_an_instance_lacks() -> None:
+def test_shorter_instances_repeat_their_last_iteration() -> None:
     stage, _ = outline(archc.parse(STAGES)).definitions
     assert sorted(scope.path for scope in stage.scopes) == ["a", "b", "c"]
     (loop,) = (statement for statement in stage.body if isinstance(statement, Loop))
@@ -66,7 +69,7 @@ def test_the_printed_block_takes_the_length() -> None:
     assert "a: Stage(2) -> b: Stage(3) -> c: Stage(1)" in printed
 
 
-def test_a_first_element_of_another_size_stands_by_itself(tmp_path: Path) -> None:
+def test_a_first_element_of_another_size_is_constructed_separately(tmp_path: Path) -> None:
     text = STAGES.replace("Stage(3)", "Stage(3, width = 16)").replace("Stage(1)", "Stage(1, width = 4)")
     graph = graph_of(text)
     assert_agrees(graph, tmp_path)
@@ -76,7 +79,7 @@ def test_a_first_element_of_another_size_stands_by_itself(tmp_path: Path) -> Non
 
 
 def test_sizes_that_grow_with_the_iteration_are_a_formula(tmp_path: Path) -> None:
-    """As in DenseNet: each layer receives all that came before it."""
+    """As in DenseNet, each layer receives the results of all layers before it."""
     text = """
     block Grow(depth) {
         input x: f32[N, C]
@@ -116,8 +119,8 @@ def test_sizes_without_a_rule_are_a_list(tmp_path: Path) -> None:
     assert printed.count("block ") == 1
 
 
-def test_a_list_may_go_on_after_another_kind_of_element(tmp_path: Path) -> None:
-    """The first element is of another form: the loop begins with the second one."""
+def test_a_list_may_begin_with_another_kind_of_element(tmp_path: Path) -> None:
+    """The first element has other layers, so the loop begins with the second element."""
     text = """
     block Layer(wide = false) {
         input x: f32[N, C]
@@ -147,8 +150,8 @@ def test_a_list_may_go_on_after_another_kind_of_element(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", ["(2, 3)", "(3, 2)"])
-def test_lengths_that_cross_are_classes_of_their_own(first: str, tmp_path: Path) -> None:
-    """Neither use is the longer one: there is no one text to tell both by."""
+def test_uses_share_a_class_if_one_of_them_is_the_longest(first: str, tmp_path: Path) -> None:
+    """Uses of (2, 3) and (3, 2) iterations share a definition only with a use of (3, 3) iterations."""
     text = """
     block Two(depths) {
         input x: f32[N, C]
@@ -171,8 +174,8 @@ def test_lengths_that_cross_are_classes_of_their_own(first: str, tmp_path: Path)
     assert assert_prints_back(crossed).count("block ") == 2
 
 
-def test_what_is_used_behind_the_loop_keeps_uses_apart(tmp_path: Path) -> None:
-    """The value before the last is no longer within reach once the loop is over."""
+def test_an_operand_of_the_last_iteration_used_after_the_loop(tmp_path: Path) -> None:
+    """The operand of the last iteration is used after the loop, but a loop returns only results."""
     text = """
     block Stage(depth) {
         input x: f32[N, C]
@@ -189,8 +192,8 @@ def test_what_is_used_behind_the_loop_keeps_uses_apart(tmp_path: Path) -> None:
     assert_prints_back(text)
 
 
-def test_a_length_may_be_told_by_a_list_of_blocks(tmp_path: Path) -> None:
-    """Blocks of different lengths stand in a list, which is a loop itself."""
+def test_lengths_of_the_blocks_of_a_list(tmp_path: Path) -> None:
+    """The blocks of different lengths are the elements of a list, which is itself a loop."""
     text = STAGES.replace(
         "output y = x -> a: Stage(2) -> b: Stage(3) -> c: Stage(1)",
         "for i in 0..4 { x = x -> stages[i]: Stage(1 + i) }  output y = x",

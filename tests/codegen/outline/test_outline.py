@@ -1,4 +1,4 @@
-"""The flat graph folded back into definitions: every node once, wired as it was, alike uses together."""
+"""Outlines: each node of a graph occurs once, with its operands, and equal uses share a definition."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from archc.types.tensor_type import DType, TensorType
 from tests.language.random_graphs import random_graph
 
 Meaning = tuple[object, ...]
-"""What a value is: an input, or a result of a layer or operator on such.  Equal wherever it is computed again."""
+"""Key of an input, of a node with the numbers of its operands, or of one result of a node.
+
+Graph and outline number equal keys equally, so equal numbers mean equal values.
+"""
 
 
 def meaning(node: Node, operands: tuple[int, ...], numbers: dict[Meaning, int]) -> int:
-    """A number for a node at work on values that have numbers."""
+    """Return the number of a node whose operands have these numbers."""
     return numbers.setdefault((node.op, node.path, tuple(sorted(node.weights.items())), operands), len(numbers))
 
 
 def in_graph(graph: Graph, numbers: dict[Meaning, int]) -> tuple[list[int], list[int]]:
-    """The meanings of the nodes, and those of the outputs."""
+    """Return the numbers of the nodes and of the outputs of a graph."""
     known = {value: numbers.setdefault((value.name,), len(numbers)) for value in graph.inputs}
     found = []
     for node in graph.nodes():
@@ -38,7 +41,7 @@ def in_graph(graph: Graph, numbers: dict[Meaning, int]) -> tuple[list[int], list
 
 
 def in_program(program: Outline, numbers: dict[Meaning, int]) -> tuple[list[int], list[int]]:
-    """The same, found by running the program."""
+    """Return the numbers of the nodes and of the outputs, found by executing an outline."""
     found: list[int] = []
 
     def run(definition: BlockDefinition, instance: int, values: list[int]) -> list[int]:
@@ -73,7 +76,7 @@ def in_program(program: Outline, numbers: dict[Meaning, int]) -> tuple[list[int]
 @pytest.mark.parametrize("self_contained", [False, True])
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6))
-def test_every_node_is_used_as_the_graph_wires_it(self_contained: bool, seed: int) -> None:
+def test_every_node_occurs_once_with_its_operands(self_contained: bool, seed: int) -> None:
     graph = random_graph(seed)
     program = outline(graph, self_contained=self_contained, mixed_loops=not self_contained)
     numbers: dict[Meaning, int] = {}
@@ -114,7 +117,7 @@ GPT = """
 """
 
 
-def test_uses_that_are_alike_share_a_definition() -> None:
+def test_equal_uses_share_a_definition() -> None:
     block, model = parsed(GPT).definitions
     assert (block.name, block.doc, model.name) == ("Block", "One layer.", "gpt")
     assert [scope.path for scope in block.scopes] == ["h.0", "h.1", "h.2", "h.3"]
@@ -130,7 +133,7 @@ def test_repeated_statements_are_a_loop() -> None:
     assert [local.uses for local in (*loop.carried, *loop.results)] == [1, 1]
 
 
-def test_uses_of_another_structure_get_a_name_that_tells_why() -> None:
+def test_names_of_definitions_say_their_structure() -> None:
     program = parsed("""
         block B(extra = false, more = 0) {
             input x
@@ -148,7 +151,7 @@ def test_uses_of_another_structure_get_a_name_that_tells_why() -> None:
 
 
 @pytest.mark.parametrize("inside", ["max_pool2d(size)", "pool: max_pool2d(size)", "conv: conv2d(4, 1, stride = size)"])
-def test_attributes_of_layers_may_differ_and_those_of_functions_not(inside: str) -> None:
+def test_only_attributes_of_layers_may_differ(inside: str) -> None:
     program = parsed(f"""
         block B(size) {{ input x  output x -> {inside} }}
         model m {{ input x: f32[N, 4, 32, 32]  output y = x -> a: B(1) -> b: B(2) }}
@@ -158,7 +161,7 @@ def test_attributes_of_layers_may_differ_and_those_of_functions_not(inside: str)
 
 
 @pytest.mark.parametrize("crossed", ["(y, x) -> b: B", "(x, y) -> b: B -> c: Other"])
-def test_a_use_that_receives_one_tensor_twice_is_told_by_another(crossed: str) -> None:
+def test_another_use_shows_the_inputs_of_a_use_with_one_tensor_twice(crossed: str) -> None:
     block = "block B { input p  input q  output p + (q -> fc: linear(8)) }\n"
     model = "model m { input x: f32[N, 8]  input y: f32[N, 8]  u = (x, x) -> a: B  v = %s  output z = u * v }"
     other = "block Other { input x  output x -> relu }\n"
@@ -170,8 +173,8 @@ def test_a_use_that_receives_one_tensor_twice_is_told_by_another(crossed: str) -
     assert len(set(uses["a"].operands)) == 1 and len(uses["a"].operands) == 2
 
 
-def test_a_use_that_no_other_tells_about_stays_as_it_is() -> None:
-    """Where one tensor goes in twice, it is not known which input an operator reads."""
+def test_uses_that_all_receive_one_tensor_twice_have_one_input() -> None:
+    """If both inputs of each use are one tensor, the input that an operator reads is not known."""
     other_wiring = "if swap { output q + (p -> fc: linear(8)) } else { output p + (q -> fc: linear(8)) }"
     block = f"block B(swap) {{ input p  input q  {other_wiring} }}\n"
     model = "model m { input x: f32[N, 8]  output z = ((x, x) -> a: B(true)) * ((x, x) -> b: B(false)) }"
@@ -223,7 +226,7 @@ def leaking() -> Graph:
     return graph
 
 
-def test_a_weight_from_outside_is_a_tie_of_what_is_around() -> None:
+def test_a_weight_from_outside_is_a_tie_of_the_outer_definition() -> None:
     block, model = outline(leaking()).definitions
     assert len(block.scopes) == 2 and not block.ties
     assert [(tie.weight, tie.source) for tie in model.ties] == [
@@ -245,7 +248,7 @@ def test_a_block_that_data_leaves_and_reenters_is_taken_apart() -> None:
     attn = Scope("attn", "Attention", graph.scope)
     inner = Scope("attn.inner", "Inner", attn)
     query = rewriter.add(Linear(8), [x], name="query", scope=inner).result
-    between = rewriter.add(OPERATORS["relu"](), [query]).result  # in the midst of `attn`, and not in it
+    between = rewriter.add(OPERATORS["relu"](), [query]).result  # between the layers of `attn`, but outside it
     out = rewriter.add(Linear(8), [between], name="out", scope=attn).result
     rewriter.output("y", out)
     program = outline(graph)
@@ -253,8 +256,8 @@ def test_a_block_that_data_leaves_and_reenters_is_taken_apart() -> None:
     assert members(program.model) == ["attn.inner", "attn.out"]
 
 
-def test_only_one_definition_has_what_passes_left_different() -> None:
-    """A loop over both kinds where it is wanted; none where every iteration must be the same."""
+def test_a_node_changed_by_a_pass_splits_a_definition() -> None:
+    """Uses of two definitions are in one loop only with `mixed_loops`."""
     graph = archc.parse(GPT)
     rewriter = Rewriter(graph, by="test")
     gelu = next(node for node in graph.nodes() if node.op.name == "gelu" and node.scope.path == "h.2")
@@ -267,7 +270,7 @@ def test_only_one_definition_has_what_passes_left_different() -> None:
     assert not any(isinstance(statement, Loop) for statement in unrolled.body)
 
 
-def test_who_distinguishes_nodes_splits_definitions() -> None:
+def test_distinguished_nodes_split_definitions() -> None:
     program = outline(archc.parse(GPT), distinguish=lambda node: node.scope.path == "h.1")
     assert [(d.name, len(d.scopes)) for d in program.definitions] == [("Block", 3), ("Block2", 1), ("gpt", 1)]
 
@@ -281,25 +284,25 @@ def test_who_distinguishes_nodes_splits_definitions() -> None:
         ("layer both = linear(8)\n for i in 0..3 { x = x -> both -> conv[i]: linear(8) }", ("conv",)),
         # The first tensor is read in every iteration.
         ("m = x\n for i in 0..3 { x = (x -> conv[i]: linear(8)) + m }", ("conv",)),
-        # It may begin with a later element, as here, where what the first one makes is used behind it.
+        # A loop may begin with a later element.  Here, the result `a` of the first element is used after the list.
         ("a = x -> conv[0]: linear(8)\n b = a -> conv[1]: linear(8)\n x = a + (b -> conv[2]: linear(8))", ("conv",)),
-        # Not repeated: one step alone; numbers that no list has.
+        # One element is not a loop, and elements without an element 0 are not a list.
         ("x = x -> conv[0]: linear(8)", None),
         ("x = x -> conv[1]: linear(8) -> conv[2]: linear(8)", None),
-        # The list goes on elsewhere, and it would be two.
+        # A loop runs to the last element of a list, but another statement precedes `conv[2]`.
         ("x = x -> conv[0]: linear(8) -> conv[1]: linear(8) -> relu -> conv[2]: linear(8)", None),
-        # What is read is not of the iteration before, but of the one before that.
+        # Each iteration reads the result of the iteration before the previous one.
         ("a = x\n for i in 0..4 { t = x -> conv[i]: linear(8)\n x = a\n a = t }\n x = x + a", None),
     ],
 )
-def test_what_makes_a_loop(body: str, lists: tuple[str, ...] | None) -> None:
+def test_repetitions_that_are_loops(body: str, lists: tuple[str, ...] | None) -> None:
     graph = archc.parse(f"model m {{ input x: f32[N, 8]\n {body}\n output y = x }}")
     loops = [statement for statement in outline(graph).model.body if isinstance(statement, Loop)]
     assert [loop.lists for loop in loops] == ([] if lists is None else [lists])
 
 
 def test_twenty_thousand_nodes_in_a_row() -> None:
-    """Neither recursion nor quadratic work on a deep graph."""
+    """The outline of a deep graph needs neither recursion nor quadratic time."""
     graph = Graph("m")
     rewriter = Rewriter(graph)
     value = rewriter.input("x", TensorType(DType.f32, (symbol("N"), 8)))

@@ -1,4 +1,4 @@
-"""Divided models that the tests run: small ones, with skips over cuts, ties across them, and blocks that are cut."""
+"""Small models with stages: skip connections, tied weights and blocks that span several stages."""
 
 from __future__ import annotations
 
@@ -34,17 +34,20 @@ model tied(vocab = 24, width = 16) {
 
 
 def tied() -> Compiled:
-    """Three stages: a relayed skip and relayed integers, a transposed tensor, a weight in the first and last stage."""
+    """Return a model of three stages, whose first and last stage share a weight.
+
+    Stage 1 relays a floating-point and an integer tensor from stage 0 to stage 2.
+    """
     return archc.compile(TIED)
 
 
 def resnet18(*cuts: str) -> Compiled:
-    """A slim one, cut before these layers."""
+    """Return a narrow ResNet-18 whose later stages begin with these layers."""
     return _cut(archc.compile(SPECS / "resnet18.arch", values={"classes": 10, "width": 8}), cuts)
 
 
 def mlp(*cuts: str) -> Compiled:
-    """A small one, cut before these layers."""
+    """Return a small perceptron whose later stages begin with these layers."""
     values = {"features": 20, "width": 32, "depth": 3, "classes": 5}
     return _cut(archc.compile(SPECS / "mlp.arch", values=values), cuts)
 
@@ -55,7 +58,7 @@ def _cut(compiled: Compiled, cuts: tuple[str, ...]) -> Compiled:
 
 
 def divide(graph: Graph, *cuts: str) -> None:
-    """Begin a stage with each of these layers, in the order of the graph."""
+    """Begin a new stage with each of these layers, given in the order of the graph."""
     stages: dict[Value, int] = dict.fromkeys(graph.inputs, 0)
     rewriter = Rewriter(graph, by="divide")
     stage = 0

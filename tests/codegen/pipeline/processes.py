@@ -1,4 +1,4 @@
-"""Starting the processes of a pipeline, and making sure that all of them end."""
+"""Start and end the processes of a pipeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE = 180.0
-"""Seconds after which a test gives up; importing torch takes many on a busy machine."""
+"""Timeout of a process in seconds; on a busy machine, the import of torch alone takes many seconds."""
 
 
 def free_port() -> int:
@@ -22,14 +22,14 @@ def free_port() -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a child: one thread, and none of the variables of an outer pipeline."""
+    """Environment of a child process: one thread, and no variables of an outer pipeline."""
     plain = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     return {**plain, "OMP_NUM_THREADS": "1", **more}
 
 
 @contextmanager
 def started(commands: Sequence[Sequence[str]], *environments: dict[str, str]) -> Iterator[list[subprocess.Popen[str]]]:
-    """Processes with these commands and environments; none is left behind."""
+    """Start processes with these commands and environments; kill all of them at the end."""
     processes = [
         subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for command, env in zip(commands, environments, strict=True)
@@ -43,24 +43,24 @@ def started(commands: Sequence[Sequence[str]], *environments: dict[str, str]) ->
 
 
 def run_stages(script: Path, arguments: Sequence[str], count: int) -> None:
-    """Run a script as the processes of a pipeline, and fail with what they say if one fails."""
+    """Run a script as the processes of a pipeline; show the error output of a process that fails."""
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     environments = [environment(**common, RANK=str(number)) for number in range(count)]
     command = [sys.executable, str(script), *arguments]
     with started([command] * count, *environments) as processes:
         for number, process in enumerate(processes):
-            _, said = process.communicate(timeout=PATIENCE)
-            assert process.returncode == 0, f"stage {number}: {said}"
+            _, errors = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, f"stage {number}: {errors}"
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Return the ids of a process's child processes."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in found]
 
 
 def wait_until_gone(pids: Sequence[int], seconds: float) -> list[int]:
-    """Those of some processes that are still there after so many seconds."""
+    """Wait until processes have ended; return those that still run after a number of seconds."""
     end = time.monotonic() + seconds
     left = list(pids)
     while left and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""Stage files and the program of a pipeline whose text uses the names that emitted Python needs for itself."""
+"""Pipelines whose text uses names that the emitted Python files also need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline of processes computes what one process does: outputs, gradients, statistics, trained weights."""
+"""Outputs, gradients, batch statistics and trained weights of a pipeline agree with one process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sentences(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"tokens": rng.integers(0, 24, (SAMPLES, 6)), "target": rng.integers(0, 24, (SAMPLES, 6))}
 
 
-# The cuts of resnet18 go through blocks, so that a shortcut crosses beside the main path.
+# The stages of resnet18 end inside blocks, so that a shortcut is transferred besides the main path.
 CASES = [
     pytest.param(models.tied, sentences, 3, id="tied-3"),
     pytest.param(partial(models.resnet18, "layer2.0.conv2"), images, 2, id="resnet18-2", marks=pytest.mark.slow),
@@ -86,7 +86,11 @@ def test_stages_compute_what_one_process_does(
 def trained(
     model: torch.nn.Module, inputs: list[torch.Tensor], target: torch.Tensor
 ) -> tuple[torch.nn.Module, list[dict[str, torch.Tensor]], list[float]]:
-    """Two steps in one process, on the same microbatches: the gradients of each, and the losses of the last."""
+    """Train two steps in one process, on the same microbatches as the pipeline.
+
+    Returns:
+        The model, the gradients of each step, and the losses of the last step.
+    """
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     gradients = []
     for _ in range(2):
@@ -104,6 +108,6 @@ def trained(
 
 
 def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """The relative distance of two tensors, by their Euclidean norms."""
+    """Euclidean distance of two tensors, relative to the norm of the second tensor."""
     ours, theirs = ours.double(), theirs.double()
     return float((ours - theirs).norm() / theirs.norm().clamp(min=1e-12))

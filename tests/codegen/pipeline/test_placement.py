@@ -1,7 +1,7 @@
-"""The whole model in one process: each stage's layers on its device, and tensors that follow.
+"""Models with stages in one process: layers and tensors are on the devices of their stages.
 
-The device `meta` stands for a second one.  It holds no numbers, but what mixes it with the CPU fails, as it would
-between two GPUs.
+The device `meta` serves as a second device.  Its tensors have no elements, but an operator on tensors of `meta` and the
+CPU fails, like an operator on tensors of two GPUs.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ MODELS: dict[str, Callable[[], Compiled]] = {
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
-def test_layers_live_on_the_devices_of_their_stages(make: Callable[[], Compiled], tmp_path: Path) -> None:
+def test_layers_are_on_the_devices_of_their_stages(make: Callable[[], Compiled], tmp_path: Path) -> None:
     compiled = make()
     compiled.write(tmp_path, emit=("torch",))
     module = load_module(tmp_path / f"{compiled.name}.py")
     names = set(module.load().state_dict())
-    # What is on `meta` cannot come back, so the last stage is there alone.
+    # A transfer from `meta` to the CPU fails, so only the last stage is on `meta`.
     model = module.load(devices=("cpu", "cpu", "meta"))
     assert set(model.state_dict()) == names
     for number, layers in enumerate(module.STAGES):
@@ -60,7 +60,7 @@ def test_a_shared_weight_stays_one_parameter(tmp_path: Path) -> None:
     assert not any(name.startswith("head") for name in model.state_dict())
     tokens = torch.arange(6).reshape(1, 6)
     model(tokens).sum().backward()
-    # All rows: the head uses each, the embedding only six.
+    # No row of the gradient is zero: the head uses all rows, the embedding only six.
     assert (model.wte.weight.grad.abs().sum(1) > 0).all()
 
 

@@ -1,4 +1,4 @@
-"""The emitted program from its command line: what it writes, and how it ends when something is wrong."""
+"""Command line of the emitted pipeline program: its outputs, and its errors of one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAMPLES = 8
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A compiled perceptron in two stages, and data beside it."""
+    """Folder with a compiled perceptron of two stages, and data."""
     folder = tmp_path_factory.mktemp("mlp")
     models.mlp("hidden.1").write(folder, emit=("torch",))
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def ran(folder: Path, *options: str, data: str = "x.npz") -> subprocess.Complete
 
 
 def refused(folder: Path, *options: str) -> str:
-    """What the program says when it refuses to work: one line, and no traceback."""
+    """Return the error message of a run that fails; assert that it is one line without a traceback."""
     done = ran(folder, *options)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
@@ -74,7 +74,7 @@ def test_infers(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_trains_and_takes_up_what_it_saved(folder: Path, tmp_path: Path) -> None:
+def test_trains_and_continues_with_saved_weights(folder: Path, tmp_path: Path) -> None:
     train = ("--loss", "cross_entropy", "--lr", "0.5", "--schedule", "1f1b", "--microbatches", "4")
     first = ran(folder, *train, "--steps", "3", "--save", str(tmp_path))
     assert first.returncode == 0, first.stderr
@@ -121,7 +121,7 @@ BAD_TARGETS = {
 @pytest.mark.parametrize(
     "name", [name if name == "without an input" else pytest.param(name, marks=pytest.mark.slow) for name in BAD_DATA]
 )
-def test_bad_data_is_one_line_of_the_whole_program(name: str, copy: Path) -> None:
+def test_bad_data_ends_the_program_with_one_line(name: str, copy: Path) -> None:
     arrays, message = BAD_DATA[name]
     np.savez(copy / "x.npz", **arrays)
     assert message in refused(copy, "--output", str(copy / "y.npz"))
@@ -129,14 +129,14 @@ def test_bad_data_is_one_line_of_the_whole_program(name: str, copy: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_TARGETS)
-def test_bad_targets_are_one_line_of_the_whole_program(name: str, copy: Path) -> None:
+def test_bad_targets_end_the_program_with_one_line(name: str, copy: Path) -> None:
     arrays, message = BAD_TARGETS[name]
     np.savez(copy / "x.npz", **arrays)
     assert message in refused(copy, "--loss", "cross_entropy")
 
 
 @pytest.mark.slow
-def test_files_that_are_not_there_are_one_line_of_the_whole_program(copy: Path) -> None:
+def test_missing_files_end_the_program_with_one_line(copy: Path) -> None:
     assert "does not exist: create the folder first" in refused(copy, "--output", str(copy / "none" / "y.npz"))
     assert "cannot be written" in refused(copy, "--output", str(copy))
     assert "none has no mlp_stage0.safetensors" in refused(copy, "--output", "y.npz", "--weights", str(copy / "none"))
@@ -145,7 +145,7 @@ def test_files_that_are_not_there_are_one_line_of_the_whole_program(copy: Path) 
 
 
 @pytest.mark.slow
-def test_a_stage_that_does_not_run_is_one_line_of_the_whole_program(copy: Path) -> None:
+def test_a_stage_with_an_error_ends_the_program_with_one_line(copy: Path) -> None:
     with (copy / "mlp_stage1.py").open("a") as source:
         source.write("{}['w']\n")
     message = "stage 1: mlp_stage1.py does not run: KeyError: 'w'"
@@ -189,11 +189,11 @@ def test_a_worker_that_is_killed_ends_all(folder: Path, stage: int) -> None:
     with training(folder) as (launcher, workers):
         os.kill(workers[stage], signal.SIGKILL)
         begun = time.monotonic()
-        _, said = launcher.communicate(timeout=PATIENCE)
+        _, errors = launcher.communicate(timeout=PATIENCE)
         assert launcher.returncode == 1
         assert time.monotonic() - begun < 30
-        assert f"stage {stage} was ended by SIGKILL" in said
-        assert "Traceback" not in said
+        assert f"stage {stage} was ended by SIGKILL" in errors
+        assert "Traceback" not in errors
         assert wait_until_gone(workers, 10) == []
 
 
@@ -205,17 +205,17 @@ def test_a_launcher_that_is_killed_leaves_no_workers(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_stopped_is_given_up(folder: Path) -> None:
+def test_a_stopped_worker_ends_all_after_the_timeout(folder: Path) -> None:
     with training(folder, "--timeout", "3") as (launcher, workers):
         os.kill(workers[1], signal.SIGSTOP)
-        _, said = launcher.communicate(timeout=PATIENCE)
+        _, errors = launcher.communicate(timeout=PATIENCE)
         assert launcher.returncode == 1
-        assert "did not answer in time" in said
+        assert "did not answer in time" in errors
         assert wait_until_gone(workers, 10) == []
 
 
 class training:
-    """A pipeline in the middle of its training: the launcher, and the processes of the stages in order."""
+    """Context of a running training: the launcher, and the process ids of the stages in order."""
 
     def __init__(self, folder: Path, *options: str):
         line = command(folder, "--loss", "cross_entropy", "--steps", "1000000", *options)
@@ -231,7 +231,7 @@ class training:
         self.started.__exit__(None, None, None)
 
 
-# Without processes ----------------------------------------------------------------------------------------------------
+# Functions alone ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     yield load_module(folder / "mlp_pipeline.py")
 
 
-def test_the_page_names_what_the_program_has(program) -> None:  # type: ignore[no-untyped-def]
+def test_functions_and_options_of_the_page_exist(program) -> None:  # type: ignore[no-untyped-def]
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "pipelines.md").read_text()
     (block,) = (block for block in page.split("```python\n")[1:] if "from resnet18_pipeline import" in block)
     tree = ast.parse(block.partition("```")[0])
@@ -261,7 +261,7 @@ def test_the_page_names_what_the_program_has(program) -> None:  # type: ignore[n
     assert [option for option in sorted(options) if f'"{option}"' not in text] == []
 
 
-def test_it_tells_how_it_is_started(program) -> None:  # type: ignore[no-untyped-def]
+def test_a_start_without_a_launcher_is_explained(program) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(program.Failure, match="`--launch`, or with `torchrun --standalone --nproc-per-node 2"):
         program.connect()
 
@@ -302,7 +302,7 @@ def test_a_size_that_two_inputs_have_is_named(program, tmp_path: Path, monkeypat
 
 
 def npy() -> bytes:
-    """A file of one array, which is no archive of them."""
+    """Contents of an .npy file, which has one array instead of an archive."""
     stream = io.BytesIO()
     np.save(stream, np.zeros(3))
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""A divided model taken apart: the stages chain to the whole, in PyTorch and in ONNX Runtime, and read well."""
+"""Files and graphs of a model's stages: run in order, they compute the results of the whole model."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ MODELS: dict[str, Callable[[], Compiled]] = {
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
-def test_files_of_stages_chain_to_the_whole(make: Callable[[], Compiled], tmp_path: Path) -> None:
+def test_files_of_stages_compute_the_whole_model(make: Callable[[], Compiled], tmp_path: Path) -> None:
     compiled = make()
     report = compiled.write(tmp_path, check=True)
     assert report["check"]["errors"].keys() == {"torch", "onnxruntime", "torch stages", "onnxruntime stages"}
@@ -111,7 +111,7 @@ def test_each_stage_takes_what_the_one_before_it_sends(make: Callable[[], Compil
 
 
 def known_sizes(type: TensorType) -> tuple[object, ...]:
-    """A type without the names of its sizes: a stage names those that it can only read off its own inputs."""
+    """Dtype and shape, with None for symbolic sizes, since stages name these differently."""
     return type.dtype, *(dim if isinstance(dim, int) else None for dim in type.shape)
 
 
@@ -121,7 +121,7 @@ def tensors(stage: ModelStage) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["tied", "resnet18 in blocks", "sizes", "early outputs"])
-def test_graphs_of_stages_chain_to_the_whole(name: str) -> None:
+def test_graphs_of_stages_compute_the_whole_model(name: str) -> None:
     graph = MODELS[name]().graph
     inputs = inputs_of(graph, H=32, W=32)
     values = inputs
@@ -148,7 +148,7 @@ def test_a_size_that_a_stage_cannot_see_is_sent_in_an_input() -> None:
 
 
 def test_integers_are_sent_without_their_scale(tmp_path: Path) -> None:
-    """The stage that receives them has it among its weights, and so finds the integer kernels that the whole has."""
+    """The scale is a weight of the receiving stage, so the stage can use the same integer kernels."""
     compiled = MODELS["int8 with integers sent"]()
     compiled.write(tmp_path)
     first, second = split(compiled.graph)
@@ -176,7 +176,7 @@ def test_integers_pass_through_a_stage_between() -> None:
     """)
     stages = split(compiled.graph)
     sent = [sorted(stage.graph.outputs) for stage in stages]
-    assert [len(names) for names in sent] == [2, 3, 3, 2]  # the scale is sent as an output of the model alone
+    assert [len(names) for names in sent] == [2, 3, 3, 2]  # the scale is sent only as an output of the model
     assert ["q0.zero_point" in tensors(stage) for stage in stages] == [True, True, False, True]
     x = {"x": torch.randn(4, 8)}
     values: dict[str, torch.Tensor] = x
@@ -205,7 +205,7 @@ def test_a_layer_may_round_in_the_stage_that_receives_its_integers(tmp_path: Pat
 
 
 def test_shapes_alone_send_nothing() -> None:
-    """A stage of a convolutional network need not know the size of the image."""
+    """A stage of a convolutional network does not need the size of the image."""
     _, second = split(models.resnet18("layer2.1.conv1").graph)
     assert len(second.graph.inputs) == 1
 
@@ -255,9 +255,7 @@ def test_targets_choose_the_files_of_stages(emit: tuple[str, ...], suffixes: set
         (IndexError("Target 9 is out of bounds.\nSee above."), "Target 9 is out of bounds."),
     ],
 )
-def test_the_program_says_the_type_of_an_exception_that_does_not_speak_for_itself(
-    problem: Exception, line: str, tmp_path: Path
-) -> None:
+def test_messages_of_unclear_exceptions_begin_with_the_type(problem: Exception, line: str, tmp_path: Path) -> None:
     models.mlp("head").write(tmp_path, emit=("torch",))
     program = load_module(tmp_path / "mlp_pipeline.py")
     assert program.explain(problem, 1) == f"stage 1 failed: {line}"
@@ -278,7 +276,7 @@ def test_a_model_of_one_stage_has_no_files_of_stages(body: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
-def test_what_is_emitted_reads_as_if_written_by_hand(make: Callable[[], Compiled], tmp_path: Path) -> None:
+def test_emitted_files_are_formatted_and_need_few_packages(make: Callable[[], Compiled], tmp_path: Path) -> None:
     make().write(tmp_path, emit=("torch",))
     files = sorted(map(str, tmp_path.glob("*.py")))
     for options in (["format", "--check", "--diff"], ["check", "--select", "E,F,W,I", "--ignore", "E501"]):
@@ -294,7 +292,7 @@ def test_what_is_emitted_reads_as_if_written_by_hand(make: Callable[[], Compiled
     ("shape", "batched"),
     [("N, 8", True), ("4, 8", False), ("4, N, 8", False)],
 )
-def test_only_samples_are_parted(shape: str, batched: bool) -> None:
+def test_only_the_axis_of_samples_is_split(shape: str, batched: bool) -> None:
     text = f"model m {{ input x: f32[{shape}]  output y = x -> fc: linear(8) -> to_stage(1) -> relu }}"
     graph = archc.parse(text)
     assert f"BATCHED = {batched}\n" in emit(graph, split(graph), source_name="m.arch")

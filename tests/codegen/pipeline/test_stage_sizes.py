@@ -1,4 +1,4 @@
-"""Stages whose inputs show a size only as a part of an expression: it is read off the axis that has it."""
+"""Stages that compute a size from an axis with a larger expression, such as `2 * H + 1`."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_sums_and_products_of_sizes_run_in_pytorch_and_onnx(
 
 
 def compare_stages(graph: Graph, shapes: Mapping[str, Sequence[int]], tmp_path: Path) -> None:
-    """Run all stages in PyTorch and in ONNX Runtime, and compare the results with those of the whole model."""
+    """Run all stages in PyTorch and ONNX Runtime; compare the results with those of the whole model."""
     generator = torch.manual_seed(0)
     inputs = {key: torch.randn(list(shape), generator=generator) for key, shape in shapes.items()}
     expected = run(graph, inputs)
@@ -174,12 +174,12 @@ def test_no_input_is_sent_for_a_size_that_an_axis_has() -> None:
 
 
 def test_a_checked_compile_of_stages_that_relay_outputs(tmp_path: Path) -> None:
-    """An output that a stage only relays stays what it is when the memory of its input is freed."""
+    """An output that a stage only relays keeps its values after the memory of its input is freed."""
     compile_text(PRODUCT).write(tmp_path, check=True)
 
 
 def test_sizes_that_no_input_determines_are_an_error_with_a_way_out() -> None:
-    """`S1*S2` and `S3*S4` are both `A*B*C*D`, which no input of the stage shows."""
+    """Stage 1 adds tensors of the sizes `(A*B)*(C*D)` and `(A*C)*(B*D)`, and cannot derive their equality."""
     graph = graph_of("""
         model crossed {
             input x: f32[A, B, C, D]
@@ -240,7 +240,7 @@ def test_sizes_follow_from_axes(axes: tuple[int, ...], wanted: int) -> None:
         assert evaluate(found, sizes={**values, **named}) == evaluate(wanted, sizes=values)
 
 
-def test_what_does_not_follow_is_not_invented() -> None:
+def test_sizes_that_do_not_follow_from_axes_are_none() -> None:
     shown = AxisExpressions([TensorType(DType.f32, (H * W, L // 2))], lambda: "a")
     assert shown.express(H) is None
     assert shown.express(L) is None

@@ -1,6 +1,6 @@
-"""One process of a pipeline under test: infers, trains by both schedules, and writes down what came out.
+"""Process of a pipeline under test: infer, train with both schedules, and save the results.
 
-worker.py PIPELINE.py DATA.npz MICROBATCHES OUT
+Usage: worker.py PIPELINE.py DATA.npz MICROBATCHES OUT
 """
 
 from __future__ import annotations

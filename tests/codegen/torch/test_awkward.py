@@ -1,4 +1,4 @@
-"""Unusual lists, loops and symbolic sizes: the modules load, run, and have the paths of the text."""
+"""Emitted modules of models with unusual lists, loops, names and symbolic sizes."""
 
 from __future__ import annotations
 
@@ -171,5 +171,5 @@ TEXTS = {name.lower(): text for name, text in globals().items() if name.isupper(
 def test_an_awkward_text_runs_and_is_well_formed(name: str, tmp_path: Path) -> None:
     graph = graph_of(TEXTS[name])
     assert_agrees(graph, tmp_path, T=5, S=3, H=6, W=4)
-    if name not in ("sizes_in_every_attribute", "long_names"):  # products have no blanks, names are not truncated
+    if name not in ("sizes_in_every_attribute", "long_names"):  # the formatter changes these
         assert_well_formed(source_of(graph), tmp_path)

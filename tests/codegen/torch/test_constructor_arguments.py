@@ -85,7 +85,7 @@ def test_an_attribute_may_have_the_name_of_a_layer(tmp_path: Path) -> None:
         ("C + 2", "out_features", "out_features"),
     ],
 )
-def test_a_multiple_in_all_uses_is_told_as_one(given: str, wanted: str, printed: str, tmp_path: Path) -> None:
+def test_a_multiple_in_all_uses_is_emitted_as_a_product(given: str, wanted: str, printed: str, tmp_path: Path) -> None:
     text = f"""
     block B(width) {{
         input x: f32[N, C]
@@ -156,5 +156,5 @@ def test_a_chain_through_a_list_is_a_sequence(tmp_path: Path) -> None:
         ("resnet18", "Not the resnet18 of torchvision, nor ResNet-180", "Resnet18"),
     ],
 )
-def test_a_class_is_spelled_as_its_comment_has_it(name: str, doc: str, wanted: str) -> None:
+def test_a_class_is_spelled_as_in_its_comment(name: str, doc: str, wanted: str) -> None:
     assert class_name(name, doc) == wanted

@@ -66,7 +66,7 @@ def test_a_tied_weight_is_one_tensor(tmp_path: Path) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == sum(w.size for w in graph.weights.values())
 
 
-def test_what_differs_between_instances_is_an_argument(tmp_path: Path) -> None:
+def test_differences_between_instances_are_arguments(tmp_path: Path) -> None:
     graph = graph_of(GPT.replace("Block(heads)", "Block(heads, ff = 1 + i)"))
     source = source_of(graph)
     assert_agrees(graph, tmp_path, B=2, T=3)
@@ -125,7 +125,7 @@ def test_a_block_used_twice_is_one_module(tmp_path: Path) -> None:
     assert [name for name, _ in model.named_children()] == ["twice"]
 
 
-def test_layers_in_line_below_one_name_are_a_sequence(tmp_path: Path) -> None:
+def test_a_chain_of_layers_below_one_name_is_a_sequence(tmp_path: Path) -> None:
     text = """
     model net {
         input x: f32[N, 6]
@@ -171,7 +171,7 @@ def test_the_user_s_names_are_kept_and_no_value_is_lost(tmp_path: Path) -> None:
     assert "first = self.a(x)\n" in source and "second = self.c(x)\n" in source
 
 
-def test_symbolic_sizes_are_read_off_the_inputs(tmp_path: Path) -> None:
+def test_symbolic_sizes_are_read_from_the_inputs(tmp_path: Path) -> None:
     text = """
     block Positions(width) {
         input x: f32[B, T, width]
@@ -188,7 +188,7 @@ def test_symbolic_sizes_are_read_off_the_inputs(tmp_path: Path) -> None:
 
 
 def chain(depth: int) -> Graph:
-    """Alternating activations and sums without names."""
+    """Build a graph of activations and sums without names."""
     graph = Graph("deep")
     rewriter = Rewriter(graph)
     x = rewriter.input("x", TensorType(DType.f32, (symbol("N"), 4)))
@@ -204,7 +204,7 @@ def test_a_long_graph_is_no_deep_source(tmp_path: Path) -> None:
     assert module.Deep()(torch.zeros(1, 4)).shape == (1, 4)
 
 
-def test_a_shape_that_grows_in_a_loop_is_not_noted(tmp_path: Path) -> None:
+def test_a_shape_that_grows_in_a_loop_has_no_comment(tmp_path: Path) -> None:
     text = """
     block Layer { input x: f32[N, D]  output x -> fc: linear(4) -> relu }
     model net {

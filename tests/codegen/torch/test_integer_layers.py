@@ -1,4 +1,4 @@
-"""Integer layers in emitted modules compute the result of the decoded numbers, and follow changes of weights."""
+"""Integer layers of emitted modules agree with dequantized layers, and follow changes of weights."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ model net(width = 16, depth = 3) {
 
 
 def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
-    """A graph with int8 weights in all layers, and quantized operands of linear layers and convolutions.
+    """Build a graph with int8 weights, and quantized operands of linear layers and convolutions.
 
-    The scales suit standard normal numbers; an operand of several layers is quantized once.
+    The scales fit operands with a standard normal distribution.  An operand of several layers is quantized once.
     """
     graph = graph_of(text if "model" in text else f"model net {{ {text} }}")
     rewriter = Rewriter(graph)
@@ -71,7 +71,7 @@ def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
 
 @pytest.fixture(autouse=True, params=["onednn", "_int_mm", "floats"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run the tests with integer kernels, and with the floating-point code for small layers."""
+    """Run the tests with each integer kernel of linear layers, and with floating-point kernels."""
 
     def patched(*arguments: Any) -> ModuleType:
         module = original(*arguments)
@@ -106,11 +106,11 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("text", [LINEAR, LINEAR.replace("[N, 24]", "[N, 5, 24]"), *CONVOLUTIONS])
 @pytest.mark.parametrize("axis", [0, None])
-def test_an_integer_layer_computes_what_its_decoded_numbers_give(
+def test_an_integer_layer_agrees_with_its_dequantized_form(
     text: str, axis: int | None, rows: int, tmp_path: Path
 ) -> None:
     graph = quantized(text, axis)
-    # A single layer quantizes its operand as the graph does and adds integers: the results are equal.
+    # A single layer rounds its operand like the graph, and its integer sums are exact, so the tolerance is small.
     assert_agrees(graph, tmp_path, atol=1e-5, N=rows)
 
 
@@ -126,13 +126,13 @@ def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path, kernels: s
 
 
 @pytest.mark.parametrize("text", CONVOLUTIONS)
-def test_a_convolution_may_follow_the_range_of_its_data(text: str, tmp_path: Path) -> None:
+def test_a_convolution_with_a_dynamic_range(text: str, tmp_path: Path) -> None:
     assert_agrees(quantized(text, scheme="dynamic"), tmp_path, N=2)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this processor has no integer kernels")
-def test_the_kernel_is_chosen_by_what_there_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # the module makes this choice
+def test_the_kernel_depends_on_the_size_of_the_product(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the module chooses its kernels
     kernels = {"aten::linear", "aten::_int_mm", "onednn::qlinear_pointwise", "aten::conv2d", "onednn::qconv_pointwise"}
     for text, few, many in [
         ("input x: f32[N, 256]  output y = x -> fc: linear(256)", "aten::linear", "aten::_int_mm"),
@@ -221,8 +221,8 @@ def test_packed_weights_follow_the_state_dict(text: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", [LINEAR, CONVOLUTIONS[0]])
-def test_what_is_kept_follows_changes_in_place(text: str, tmp_path: Path) -> None:
-    """Examples are a bias correction after quantization, and a wider range."""
+def test_cached_forms_follow_changes_in_place(text: str, tmp_path: Path) -> None:
+    """Cached forms of weights follow changes in place, such as a bias correction or a wider range."""
     model, x = loaded(tmp_path, text)
     before = model(x)
     (layer,) = (child for child in model.children() if hasattr(child, "weight"))
@@ -235,7 +235,7 @@ def test_what_is_kept_follows_changes_in_place(text: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["weight", "static"])
-def test_what_was_made_in_inference_mode_serves_outside_of_it(scheme: str, tmp_path: Path) -> None:
+def test_forms_cached_in_inference_mode_are_valid_outside(scheme: str, tmp_path: Path) -> None:
     model = torch_modules.imported(quantized(LINEAR, scheme=scheme), tmp_path).load()
     x = torch.randn(2, 24)
     with torch.inference_mode():
@@ -254,7 +254,7 @@ def test_packed_weights_survive_copies(tmp_path: Path) -> None:
     assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))
 
 
-def test_numbers_far_outside_the_range_saturate_and_an_empty_batch_passes(tmp_path: Path) -> None:
+def test_large_operands_saturate_and_an_empty_batch_runs(tmp_path: Path) -> None:
     model, x = loaded(tmp_path)
     huge = model(torch.full_like(x, 1e9))
     assert torch.isfinite(huge).all()
@@ -289,8 +289,8 @@ def test_an_encoding_of_another_parameter_is_decoded_in_place(tmp_path: Path) ->
     assert_agrees(graph, tmp_path)
 
 
-def test_an_integer_module_is_as_good_on_another_path_of_computation(tmp_path: Path) -> None:
-    """Without the CPU's kernels, as on other devices."""
+def test_modules_run_without_the_integer_kernels_of_the_cpu(tmp_path: Path) -> None:
+    """Results agree also without the integer kernels of the CPU, as on other devices."""
     for text in (LINEAR, CONVOLUTIONS[1]):
         graph = quantized(text)
         module = torch_modules.imported(graph, tmp_path)
@@ -308,7 +308,7 @@ NETWORK = """
 """
 
 
-def test_kernels_make_the_integers_that_the_next_layer_takes(tmp_path: Path) -> None:
+def test_kernels_quantize_results_for_the_next_layer(tmp_path: Path) -> None:
     graph = quantized(NETWORK)
     source = source_of(graph)
     forward = source[source.index("def forward(self, x: Tensor)") :]
@@ -320,7 +320,7 @@ def test_kernels_make_the_integers_that_the_next_layer_takes(tmp_path: Path) -> 
 
 
 def test_kernels_round_as_the_graph_does(tmp_path: Path) -> None:
-    """Compared with the same program without fusion."""
+    """A layer that includes the `relu` and the next quantizer agrees with separate calls, up to one step."""
     graph = quantized(NETWORK)
     module = torch_modules.imported(graph, tmp_path)
     model = module.load()
@@ -332,7 +332,7 @@ def test_kernels_round_as_the_graph_does(tmp_path: Path) -> None:
     assert torch.equal(module.pooled(a, 3, 2, 1).decoded(), torch.nn.functional.max_pool2d(a.decoded(), 3, 2, 1))
 
 
-def test_a_rounded_result_that_others_read_is_rounded_once(tmp_path: Path) -> None:
+def test_a_result_with_other_uses_is_quantized_separately(tmp_path: Path) -> None:
     graph = quantized("input x: f32[N, 3, 6, 6]  y = x -> a: conv2d(4, 3)  output z = (y -> b: conv2d(4, 1)) + y")
     assert "self.b_in(" in source_of(graph), "the numbers themselves are needed too"
     assert_agrees(graph, tmp_path, atol=1e-4)

@@ -1,4 +1,4 @@
-"""Lines of integer layers: for a single sample, one function computes the results of the separate layers."""
+"""Lines, sequences of integer layers that run in one call for a single sample."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     def patched(*arguments: Any) -> ModuleType:
         module = original(*arguments)
-        # At one row of `ROW`, the layers `a` and `b` have 6 x 24 x 16 MACs, and `c` has 6 x 24 x 5.
-        module.CACHED = 0  # layers of these sizes would all compute in floating point
+        # A row counts as six, so the layers `a` and `b` of `ROW` have 6 x 24 x 16 MACs, and `c` has 6 x 24 x 5.
+        module.CACHED = 0  # otherwise, layers of these sizes would all compute in floating point
         module.Int8Linear.least = {"integers": 1, "floats": math.inf, "both": 1000}[request.param]
         return module
 
@@ -54,7 +54,7 @@ def rounded(text: str, scheme: str = "static") -> Graph:
 
 
 def loaded(tmp_path: Path, scheme: str = "static") -> tuple[ModuleType, torch.nn.Module, torch.Tensor]:
-    """A model after a call with one row, and the row."""
+    """Return the module, a model after a call with one row, and the row."""
     module = torch_modules.imported(quantized(ROW, scheme=scheme), tmp_path)
     sys.modules[module.__name__] = module  # where pickle looks for the classes
     model, x = module.load(), torch.randn(1, 24, generator=torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ def loaded(tmp_path: Path, scheme: str = "static") -> tuple[ModuleType, torch.nn
 
 
 def one_by_one(module: ModuleType, model: torch.nn.Module, x: torch.Tensor, scheme: str = "static") -> torch.Tensor:
-    """The result of `ROW` with separate calls of its layers."""
+    """Return the result of `ROW`, computed by separate calls of its layers."""
     for name in "abc":
         rounding = getattr(model, f"{name}_in") if scheme == "static" else module.quantize
         x = getattr(model, name)(rounding(x if name == "a" else torch.nn.functional.relu(x)))
@@ -71,7 +71,7 @@ def one_by_one(module: ModuleType, model: torch.nn.Module, x: torch.Tensor, sche
 
 
 @pytest.mark.parametrize(
-    ("text", "arguments", "relu_behind"),
+    ("text", "arguments", "relu_after"),
     [
         (ROW, "x, [self.a_in, self.b_in, self.c_in], [self.a, self.b, self.c], relu=True", False),
         (PLAIN, "x, [self.a_in, self.b_in], [self.a, self.b]", True),
@@ -79,7 +79,7 @@ def one_by_one(module: ModuleType, model: torch.nn.Module, x: torch.Tensor, sche
         (ALONE, "x, self.hidden_in, self.hidden, relu=True", True),
     ],
 )
-def test_linear_layers_one_after_the_other_are_a_line(text: str, arguments: str, relu_behind: bool) -> None:
+def test_successive_linear_layers_are_a_line(text: str, arguments: str, relu_after: bool) -> None:
     for scheme in ("static", "dynamic"):
         source = source_of(rounded(text, scheme))
         forward = " ".join(source[source.index("    def forward(self, x: Tensor) -> Tensor:") :].split())
@@ -88,7 +88,7 @@ def test_linear_layers_one_after_the_other_are_a_line(text: str, arguments: str,
             first, _, rest = arguments.partition("_in, ") if "[" not in arguments else arguments.partition("], ")
             call = f"ranged_line({first[0]}, {rest})"
         assert call in forward.replace("( ", "(").replace(" )", ")")
-        assert ("F.relu(" in forward) == relu_behind
+        assert ("F.relu(" in forward) == relu_after
 
 
 def test_convolutions_are_part_of_a_line_that_ends_in_a_linear_layer() -> None:
@@ -103,7 +103,7 @@ def test_convolutions_are_part_of_a_line_that_ends_in_a_linear_layer() -> None:
     assert "fixed_line" not in source_of(quantized(residual))
 
 
-def test_a_convolution_whose_kernel_is_worth_its_call_is_called(tmp_path: Path) -> None:
+def test_a_convolution_is_called_if_its_integer_kernel_pays(tmp_path: Path) -> None:
     graph = rounded(CONVOLUTIONS)
     module = torch_modules.imported(graph, tmp_path)
     model, (x,) = module.load(), inputs_of(graph, N=1).values()
@@ -129,7 +129,7 @@ def test_a_convolution_whose_kernel_is_worth_its_call_is_called(tmp_path: Path) 
     torch.testing.assert_close(model(larger), alone, atol=0.02, rtol=0)
 
 
-def test_layers_that_share_are_called_each() -> None:
+def test_shared_layers_and_layers_of_one_operand_are_no_line() -> None:
     twice = "input x: f32[N, 8]  layer fc = linear(8)  output y = x -> fc -> relu -> fc"
     together = "input x: f32[N, 8]  output y = (x -> a: linear(8)) + (x -> b: linear(8))"
     for scheme in ("static", "dynamic"):
@@ -146,7 +146,7 @@ def test_a_line_computes_what_the_graph_does(text: str, scheme: str, rows: int, 
 
 
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
-def test_a_row_gives_what_the_layers_give(scheme: str, tmp_path: Path) -> None:
+def test_a_row_agrees_with_separate_layers(scheme: str, tmp_path: Path) -> None:
     module, model, _ = loaded(tmp_path, scheme)
     rows = torch.randn(64, 24, generator=torch.Generator().manual_seed(1))
     alone = torch.cat([model(row[None]) for row in rows])
@@ -159,7 +159,7 @@ def test_a_row_gives_what_the_layers_give(scheme: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
-def test_a_row_calls_no_layer_and_asks_all_of_them_for_changes(scheme: str, tmp_path: Path) -> None:
+def test_a_row_calls_no_layer_and_follows_their_changes(scheme: str, tmp_path: Path) -> None:
     module, model, x = loaded(tmp_path, scheme)
     called: list[str] = []
     for name, child in model.named_children():
@@ -169,7 +169,7 @@ def test_a_row_calls_no_layer_and_asks_all_of_them_for_changes(scheme: str, tmp_
     for name, buffer in model.named_buffers():
         before, kept = model(x), buffer.clone()
         if name.endswith("zero_point"):
-            buffer.fill_(0)  # numbers below zero are clamped
+            buffer.fill_(0)  # clamps negative operands
         elif buffer.dtype == torch.int8:
             buffer.neg_()
         else:
@@ -195,7 +195,7 @@ def test_a_row_follows_the_state_dict_and_other_layers(tmp_path: Path) -> None:
     torch.testing.assert_close(fresh(x), expected)
 
 
-def test_a_row_survives_copies_and_passes_without_gradients_and_with(tmp_path: Path) -> None:
+def test_a_row_after_copies_and_in_inference_mode(tmp_path: Path) -> None:
     _, model, x = loaded(tmp_path)
     assert torch.equal(copy.deepcopy(model)(x), model(x))
     assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))
@@ -208,8 +208,8 @@ def test_a_row_survives_copies_and_passes_without_gradients_and_with(tmp_path: P
     assert model(x[:0]).shape == (0, 5)
 
 
-def test_a_row_multiplies_integers_where_that_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # the module makes this choice
+def test_a_row_multiplies_integers_in_large_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the module chooses its kernels
     for width, wanted in ((128, {"aten::linear"}), (512, {"aten::_int_mm"})):
         text = f"input x: f32[N, {width}]  output y = x -> a: linear({width}) -> relu -> b: linear({width})"
         model = with_exact_sums(torch_modules.imported(rounded(text), tmp_path).load())
@@ -226,7 +226,7 @@ def test_a_row_multiplies_integers_where_that_pays(tmp_path: Path, monkeypatch: 
     ],
 )
 def test_a_list_with_named_members(tail: str, scheme: str, tmp_path: Path) -> None:
-    """The line has the numbered layers only, not `enc.norm` besides `enc[0]`."""
+    """A line has only the numbered layers of a list: `hidden[0]`, but not `hidden.norm`."""
     graph = rounded(LOOP.replace("output y = x -> head: linear(5)", tail), scheme)
     assert "for k in range(3)" in source_of(graph)
     assert_agrees(graph, tmp_path, atol=0.02)

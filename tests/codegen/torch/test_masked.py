@@ -1,4 +1,4 @@
-"""Emitted programs with masks: masked elements stay zero in training, and ONNX has the zeros without masks."""
+"""Emitted programs with masks: masked weights stay zero in training, and are stored as zeros in ONNX."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def masked(graph: Graph) -> list[str]:
 
 @pytest.mark.parametrize("text", [TEXT, TIED, RECURRENT, RESULTS], ids=["convolutions", "tied", "recurrent", "results"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_masks_outlast_training(text: str, optimizer: str, tmp_path: Path) -> None:
+def test_masked_elements_stay_zero_in_training(text: str, optimizer: str, tmp_path: Path) -> None:
     graph = graph_of(text, PRUNE)
     model = imported(graph, tmp_path).load().train()
     parameters, before = dict(model.named_parameters()), {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -109,7 +109,7 @@ def test_masked_layers_read_like_those_of_pytorch() -> None:
     assert "Masked" not in source_of(graph_of(TEXT))
 
 
-def test_layers_without_a_mask_stay_what_they_are() -> None:
+def test_layers_without_a_mask_keep_their_class() -> None:
     source = source_of(graph_of(TEXT, "prune(0.6, on = 'conv1')"))
     assert "MaskedLinear" not in source and "nn.Linear" in source
 
@@ -140,8 +140,8 @@ def test_onnx_has_the_zeros_and_no_masks() -> None:
         assert np.array_equal(found[path], graph.weight_values(path)) and (found[path] == 0).any()
 
 
-def test_what_a_file_has_where_the_mask_leaves_out_is_zero_from_then_on(tmp_path: Path) -> None:
-    """An ONNX file that refers to the weight file would compute with other values."""
+def test_masked_elements_of_a_file_are_set_to_zero(tmp_path: Path) -> None:
+    """The masked elements of a weight file are set to zero, since ONNX models have no masks."""
     compiled = archc.compile(TEXT, passes=PRUNE)
     compiled.write(tmp_path / "pruned")
     graph = archc.compile(tmp_path / "pruned/net.arch", weights=tmp_path / "pruned/net.safetensors").graph
@@ -165,7 +165,7 @@ def test_what_a_file_has_where_the_mask_leaves_out_is_zero_from_then_on(tmp_path
         *((f"f32[N, 4, {'9, ' * n}]".replace(", ]", "]"), f"conv_transpose{n}d(6, 3)") for n in (1, 2, 3)),
     ],
 )
-def test_the_runtime_computes_what_the_operator_says(type: str, layer: str) -> None:
+def test_runtime_layers_have_the_forward_of_their_operator(type: str, layer: str) -> None:
     text = f"model net {{ input x: {type}  output y = x -> fc: {layer} }}".replace("3)", "3, weight = masked)")
     graph = graph_of(text.replace("4) }", "4, weight = masked) }"))
     (node,) = graph.layers().values()

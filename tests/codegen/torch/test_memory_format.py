@@ -1,4 +1,4 @@
-"""Channels-last convolutions on the CPU: same values, gradients, keys and shapes, and no layout conversions."""
+"""Channels-last convolutions on the CPU, compared with the default layout."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_images_leave_a_model_in_the_usual_order(tmp_path: Path) -> None:
     assert whole.view(-1).shape == (2 * 2 * 8 * 8,)
 
 
-def test_what_is_trained_loads_again(tmp_path: Path) -> None:
+def test_trained_weights_load_into_a_fresh_model(tmp_path: Path) -> None:
     module = imported(graph_of(CONVOLUTIONS), tmp_path)
     trained, fresh = module.load(), module.Net()
     fresh.load_state_dict(trained.state_dict())
@@ -79,9 +79,9 @@ def test_what_is_trained_loads_again(tmp_path: Path) -> None:
         "model m { input x: f32[N, 4] output y = x -> linear(3) }",
         "model m { input x: f32[N, 4, 8] output y = x -> conv1d(3, 3) }",
         "model m { input x: f32[N, 1, 4, 8, 8] output y = x -> conv3d(3, 3) }",
-        # `Module.to` converts weights of four axes and more, but the layout is for four.
+        # `Module.to` would also convert the weight of five axes, which channels-last layout does not support.
         "model m { input x: f32[N, 1, 4, 8, 8] output y = x -> conv3d(3, (4, 1, 1)) -> squeeze(2) -> conv2d(3, 3) }",
-        # Stages send images in their memory layout.
+        # A stage sends tensors in their memory layout, so the layout would reach the next stage.
         "model m { input x: f32[N, 1, 8, 8] output y = x -> conv2d(3, 3) -> to_stage(1) -> conv2d(3, 3) }",
         # Shapes for which the channels-last kernels of oneDNN are wrong, or may be.
         "model m { input x: f32[N, 187, 80, 1] output y = x -> conv2d(64, (64, 1)) }",
@@ -93,7 +93,7 @@ def test_what_is_trained_loads_again(tmp_path: Path) -> None:
     ],
     ids=["linear", "conv1d", "conv3d", "both", "stages", "tall", "tall inside", "column", "strided", "groups", "up"],
 )
-def test_the_others_stay_as_they_are(text: str) -> None:
+def test_other_models_keep_the_default_layout(text: str) -> None:
     source = source_of(graph_of(text))
     assert ORDERED not in source
     assert ".contiguous()" not in source
@@ -120,10 +120,10 @@ def test_integer_convolutions_with_tall_kernels_keep_the_usual_order() -> None:
 @pytest.mark.parametrize(
     ("height", "width", "kernel"), [(80, 1, (64, 1)), (40, 1, (24, 1)), (9, 9, (3, 3)), (5, 1, (1, 1))]
 )
-def test_nothing_is_read_that_nobody_wrote(
+def test_kernels_read_no_uninitialized_memory(
     groups: int, height: int, width: int, kernel: tuple[int, int], tmp_path: Path
 ) -> None:
-    """Fill freed memory with NaN before each call, in blocks of the sizes that the kernels may use."""
+    """Before each call, freed blocks of the sizes that the kernels may allocate are filled with NaN."""
     for channels in (61, 89):
         text = (
             f"model m {{ input x: f32[N, {groups * channels}, {height}, {width}]"
@@ -140,7 +140,10 @@ def test_nothing_is_read_that_nobody_wrote(
 
 
 def poison(*sizes: int) -> None:
-    """Fill memory with NaN and free it: blocks of these sizes, and of those with channels padded to registers."""
+    """Fill blocks of memory with NaN, and free them.
+
+    The blocks have these sizes, and sizes for channels that are padded to full registers.
+    """
     padded = {size * (pad + 1) + 16 * pad for size in sizes for pad in (0, 1)}
     blocks = [torch.full((size,), float("nan")) for size in (*padded, 64, 4096, 65536) for _ in range(3)]
     del blocks
@@ -168,7 +171,7 @@ def test_a_strided_convolution_of_few_channels_trains(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", TRAIN, str(tmp_path / "out")], check=True)
 
 
-def test_integer_convolutions_take_it(tmp_path: Path) -> None:
+def test_integer_convolutions_have_channels_last(tmp_path: Path) -> None:
     text = CONVOLUTIONS.replace("8, 8", "32, 32")
     graph = graph_of(text, "quant")
     module = imported(graph, tmp_path)
@@ -181,7 +184,7 @@ def test_integer_convolutions_take_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [CONVOLUTIONS, IMAGES], ids=["net", "images"])
-def test_it_can_be_exported(text: str, tmp_path: Path) -> None:
+def test_channels_last_models_can_be_exported(text: str, tmp_path: Path) -> None:
     graph = graph_of(text)
     model = imported(graph, tmp_path).load()
     inputs = inputs_of(graph)

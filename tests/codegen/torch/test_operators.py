@@ -1,4 +1,4 @@
-"""Every operator alone, emitted, imported and run, with the cases of the operators' tests."""
+"""Emitted modules of single operators agree with the interpreter, in all cases of `tests/ops`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that Python, PyTorch or the emitted module uses otherwise, at every place of a text.
+"""Names with a meaning in Python, PyTorch or the emitted module, at every place of a text.
 
 A text is either refused with a diagnostic, or its module is imported, loads its weights and computes what the
 interpreter computes.
@@ -91,7 +91,7 @@ ALL = sorted({*FEW, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *dir(n
 
 
 def agrees(name: str, place: str, folder: Path) -> bool:
-    """Return whether the text is accepted; then its module must agree with the interpreter."""
+    """Return whether the text is accepted; assert that the module of an accepted text is correct."""
     try:
         graph = parse(PLACES[place].replace("NAME", name))
     except ArchcError:
@@ -104,7 +104,7 @@ def agrees(name: str, place: str, folder: Path) -> bool:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_names_that_the_module_needs(place: str, tmp_path: Path) -> None:
-    """Each name at one place or two; the slow test has all places."""
+    """Test each name at one or two places; the slow test has all places."""
     names = FEW[list(PLACES).index(place) % 6 :: 6]
     accepted = [name for name in names if agrees(name, place, tmp_path)]
     assert len(accepted) > len(names) / 2
@@ -166,7 +166,7 @@ def top_level(source: str) -> Iterator[str]:
             yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
 
 
-def test_all_that_modules_define_is_known() -> None:
+def test_names_that_modules_define_are_known() -> None:
     assert len(defined()) > 20
     assert defined() - {"Net", "Part", "Part2", "Int8WeightLinear", "Int8WeightConv2d"} <= MODULE_NAMES
 

@@ -37,7 +37,7 @@ print("exact" if net["EXACT"] else "clips")
 
 
 def write_largest(text: str, shape: tuple[int, ...], scheme: str, folder: Path) -> None:
-    """Write a module whose weights and inputs all have the largest integer values, so that errors cannot cancel."""
+    """Write a module with the largest integers as weights and inputs, so that errors cannot cancel."""
     weights = {
         path: np.full(weight.shape, 0.0 if path.endswith("bias") else 0.01, np.float32)
         for path, weight in archc.parse(text).weights.items()

@@ -1,4 +1,4 @@
-"""Layers that several stages call: every kind of layer, in every storage and form."""
+"""Layers that several stages call, of every kind, and with every storage of weights."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_shared_layers_compute_in_each_stage(name: str, passes: str, tmp_path: P
 
 
 MIXED = {
-    "a quantizer whose integers go out": """
+    "a quantizer whose integers are an output": """
         layer q = quantize(u8)
         i, s, z = x -> q
         y = (i, s, z) -> dequantize
         j, _, _ = x -> q
         output y
         output j""",
-    "a layer that takes numbers, too": """
+    "a layer that also has a float operand": """
         layer q = quantize(u8)
         layer sh = linear(8, weight = int8(axis = 0))
         y = x -> q -> dequantize -> sh -> relu -> sh
@@ -86,7 +86,7 @@ MIXED = {
         for k in 0..3 { x, v = x -> l[k]: B }
         output x
         output v""",
-    "a layer behind a quantizer whose integers go out": """
+    "a layer after a quantizer whose integers are an output": """
         layer q = quantize(u8)
         layer sh = linear(8, weight = int8(axis = 0))
         y = x -> q -> dequantize -> sh
@@ -107,7 +107,7 @@ block B {
 
 
 @pytest.mark.parametrize("body", MIXED.values(), ids=MIXED)
-def test_a_shared_layer_may_work_on_integers_and_on_numbers(body: str, tmp_path: Path) -> None:
-    """A module has one form for all of its uses."""
+def test_a_shared_layer_may_have_integer_and_float_operands(body: str, tmp_path: Path) -> None:
+    """A module has one form, for integers or floats, in all of its uses."""
     compiled = archc.compile(f"{BLOCK}model m {{ input x: f32[N, 8] {body} }}")
     compiled.write(tmp_path, emit=("torch", "onnx"), check=True)

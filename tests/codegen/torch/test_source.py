@@ -54,11 +54,11 @@ def assert_well_formed(source: str, folder: Path) -> None:
         assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_the_same_on_every_run() -> None:
+def test_the_source_is_the_same_in_every_run() -> None:
     assert source_of(graph_of(GPT)) == source_of(graph_of(GPT))
 
 
-def test_the_docstring_tells_inputs_outputs_and_parameters() -> None:
+def test_the_docstring_has_inputs_outputs_and_parameters() -> None:
     doc = ast.get_docstring(ast.parse(source_of(graph_of(Path("specs/cnn.arch")))))
     assert doc is not None
     assert "image: float32 [N, 1, 28, 28]" in doc and "logits: float32 [N, 10]" in doc
@@ -111,13 +111,13 @@ def test_the_module_needs_torch_alone(tmp_path: Path) -> None:
     assert run.stdout.strip() == "(2, 4, 11)"
 
 
-def test_the_comment_above_the_model_is_told_once() -> None:
+def test_the_comment_above_the_model_occurs_once() -> None:
     source = source_of(graph_of("# Digits in, letters out.\nmodel m { input x: f32[N, 4]  output y = x -> relu }"))
     assert source.count("Digits in") == 1 and (ast.get_docstring(ast.parse(source)) or "").startswith("Digits in")
 
 
-def test_no_value_of_its_own_has_a_name_of_the_text_s() -> None:
-    """`h` is a name of the text: unnamed values do not get it, even after the last use of that tensor."""
+def test_unnamed_values_do_not_take_names_of_the_text() -> None:
+    """`h` is a name in the text, so unnamed values are not called `h`, even after the last use of `h`."""
     source = source_of(
         graph_of(
             """
@@ -135,7 +135,7 @@ def test_no_value_of_its_own_has_a_name_of_the_text_s() -> None:
 
 
 @pytest.mark.parametrize("spec", ["resnet18", "unet", "ssd300"])
-def test_what_is_compiled_anew_calls_its_sizes_as_before(spec: str) -> None:
+def test_a_printed_model_keeps_the_names_of_its_sizes(spec: str) -> None:
     def docstrings(graph: Graph) -> dict[str, str | None]:
         classes = (node for node in ast.parse(source_of(graph)).body if isinstance(node, ast.ClassDef))
         return {made.name: ast.get_docstring(made) for made in classes}

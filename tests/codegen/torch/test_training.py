@@ -60,7 +60,7 @@ def test_training_follows_a_hand_written_network(tmp_path: Path) -> None:
     assert model.bn.num_batches_tracked == 3
 
 
-def test_dropout_works_in_training_alone(tmp_path: Path) -> None:
+def test_dropout_has_an_effect_only_in_training(tmp_path: Path) -> None:
     graph = graph_of("model net { input x: f32[N, 50]  output y = x -> dropout(0.5) }")
     model = fresh(graph, tmp_path)
     x = torch.ones(4, 50)
@@ -69,8 +69,8 @@ def test_dropout_works_in_training_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("operator", ["scaled_dot_product_attention(dropout_p = 0.3)", "attention(1, dropout = 0.3)"])
-def test_attention_drops_probabilities_in_training_alone(operator: str, tmp_path: Path) -> None:
-    """With the unit matrix as values, the results are the probabilities."""
+def test_attention_drops_probabilities_only_in_training(operator: str, tmp_path: Path) -> None:
+    """With the identity matrix as values, the results are the probabilities."""
     inputs = "input q: f32[B, T, 8]  input k: f32[B, S, 8]  input v: f32[B, S, 40]"
     compiled = archc.compile(f"model net {{ {inputs}  output (q, k, v) -> {operator} }}")
     model = fresh(compiled.graph, tmp_path)
@@ -83,7 +83,7 @@ def test_attention_drops_probabilities_in_training_alone(operator: str, tmp_path
         torch.manual_seed(0)
         found = model.train()(q, k, v)
     dropped = found == 0
-    assert abs(dropped.float().mean() - 0.3) < 0.01  # of 19,200 probabilities: three standard deviations
+    assert abs(dropped.float().mean() - 0.3) < 0.01  # three standard deviations of the mean of 19,200 elements
     torch.testing.assert_close(found[~dropped], expected[~dropped] / 0.7)
     assert abs(found.sum(2).mean() - 1) < 0.01
     compiled.write(tmp_path, emit=("onnx",))
