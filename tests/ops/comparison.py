@@ -11,7 +11,7 @@ Tensor = torch.Tensor
 
 
 def close(got: Sequence[Tensor], expected: Sequence[Tensor], rtol: float, atol: float, what: str) -> None:
-    """Equal in number, shape, dtype, and value up to the tolerance."""
+    """Assert that tensors are equal in number, shape and dtype, and that their elements are close."""
     assert len(got) == len(expected), f"{what} gives {len(got)} results, not {len(expected)}"
     for number, (one, other) in enumerate(zip(got, expected)):
         torch.testing.assert_close(

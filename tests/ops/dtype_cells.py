@@ -31,7 +31,7 @@ EACH = 3
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """An operator with one operand, and the operands that share its dtype, in one dtype.
+    """A case of an operator, with one operand and the operands of equal dtype converted to a dtype.
 
     Attributes:
         operand: name of the operand in the signature.
@@ -57,7 +57,7 @@ class Cell:
     def expected(self) -> tuple[Tensor, ...]:
         """Results of the case's reference in f64 or i64, rounded to the dtypes of the operator's results.
 
-        Integers wrap around; bool has no wider dtype with the same meaning.
+        Integers wrap around.  bool stays bool, since operators on integers differ from those on bool.
         """
         results = as_tuple(
             call_reference(
@@ -71,7 +71,7 @@ class Cell:
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
-    """PyTorch's dtype."""
+    """PyTorch's form of a dtype."""
     return getattr(torch, dtype.torch)  # type: ignore[no-any-return]
 
 
@@ -86,7 +86,7 @@ def all_cases() -> dict[str, list[Case]]:
 
 
 def cells(cases: Sequence[Case], dtype: DType) -> Iterator[Cell]:
-    """Cells of one operator: each operand that has its own declaration for this dtype."""
+    """Cells of one operator in a dtype: for each case, one for each operand that declares its dtypes."""
     for one in cases:
         names = [pattern.name for pattern in one.op.data_operands([type_of(tensor, {}) for tensor in one.inputs])]
         needs = requirements(one.op.dtypes, names)[: len(one.inputs)]
@@ -103,7 +103,10 @@ def cells(cases: Sequence[Case], dtype: DType) -> Iterator[Cell]:
 
 
 def converted(tensor: Tensor, dtype: DType, op: Operator) -> Tensor:
-    """The same numbers in a dtype; fractions become integers three times as large, unsigned in u8."""
+    """Convert a tensor to a dtype.
+
+    For integer dtypes, fractions are multiplied by 3 and rounded; for u8, negative elements become positive.
+    """
     wanted = torch_dtype(dtype)
     if tensor.dtype is wanted:
         return tensor

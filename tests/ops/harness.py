@@ -1,4 +1,4 @@
-"""Checks of one operator in every way of running it.
+"""Checks of one operator in PyTorch, ONNX Runtime and `onnx.reference`.
 
 A test file lists its cases and parametrizes over them:
 
@@ -113,8 +113,8 @@ def check_operator(
 
     Args:
         weights: values of parameters, by name; the others are drawn from a fixed seed.
-        symbolic: axes to make symbolic in a second run; by default the first axes of the inputs that are as long as the
-            first input's.  An empty sequence omits the second run.
+        symbolic: axes to make symbolic in a second run; by default those of `symbolic_batch`.  An empty sequence omits
+            the second run.
         onnx: False if the operator has no ONNX form for these inputs; the emitter must then report it.
         onnx_reference: False if `onnx.reference` deviates from the ONNX standard.
         gradients: False for operators without a useful gradient.

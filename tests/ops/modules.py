@@ -31,7 +31,7 @@ def call_reference(reference: Reference, inputs: Sequence[Tensor], weights: Mapp
 
 
 def build_module(op: Operator, inputs: Sequence[Tensor]) -> nn.Module | None:
-    """The module that the operator spells, built from its text as generated code builds it."""
+    """Build the module of an operator from its emitted text; return None if it has no module."""
     types = [type_of(tensor, {}) for tensor in inputs]
     inference = op.infer(types)
     spelling = TorchSpelling(
@@ -53,7 +53,7 @@ def build_module(op: Operator, inputs: Sequence[Tensor]) -> nn.Module | None:
 
 
 def called_as_spelled(op: Operator, module: nn.Module, spelled: TorchModule, count: int) -> nn.Module:
-    """A module whose call is that of generated code, with the results unpacked."""
+    """Return the module, called as in emitted code, with the results unpacked."""
     assert spelled.use is not None
     text = spelled.use("forward", [f"operands[{number}]" for number in range(count)])
     forward = module.forward
@@ -118,7 +118,7 @@ def check_training(
     rtol: float,
     atol: float,
 ) -> None:
-    """Check that both give equal results in `train()` with one seed, and equal buffers after it."""
+    """Check that both modules give equal results in `train()` with one seed, and then have equal buffers."""
     outcomes = []
     for module in (ours, theirs):
         module.load_state_dict(weights)

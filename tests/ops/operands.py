@@ -30,11 +30,14 @@ def integers(*shape: int, below: int, seed: int = 0, dtype: torch.dtype = torch.
 
 
 def symbolic_batch(inputs: Sequence[Tensor]) -> Symbols:
-    """`N` for the first axis of every input that is as long as that of the first."""
+    """Name the first axis `N` in the first input, and in inputs with equal rank and equal first size.
+
+    If the first input has fewer than two axes, no axis is named.
+    """
     if not inputs or inputs[0].dim() < 2:
         return [{} for _ in inputs]
     size = inputs[0].shape[0]
-    # An axis that broadcasts against a shorter operand keeps its number: `N` may differ from it.
+    # Operands broadcast from the last axis, so the first axis of an operand of lower rank is not the batch.
     rank = inputs[0].dim()
     return [{0: "N"} if tensor.dim() == rank and tensor.shape[0] == size else {} for tensor in inputs]
 
@@ -62,7 +65,7 @@ def type_of(tensor: Tensor, symbolic: Mapping[int, str]) -> TensorType:
 
 
 def draw_weights(op: Operator, inputs: Sequence[Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values for all parameters of an operator, other than those of a fresh layer."""
+    """Values for all parameters of an operator: the given ones, and random ones for the others."""
     parameters = op.infer([type_of(tensor, {}) for tensor in inputs]).parameters
     values = {}
     for seed, (name, wanted) in enumerate(parameters.items(), start=100):

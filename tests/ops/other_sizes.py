@@ -30,7 +30,7 @@ PYTORCH_REFUSES = (
     "Cannot pack empty tensors",  # sequences with lengths and without steps
     "start .* length .* exceeds dimension size",  # the lengths of the case exceed a shorter sequence
 )
-"""Messages with which PyTorch rejects a size; no other spelling would have a result."""
+"""Messages with which PyTorch rejects a size that has no valid result."""
 
 ONNX_RUNTIME_REFUSES = (
     "Computed output shape is inconsistent",  # ConvTranspose with an empty spatial axis
@@ -48,7 +48,7 @@ def check_other_sizes(
     rtol: float,
     atol: float,
 ) -> None:
-    """Check that PyTorch and ONNX Runtime give equal values, with the shapes of the types.
+    """Check that PyTorch and ONNX Runtime give equal results, with the inferred shapes.
 
     Args:
         graph: the graph of the operator, whose inputs have the symbols.
@@ -61,7 +61,7 @@ def check_other_sizes(
         types = [value.type for value in graph.outputs.values()]
         shapes = [tuple(evaluate_dim(dim, sizes=sizes) for dim in one.shape) for one in types]
         if any(extent < 0 for shape in shapes for extent in shape):
-            continue  # the operator assumes that a symbolic size is at least the part that it removes
+            continue  # the operator removes more elements than the axis has
         try:
             expected = tuple(evaluate(graph, feeds).values())
         except (RuntimeError, IndexError) as problem:
@@ -80,7 +80,7 @@ def check_other_sizes(
 
 
 def _resized(inputs: Sequence[Tensor], symbols: Symbols) -> Iterator[tuple[int, list[Tensor]]]:
-    """For each symbol and each other size of it, the inputs; longer ones repeat their elements."""
+    """Yield the inputs at other sizes of each symbol; longer inputs repeat their elements."""
     drawn = {symbol: tensor.shape[axis] for tensor, axes in zip(inputs, symbols) for axis, symbol in axes.items()}
     for wanted, before in drawn.items():
         for size in sorted({0, 1, before + 3} - {before}):

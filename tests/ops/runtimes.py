@@ -18,7 +18,7 @@ LEVELS = {
         onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     )
 }
-"""Each level fuses more nodes than the level before it; the default is the last."""
+"""Optimization levels: each fuses more nodes than the previous one, and the last is the default."""
 
 
 def session(source: onnx.ModelProto | Path | bytes, level: str = "ORT_ENABLE_ALL") -> onnxruntime.InferenceSession:

@@ -40,7 +40,7 @@ from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 X = torch.cat([random(4, 30) * 3, torch.tensor([[-50.0, -0.5, -0.0, 0.0, 0.5, 50.0]] * 4)], 1)
-"""Random numbers, and numbers at which formulas bend or overflow."""
+"""Random operands, and operands at which functions have a kink or may overflow."""
 EXTREMES = torch.tensor([[math.nan, math.inf, -math.inf]])
 
 CASES = [
@@ -134,12 +134,12 @@ def test_prelu_needs_as_many_channels_as_slopes() -> None:
         Prelu(4).infer([TensorType(DType.f32, (2, 3))])
 
 
-def test_a_fresh_prelu_is_that_of_torch() -> None:
+def test_a_fresh_prelu_has_the_slope_of_torch() -> None:
     (initializer,) = (parameter.initializer({}) for parameter in Prelu.parameters.values())
     assert initializer.value == nn.PReLU().weight.item()
 
 
-def test_every_activation_of_torch_is_there() -> None:
+def test_every_activation_of_torch_has_an_operator() -> None:
     others = {"MultiheadAttention", "Softmax2d"}  # one is a block, the other a `softmax` with an axis
     names = {name.lower() for name in torch.nn.modules.activation.__all__ if name not in others}
     assert names <= {name.replace("_", "") for name in OPERATORS}

@@ -100,11 +100,11 @@ def test_symbols_of_the_language() -> None:
 
 
 @pytest.mark.parametrize("sides", [(None, None), (None, 2), (0.5, None)])
-def test_an_operator_tells_the_sides_that_it_was_made_of(sides: tuple[float | None, ...]) -> None:
+def test_sides_of_an_operator_are_those_of_its_formula(sides: tuple[float | None, ...]) -> None:
     assert FORMULAS["binary"]["-"].from_sides(*sides).sides() == sides
 
 
-def test_what_a_formula_cannot_say_has_none() -> None:
+def test_operators_that_no_formula_expresses() -> None:
     assert formula_of(Add(scalar=float("inf"))) is None and formula_of(Add(reverse=True)) is None
     assert formula_of(OPERATORS["maximum"]()) is None and formula_of(OPERATORS["slice"]()) is None
     assert formula_of(OPERATORS["logical_not"]()) == "unary" and formula_of(Add()) == "binary"

@@ -1,4 +1,4 @@
-"""Attention against PyTorch's, and against the formula."""
+"""Attention against PyTorch and against the formula."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = torch.ones(5, 7).tril().bool()
 def by_hand(
     heads: int, kv_heads: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None = None
 ) -> Tensor:
-    """The formula, head by head."""
+    """Compute attention by the formula, head by head."""
     results = []
     for head in range(heads):
         own = head // (heads // kv_heads)
@@ -38,7 +38,7 @@ def by_hand(
 
 
 def zero_where_blind(result: Tensor) -> Tensor:
-    """The formula with 0 for queries that see no key, for which it gives 0/0."""
+    """Replace NaN by 0: for queries that see no key, the formula gives 0/0."""
     return result.nan_to_num()
 
 
@@ -53,7 +53,7 @@ HALVES = [tensor.half() for tensor in (Q, K, V)]
 
 
 def added(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A mask as numbers to add."""
+    """Convert a bool mask to numbers to add, 0 and -inf."""
     return torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, float("-inf"))
 
 
@@ -174,7 +174,7 @@ def test_gradients_are_finite_where_a_query_sees_no_key(mask: Tensor, dtype: tor
 
 
 def test_cost() -> None:
-    """Both products count: b·h·t·s·(e + f)."""
+    """Both matrix products count: b·h·t·s·(e + f)."""
     n = symbol("N")
     types = [TensorType(DType.f32, (n, 5, 24)), TensorType(DType.f32, (n, 7, 24)), TensorType(DType.f32, (n, 7, 12))]
     assert Attention(4).multiply_adds(Attention(4).infer(types), types) == n * 4 * 5 * 7 * (6 + 3)
@@ -218,7 +218,7 @@ def test_mistakes(op: Operator, shapes: list[tuple[int, ...]], dtypes: str, code
 
 @pytest.mark.parametrize("op", [Attention(4), ScaledDotProductAttention()])
 @pytest.mark.parametrize("mask", [(2, 7), (2, 5, 7), (2, 1, 7), (2, 5, 1), (5, 7), (1, 7)])
-def test_a_mask_without_an_axis_of_heads_is_told_where_to_insert_it(op: Operator, mask: tuple[int, ...]) -> None:
+def test_the_help_for_a_mask_without_an_axis_of_heads(op: Operator, mask: tuple[int, ...]) -> None:
     shapes = [(2, 5, 24), (2, 7, 24), (2, 7, 24)]
     types = [TensorType(DType.f32, shape) for shape in shapes]
     rank = 4 if isinstance(op, Attention) else 3

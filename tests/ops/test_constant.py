@@ -30,7 +30,7 @@ def test_a_negative_size_is_refused() -> None:
         Constant((2, -1)).infer([])
 
 
-def test_one_is_trained_and_the_other_is_not() -> None:
+def test_parameters_are_trained_and_constants_are_not() -> None:
     assert not Constant.parameters["value"].trainable
     assert LearnedTensor.parameters["weight"].trainable
 

@@ -96,7 +96,7 @@ def test_multiply_adds_count_every_product() -> None:
     assert op.multiply_adds(op.infer(types), types) == 2 * 8 * (8 * 7) * 3 * (3 * 5)
 
 
-def test_the_factors_of_a_convolution_compute_maps_of_that_rank() -> None:
+def test_the_factors_of_a_convolution_compute_a_weight_of_low_rank() -> None:
     op = Conv2d(6, (3, 2), stride=2, padding=1)
     first, second = op.factors(2) or ()
     down, up = random(2, 4, 3, 2, seed=1), random(6, 2, seed=2)

@@ -97,7 +97,7 @@ def test_multiply_adds_count_every_product() -> None:
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused(op: Operator, code: str, attribute: str) -> None:
+def test_invalid_attributes_and_sizes_are_refused(op: Operator, code: str, attribute: str) -> None:
     with pytest.raises(OperatorError) as caught:
         op.infer([TensorType(DType.f32, (1, 4, 4, 4))])
     assert (caught.value.code, caught.value.attribute) == (code, attribute)

@@ -44,7 +44,7 @@ def test_operator(one: Case) -> None:
 
 
 def test_symbolic_sizes() -> None:
-    """Sizes that are known at run time."""
+    """Sizes of new tensors may be known only at run time."""
     t = symbol("T")
     graph = Graph("sizes")
     rewriter = Rewriter(graph)
@@ -71,7 +71,7 @@ def test_symbolic_sizes() -> None:
     ],
     ids=str,
 )
-def test_new_tensors_stand_where_the_model_runs(op: Operator, text: str) -> None:
+def test_new_tensors_are_on_the_device_of_the_model(op: Operator, text: str) -> None:
     inference = op.infer([])
     sizes = inference.solution.extents
     assert op.torch(TorchSpelling([], {}, [], inference.results, sizes, str, {}, device="x.device")) == text

@@ -1,4 +1,4 @@
-"""Dropout: the identity in inference, that of `torch.nn` in training (the harness compares both)."""
+"""Dropout against `torch.nn`, in inference and training."""
 
 from __future__ import annotations
 

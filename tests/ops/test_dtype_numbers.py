@@ -1,4 +1,4 @@
-"""Numbers of each dtype: attributes next to data, and numbers that a dtype cannot represent."""
+"""Numbers in each dtype: attributes, integer arithmetic and casts, also beyond the range of a dtype."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Tensor = torch.Tensor
         ("bool", 'x -> pad((1, 1), mode = "reflect")', "dtype-mismatch", "pad"),
     ],
 )
-def test_numbers_beside_the_data_are_of_its_dtype(type: str, use: str, code: str, place: str) -> None:
+def test_numbers_that_the_dtype_of_the_operand_cannot_represent(type: str, use: str, code: str, place: str) -> None:
     text = f"model m {{ input x: {type}[N, 2, 4]  input b: bool[N, 2, 4]  output y = {use} }}"
     with pytest.raises(ArchcError) as caught:
         archc.parse(text)
@@ -67,7 +67,9 @@ def test_numbers_beside_the_data_are_of_its_dtype(type: str, use: str, code: str
         ("i8", "x -> clamp(-128, 1)", lambda x, b: x.clamp(max=1)),
     ],
 )
-def test_numbers_that_are_of_the_dtype(type: str, use: str, expected: Callable[..., Tensor]) -> None:
+def test_numbers_that_the_dtype_of_the_operand_can_represent(
+    type: str, use: str, expected: Callable[..., Tensor]
+) -> None:
     graph = archc.parse(f"model m {{ input x: {type}[N, 4]  input b: bool[N, 4]  output y = {use} }}")
     x = torch.tensor([[0, 1, 2, 3], [5, 4, 3, 0]]).to(torch_dtype(DType(type)))
     feeds = {"x": x, "b": torch.tensor([[True, False, True, False], [False, True, True, True]])}
@@ -90,7 +92,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in DType if dtype.integral])
 def test_integers_wrap_around(dtype: DType) -> None:
-    """They equal i64 arithmetic, cast to the dtype, also in kernels of a wider dtype."""
+    """Results equal i64 arithmetic, cast to the dtype, also if a kernel computes in a wider dtype."""
     known = torch_dtype(dtype)
     generator = torch.Generator().manual_seed(0)
     a = torch.randint(int(dtype.smallest), int(dtype.largest), (6, 6), generator=generator, dtype=known)
@@ -111,7 +113,7 @@ AWKWARD = [
 
 @pytest.mark.parametrize("source", DType)
 def test_casts_agree_beyond_the_range(source: DType) -> None:
-    """PyTorch and ONNX Runtime convert equally, for short and long vectors, also beyond the standards."""
+    """PyTorch and ONNX Runtime agree for short and long vectors, even if no standard defines the cast."""
     targets = [dtype for dtype in DType if dtype is not source]
     outputs = "  ".join(f"output y_{dtype} = x -> cast({dtype})" for dtype in targets)
     graph = archc.parse(f"model m {{ input x: {source}[N]  {outputs} }}")

@@ -1,4 +1,4 @@
-"""Every operator × every dtype: it runs and agrees everywhere, or is rejected with a code."""
+"""Each operator in each dtype: it agrees in all runtimes, or is rejected with a code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.ops.runtimes import session
 CASES = all_cases()
 EPSILONS = {DType.f64: 2.0**-52, DType.f32: 2.0**-23, DType.f16: 2.0**-10, DType.bf16: 2.0**-7}
 ROUNDINGS = {DType.f64: 64, DType.f32: 64, DType.f16: 3, DType.bf16: 3}
-"""Tolerance in multiples of epsilon: sums are computed in f64, or in f32, and then rounded."""
+"""Tolerances in multiples of epsilon; they are small for f16 and bf16, whose sums are computed in f32 or f64."""
 STEPS = 12
 """Factor of the tolerance for layers that round their state in each step."""
 REFUSALS = {"dtype-mismatch", "number-too-large", "bad-attribute", "operand-count", "rank-mismatch"}
@@ -53,7 +53,7 @@ def has_onnx_form(cell: Cell) -> bool:
 
 
 def assert_agrees(cell: Cell, got: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> None:
-    """Check that results are equal up to rounding in the cell's dtype, relative to their mean."""
+    """Check that results are equal up to rounding in the cell's dtype, relative to their mean size."""
     assert len(got) == len(expected), f"{what} gives {len(got)} results of {cell}"
     for one, other in zip(got, expected, strict=True):
         assert (one.dtype, one.shape) == (other.dtype, other.shape), f"{what}: {cell}"
@@ -122,7 +122,7 @@ def test_every_operator(dtype: DType, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name, cls in OPERATORS.items() if cls.__module__[:10] == "archc.ops."))
 def test_the_table_says_what_is_accepted(name: str) -> None:
-    """The table has a dtype if and only if some case of the operator runs in it."""
+    """The table has a dtype of an operand if and only if a case of the operator runs in this dtype."""
     rows = {row.operand: row for row in dtype_rows(OPERATORS[name])}
     for dtype in DType:
         runs: dict[str, set[bool]] = {}
@@ -134,7 +134,7 @@ def test_the_table_says_what_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", DType)
 def test_operators_without_operands(dtype: DType) -> None:
-    """They accept exactly the dtypes in the table."""
+    """Operators without operands accept exactly the dtypes in the table."""
     made = {
         "arange": "arange(T, dtype = {})",
         "full": "full((2, T), 1, dtype = {})",
@@ -174,7 +174,7 @@ def test_stored_weights_decode_in_narrow_dtypes(dtype: str, storage: str) -> Non
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])
 def test_narrow_data_are_rounded_to_the_same_integers(dtype: str) -> None:
-    """x / scale rounded to f16 first may give another integer if it is then half-way between two."""
+    """If x / scale were first rounded to f16, it could become a tie, and be rounded to another integer."""
     graph = archc.parse(f"model m {{ input x: {dtype}[N]  q, s, z = x -> q0: quantize(u8)  output y = q }}")
     known = torch_dtype(DType(dtype))
     scale = torch.tensor(0.0123).to(known)
@@ -186,7 +186,7 @@ def test_narrow_data_are_rounded_to_the_same_integers(dtype: str) -> None:
     assert torch.equal(run_tensors(to_model(graph), {"x": x})["y"], expected)
 
 
-def test_a_tied_weight_of_another_dtype_has_a_way_out() -> None:
+def test_the_help_for_a_tied_weight_of_another_dtype() -> None:
     text = (
         "model m { input t: i64[N]  input x: f16[N, 4]  layer wte = embedding(7, 4)  output a = t -> wte"
         "  output y = x -> linear(7, bias = false, weight = wte.weight) }"

@@ -50,8 +50,8 @@ def test_cases_belong_to_operators() -> None:
     assert set(OPERATORS) >= COVERED
 
 
-def test_helpers_have_names_that_no_text_can_take_and_are_laid_out() -> None:
-    """Variables, classes and layers never begin with an underscore."""
+def test_helpers_have_reserved_names_and_are_formatted() -> None:
+    """Helpers begin with an underscore, and names from a text never do."""
     helpers = {helper.name: helper for op in OPERATORS.values() for helper in op.torch_helpers}
     assert helpers
     for name, helper in helpers.items():

@@ -22,7 +22,7 @@ X = random(4, 5, 6)
 
 
 class Brackets:
-    """`at[:, 0]` is the operator of `x[:, 0]`."""
+    """Notation for slices: `at[:, 0]` is the operator of `x[:, 0]`."""
 
     def __getitem__(self, items: Any) -> Slice:
         return Slice.from_arguments(items if isinstance(items, tuple) else (items,), {})
@@ -115,13 +115,13 @@ def test_mistakes(op: Slice, code: str) -> None:
     assert caught.value.code == code
 
 
-def test_items_that_are_none() -> None:
+def test_items_that_are_no_slices() -> None:
     for positional, named in ((["a"], {}), ([True], {}), ([1.5], {}), ([slice("a", None)], {}), ([], {"dim": 1})):
         with pytest.raises(AttributeProblem):
             Slice.from_arguments(positional, named)
 
 
-def test_places_are_integers() -> None:
+def test_indices_are_integers() -> None:
     x = TensorType(DType.f32, (3, 3))
     for op in (Gather(0), IndexSelect(0)):
         with pytest.raises(OperatorError) as caught:

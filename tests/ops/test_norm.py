@@ -101,7 +101,9 @@ def test_fresh_weights_are_those_of_torch(op: Operator, module: nn.Module) -> No
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused(op: Operator, shape: tuple[int, ...], code: str, attribute: str | None) -> None:
+def test_invalid_attributes_and_shapes_are_refused(
+    op: Operator, shape: tuple[int, ...], code: str, attribute: str | None
+) -> None:
     with pytest.raises(OperatorError) as caught:
         op.infer([TensorType(DType.f32, shape)])
     assert (caught.value.code, caught.value.attribute) == (code, attribute)

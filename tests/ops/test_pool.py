@@ -187,15 +187,15 @@ def test_symbolic_sizes_stay_formulas() -> None:
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused(op: Operator, code: str, attribute: str) -> None:
+def test_invalid_attributes_and_shapes_are_refused(op: Operator, code: str, attribute: str) -> None:
     with pytest.raises(OperatorError) as caught:
         op.infer([f32(1, 3, 8, 8)])
     assert (caught.value.code, caught.value.attribute) == (code, attribute)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_a_volume_is_at_least_as_large_as_the_window_padded_or_not(size: int) -> None:
-    """PyTorch has this requirement, for means of volumes only."""
+def test_a_volume_without_padding_is_at_least_as_large_as_the_window(size: int) -> None:
+    """PyTorch has this requirement only for `avg_pool3d`."""
     op, x = AvgPool3d(3, padding=1), random(1, 2, size, 3, 4)
     if size >= 3:
         assert op.infer([f32(*x.shape)]).results[0].shape == functional.avg_pool3d(x, 3, padding=1).shape

@@ -15,12 +15,12 @@ from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random
 
 X = random(3, 4, 5) * 50
-# Halves: every other one is rounded down.
+# Halves are rounded to even: 0.5 to 0, and 1.5 to 2.
 TIES = torch.tensor([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 1000.0, -1000.0]])
 
 
 def quantized(axis: int | None, low: int, high: int) -> Any:
-    """The reference: np.rint rounds halves to even."""
+    """Return the reference function; np.rint rounds halves to even."""
 
     def compute(x: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shape = [-1 if number == axis else 1 for number in range(x.dim())] if axis is not None else []
@@ -32,7 +32,7 @@ def quantized(axis: int | None, low: int, high: int) -> Any:
 
 
 def dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Function body of DynamicQuantizeLinear in the standard."""
+    """Compute DynamicQuantizeLinear, as the function body in the ONNX standard."""
     array = x.numpy()
     low, high = np.minimum(array.min(), np.float32(0)), np.maximum(array.max(), np.float32(0))
     scale = (high - low) / np.float32(255)
@@ -79,7 +79,7 @@ def test_operator(one: Case) -> None:
     one.check()
 
 
-def test_what_it_owns() -> None:
+def test_parameters_of_a_quantizer() -> None:
     x = TensorType(DType.f32, (3, 4))
     parameters = Quantize(DType.i8, axis=1).infer([x]).parameters
     assert {name: str(type) for name, type in parameters.items()} == {"scale": "f32[4]", "zero_point": "i8[4]"}
@@ -88,7 +88,7 @@ def test_what_it_owns() -> None:
 
 
 @pytest.mark.parametrize("op", [Quantize(DType.i8, axis=1), Quantize(DType.u8)], ids=str)
-def test_what_is_received_has_the_same_weights_and_results(op: Quantize) -> None:
+def test_an_operator_from_its_first_result_has_equal_weights_and_results(op: Quantize) -> None:
     x = TensorType(DType.f16, (3, 4))
     made = op.infer([x])
     again = op.from_first_result([x])
@@ -99,7 +99,7 @@ def test_what_is_received_has_the_same_weights_and_results(op: Quantize) -> None
 
 
 def test_nothing_but_zeros() -> None:
-    """A range of 0 has the scale 1 in PyTorch and in ONNX Runtime."""
+    """If all elements are zero, the scale is 1 in PyTorch and in ONNX Runtime."""
     zeros = torch.zeros(2, 3)
     expected = zeros.to(torch.uint8), torch.tensor(1.0), torch.tensor(0, dtype=torch.uint8)
     case(Quantize(DType.u8, dynamic=True), zeros, lambda x: expected, onnx_reference=False).check()

@@ -63,7 +63,12 @@ def test_operator(one: Case) -> None:
 
 @st.composite
 def rearrangements(draw: st.DrawFn) -> tuple[str, dict[str, int], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """A pattern and its sizes; by hand: sizes of the factors, their permutation, the operand's shape."""
+    """Draw a pattern, and the reshape and transpose that it means.
+
+    Returns:
+        The pattern, its sizes, the operand's shape, the permutation of the factors, and the sizes of the factors
+        followed by the result's shape.
+    """
     names = list("abcde")[: draw(st.integers(1, 5))]
     sizes = {name: draw(st.integers(1, 3)) for name in names}
     order = draw(st.permutations(names))
@@ -113,7 +118,7 @@ def test_any_pattern(drawn: tuple[str, dict[str, int], tuple[int, ...], tuple[in
     ids=str,
 )
 def test_torch_text(op: Operator, shape: tuple[Any, ...], text: str) -> None:
-    """The emitted text reads like hand-written code, without symbolic sizes and steps without effect."""
+    """The emitted text has no symbolic sizes and no steps without effect, like hand-written code."""
     operand = TensorType(DType.f32, tuple(symbol(size) if isinstance(size, str) else size for size in shape))
     inference = op.infer([operand])
     spelling = TorchSpelling(["x"], {}, [operand], inference.results, inference.solution.extents, str, {})
@@ -178,7 +183,7 @@ def test_sizes_are_sizes() -> None:
     ],
     ids=str,
 )
-def test_mistakes_of_the_sugar(op: Operator, shape: tuple[int, ...], code: str) -> None:
+def test_mistakes_of_special_cases(op: Operator, shape: tuple[int, ...], code: str) -> None:
     with pytest.raises(OperatorError) as caught:
         op.infer([TensorType(DType.f32, shape)])
     assert caught.value.code == code

@@ -25,7 +25,7 @@ from tests.ops.runtimes import at_every_level
 
 
 class Flat:
-    """PyTorch's module with its results as a plain tuple, or the first of them only."""
+    """Mixin of PyTorch's modules that returns a flat tuple of results, or only the first result."""
 
     state = False
 
@@ -47,7 +47,7 @@ class GRU(Flat, nn.GRU): ...
 
 
 class Alone:
-    """PyTorch's module on one sequence at a time, without padding and packing."""
+    """Mixin of PyTorch's modules that runs one sequence at a time, without packing."""
 
     def forward(self, x: Tensor, *operands: Tensor) -> Tensor | tuple[Tensor, ...]:
         *states, lengths = operands
@@ -90,7 +90,7 @@ CASES = [
         Rnn(6, 2, nonlinearity="relu", bidirectional=True),
         X,
         reference(RNN, 2, nonlinearity="relu", bidirectional=True),
-        onnx_reference=False,  # it supports no ReLU here
+        onnx_reference=False,  # has no ReLU in `RNN`
     ),
     case(Lstm(6), X, reference(LSTM), symbolic=SYMBOLIC),
     case(Lstm(6, 3), X, reference(LSTM, 3)),
@@ -113,7 +113,7 @@ CASES = [
 ]
 
 LENGTHS = torch.tensor([4, 7, 1])  # unsorted, with different lengths
-PACKED = {"onnx_reference": False}  # it does not stop at the lengths
+PACKED = {"onnx_reference": False}  # `onnx.reference` ignores the lengths
 
 CASES += [
     case(Rnn(6), (X, LENGTHS), reference(AloneRNN), symbolic=[*SYMBOLIC, {0: "B"}], **PACKED),
@@ -220,7 +220,7 @@ def test_the_emitted_module_reads_as_one_would_write_it() -> None:
     assert "y, (h, c) = self.encoder(x)" in source
 
 
-def test_the_last_state_may_be_left_alone() -> None:
+def test_an_unused_last_state_is_not_unpacked() -> None:
     source = archc.compile("model m { input x: f32[B, T, 4]  output x -> gru(8) -> linear(2) }").sources()["m.py"]
     assert "self.gru(x)[0]" in source
 
@@ -248,7 +248,7 @@ def test_lengths_are_packed_in_the_emitted_module() -> None:
 
 @pytest.mark.parametrize("lengths", [[7, 7, 7], [1, 6, 3], []])
 def test_programs_with_lengths_agree(lengths: list[int], tmp_path: Path) -> None:
-    """Modules, functions with weights of another layer, and ONNX agree."""
+    """The emitted module, with and without shared weights, and the ONNX model agree with the graph."""
     made = archc.compile(PACKED_TAGGER)
     made.write(tmp_path, emit=("torch", "onnx"))
     feeds = {"x": random(len(lengths), 7, 4), "lengths": torch.tensor(lengths, dtype=torch.int64)}
@@ -263,7 +263,7 @@ def test_programs_with_lengths_agree(lengths: list[int], tmp_path: Path) -> None
     assert torch.equal(without, expected["last"]) == all(length == 7 for length in lengths)
 
 
-def test_padding_has_no_say_and_no_gradient(tmp_path: Path) -> None:
+def test_padding_has_no_effect_and_no_gradient(tmp_path: Path) -> None:
     made = archc.compile(PACKED_TAGGER)
     made.write(tmp_path, emit=("torch",))
     model = load_module(tmp_path / "tagger.py").load()
@@ -299,7 +299,7 @@ WITHOUT_STEPS = {
 @pytest.mark.parametrize("op", WITHOUT_STEPS)
 @pytest.mark.parametrize("batch", [0, 2])
 def test_without_steps_the_last_states_are_the_first_ones(op: str, batch: int) -> None:
-    """In ONNX; PyTorch rejects sequences without steps."""
+    """The ONNX model supports sequences without steps, which PyTorch rejects."""
     graph = graph_of(WITHOUT_STEPS[op])
     model = onnx.to_model(graph)
     arrays = {"x": np.zeros((batch, 0, 4), "f"), "lengths": np.zeros(batch, "i8")}
@@ -314,7 +314,7 @@ def test_without_steps_the_last_states_are_the_first_ones(op: str, batch: int) -
 
 
 def test_pruning_follows_states_beside_lengths() -> None:
-    """The lengths couple only the batch, which cannot shrink."""
+    """The lengths share only the batch axis with other tensors, and the batch axis is never pruned."""
     inside = PACKED_TAGGER.replace("h + c", "h[-1] + c[-1] -> linear(2)")
     plain, packed = (
         sorted((group.reason or "", sorted(group.slices)) for group in Coupling(archc.parse(text)).groups)

@@ -48,7 +48,7 @@ def test_operator(one: Case) -> None:
     one.check()
 
 
-def test_the_signature_names_what_goes() -> None:
+def test_the_signature_shows_the_reduced_axes() -> None:
     mean = Mean((0, 2), keepdim=True)
     assert str(mean.signature_for([TensorType(DType.f32, (2, 3, 4))])) == "x[d0, d1, d2] -> y[1, d1, 1]"
 

@@ -1,4 +1,4 @@
-"""`reshape` and `expand` against PyTorch, and the axes that they link."""
+"""`reshape` and `expand` against PyTorch, and the axes that `reshape` links in its signature."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_axes_that_it_links(shape: tuple[int, ...], wanted: tuple[int, ...],
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.data())
 def test_merging_and_splitting_is_always_linked(factors: list[int], data: st.DataObject) -> None:
-    """Two groupings of one list of factors have common factors, whose products are the axes."""
+    """Axes that are products of one list of factors are linked by common factors."""
 
     def grouped() -> list[int]:
         cuts = sorted(data.draw(st.sets(st.integers(1, len(factors)))) | {len(factors)})
@@ -59,8 +59,7 @@ def test_merging_and_splitting_is_always_linked(factors: list[int], data: st.Dat
 
     old, new = grouped(), grouped()
     found = common_factors(old, new)
-    # Two groupings of one list have common factors, unless neither of two neighbours divides the other: [2, 6] and
-    # [4, 3].
+    # No common factors are found for sizes such as [2, 6] and [4, 3], of which neither 6 nor 4 divides the other.
     if found is None:
         assert any(a % b and b % a for a in old for b in new)
         return

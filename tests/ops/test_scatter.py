@@ -17,12 +17,12 @@ X = random(4, 5, 6)
 
 
 def permutation(*shape: int, dim: int) -> torch.Tensor:
-    """Different positions of an axis."""
+    """Random permutations of the positions along an axis."""
     return random(*shape, seed=7).argsort(dim)
 
 
 def written(dim: int) -> Callable[..., torch.Tensor]:
-    """`scatter`, element by element."""
+    """Return a function that scatters element by element."""
 
     def scattered(x: torch.Tensor, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
         y = x.clone()
@@ -63,7 +63,7 @@ def test_it_moves_elements_and_multiplies_none() -> None:
         ("i64[3, 2]", "i64[3, 2]", "dtype-mismatch"),
     ],
 )
-def test_what_cannot_be_scattered(index: str, src: str, code: str) -> None:
+def test_operands_that_do_not_fit(index: str, src: str, code: str) -> None:
     with pytest.raises(OperatorError) as caught:
         Scatter(1).infer([TensorType(DType.f32, (3, 5)), *(tensor_type(text) for text in (index, src))])
     assert caught.value.code == code

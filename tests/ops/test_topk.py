@@ -41,7 +41,7 @@ def test_operator(one: Case) -> None:
 
 
 def test_bf16_in_onnx(tmp_path: Path) -> None:
-    """ONNX's operator does not support it."""
+    """`topk` supports bf16 in ONNX, although the ONNX operator `TopK` does not."""
     text = """model m {
         input x: f32[N, 8]
         values, places = x -> cast(bf16) -> topk(3)
@@ -55,7 +55,7 @@ def test_bf16_in_onnx(tmp_path: Path) -> None:
     assert (found["y"] == values.numpy()).all() and (found["places"] == places.numpy()).all()
 
 
-def test_a_size_that_is_not_known_may_be_enough() -> None:
+def test_a_symbolic_size_is_assumed_to_be_large_enough() -> None:
     values, indices = Topk(3).infer([TensorType(DType.f32, (2, symbol("T")))]).results
     assert (str(values), str(indices)) == ("f32[2, 3]", "i64[2, 3]")
 

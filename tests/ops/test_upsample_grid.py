@@ -37,7 +37,7 @@ def image(rank: int, width: int, dtype: torch.dtype = torch.float32, channels: i
 
 
 def upsample(rank: int, target: int | float, **options: Any) -> Upsample:
-    """The operator on the last axis alone."""
+    """Return an operator that resizes only the last axis."""
     value = (*[1] * (rank - 3), target) if rank > 3 else target
     return Upsample(value, **options) if isinstance(target, int) else Upsample(scale_factor=value, **options)
 
@@ -139,7 +139,7 @@ def test_the_type_has_the_size_that_pytorch_computes() -> None:
 
 
 def test_channels_last_takes_the_same_elements() -> None:
-    """PyTorch's kernel for large images selects others in this layout, if a size is unchanged."""
+    """PyTorch's kernel for large channels-last images selects other elements if one size is unchanged."""
     op = Upsample(scale_factor=(1.0, 1.25))
     x = image(4, 3, channels=8).expand(1, 8, 200, 3).contiguous()
     last = x.contiguous(memory_format=torch.channels_last)
