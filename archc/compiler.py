@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error, listed, silent
 from archc.driver.arguments import check_types, passes_of, plain_settings, with_former_names
@@ -32,10 +32,6 @@ from archc.passmanager import Pass
 from archc.passmanager.run import run_passes
 from archc.passmanager.sizes import check_data, choose_sizes, warn_of_assumed
 from archc.types.attributes import AttributeProblem
-
-if TYPE_CHECKING:
-    pass
-
 
 NO_WEIGHTS = "none"
 """Value of `weights` that compiles a model without weights.  A file of this name is given as `./none`."""
