@@ -25,7 +25,7 @@ SCRIPTS = {
     "large_specs": "Compiling the largest specs, without their weights",
     "lengths": "The length of specs",
     "references": "Specs against `transformers`",
-    "memory_format": "Convolutions with channels last",
+    "memory_format": "Convolutions in channels-last layout",
     "int8_models": "int8 models against float ones",
     "int8_stem": "A first convolution in int8",
     "int8_kernels": "int8 kernels in PyTorch",
@@ -35,7 +35,9 @@ SCRIPTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)} (default: all)")
+    parser.add_argument(
+        "scripts", nargs="*", metavar="SCRIPT", help=f"one or several of {', '.join(SCRIPTS)} (default: all)"
+    )
     chosen = parser.parse_args().scripts or list(SCRIPTS)
     for name in chosen:
         if name not in SCRIPTS:

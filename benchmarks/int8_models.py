@@ -1,11 +1,11 @@
 """Latency of quantized models relative to float ones, in PyTorch and ONNX Runtime, on one thread.
 
-Every model is compiled with fresh weights, without passes and with each pipeline; the runs of its programs are
-interleaved. The table has the median latency and, in brackets, the speed relative to the float program in the same
-runtime. Speeds below 0.95 are marked as slower.
+Every model is compiled with random weights, without passes and with each pipeline.  The runs of its programs are
+interleaved.  The table has the median latency and, in brackets, the speed relative to the float program in the same
+runtime.  Speeds below 0.95 are marked as slower.
 
 With `--widths`, the models are perceptrons of five layers of these widths, which show the width from which int8 is
-faster. `--between` replaces the `relu` between their layers by another function.
+faster.  `--between` replaces the `relu` between the layers by another function.
 
     python -m benchmarks.int8_models [--models cnn resnet18] [--batches 1 32] [--pipelines quant]
     python -m benchmarks.int8_models --widths 256 512 [--between tanh]
@@ -45,7 +45,13 @@ SLOWER = 0.95
 
 @dataclass(frozen=True)
 class Model:
-    """Spec, values of its parameters, shape of one input, and function that replaces each `relu`."""
+    """Spec with attribute values.
+
+    Attributes:
+        size: shape of one input, without the batch axis.
+        values: values of the attributes of the spec.
+        between: operator that replaces each `relu`.
+    """
 
     spec: str
     size: tuple[int, ...]
@@ -121,11 +127,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
-    parser.add_argument("--widths", nargs="+", type=int, default=[], help="of perceptrons, in the place of models")
-    parser.add_argument("--between", default="relu", help="the function between their layers (default: %(default)s)")
-    parser.add_argument("--pipelines", nargs="+", help="default: those of the tables in docs/reference/benchmarks.md")
-    parser.add_argument("--rounds", type=int, default=11, help="turns of each program (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.02, help="length of a turn (default: %(default)s)")
+    parser.add_argument(
+        "--widths", nargs="+", type=int, default=[], help="widths of perceptrons, which replace the models"
+    )
+    parser.add_argument("--between", default="relu", help="operator between the layers (default: %(default)s)")
+    parser.add_argument("--pipelines", nargs="+", help="default: PIPELINES, or WIDE with --widths")
+    parser.add_argument("--rounds", type=int, default=11, help="number of interleaved rounds (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=0.02, help="duration of a program in one round (default: %(default)s)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[list[str]] = []

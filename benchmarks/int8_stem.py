@@ -1,12 +1,12 @@
 """Latency of the int8 im2col form of a first convolution, and a profile of the digit classifier.
 
-The script prints three tables, measured in ONNX Runtime on one thread with interleaved runs; speeds in brackets are
-relative to the float program:
+The script prints three tables, measured in ONNX Runtime on one thread with interleaved runs.  Speeds in brackets are
+relative to the float program.
 
-1. Networks of two convolutions on small images: in float, in int8 with the first convolution and its pool in float
-   (the form for the convolution kernels of ONNX Runtime), and in int8 with the first convolution as one integer matrix
-   product of im2col patches, even where the emitter would not choose that form.
-2. The digit classifier in float, and in int8 with `flatten` in the usual and in channels-last order.
+1. Networks of two convolutions on small images, in three forms: in float; in int8 with the first convolution and its
+   pool in float; and in int8 with the first convolution as one integer matrix product of im2col patches.  The third
+   form is measured even if the emitter would choose the second form.
+2. The digit classifier in float, and in int8 with the default and with the channels-last element order of `flatten`.
 3. The slowest nodes of the compressed digit classifier.
 
     python -m benchmarks.int8_stem [--batches 1 8 32] [--rounds 31] [--nodes 12]
@@ -53,13 +53,18 @@ NEVER = {"LONGEST_PATCH": 0}
 
 
 def compiled(text: str | Path, channels: int, passes: str) -> Compiled:
-    """Compile a network with fresh weights, calibrated on random images."""
+    """Compile a network with random weights, calibrated on random images."""
     images = np.random.default_rng(1).standard_normal((16, channels, 28, 28), np.float32)
     return archc.compile(text, passes=passes, calib={"image": images} if passes else None)
 
 
 def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -> onnxruntime.InferenceSession:
-    """ONNX Runtime session of a model, emitted with other limits for im2col of a first convolution."""
+    """Emit a model with other limits for im2col, and open it in ONNX Runtime.
+
+    Args:
+        limits: values of constants of `archc.codegen.onnx.int8.stems`, by name.
+        in_order: emit the channels-last order of `flatten`, as by default.
+    """
     with ExitStack() as changed, tempfile.TemporaryDirectory() as folder:
         for name, value in limits.items():
             changed.enter_context(patch.object(stems, name, value))
@@ -134,8 +139,8 @@ def nodes(batch: int, count: int) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32], help="default: 1 8 32")
-    parser.add_argument("--rounds", type=int, default=31, help="turns of each program (default: %(default)s)")
-    parser.add_argument("--nodes", type=int, default=12, help="how many to list (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=31, help="number of interleaved rounds (default: %(default)s)")
+    parser.add_argument("--nodes", type=int, default=12, help="number of listed nodes (default: %(default)s)")
     options = parser.parse_args()
     print(
         markdown(
@@ -146,7 +151,7 @@ def main() -> None:
     print()
     print(
         markdown(
-            ["", "batch", "float", "int8, usual flatten", "int8, channels last"],
+            ["", "batch", "float", "int8, default flatten", "int8, channels last"],
             order_rows(options.batches, options.rounds),
         )
     )

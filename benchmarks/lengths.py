@@ -1,10 +1,10 @@
 """Lines of code of specs, of the generated PyTorch, and of reference implementations.
 
-Blank lines, comments and docstrings do not count.  The lines of a spec are those of its file and, in a second figure,
-also of the imported blocks that it uses or of its base model.  A reference implementation has two figures: the classes
-in use with the functions that they call, and the whole file, if the file has no other network.  Imports from the rest
-of the package count in neither figure.  A file of `transformers` does more than a spec: it implements a key-value
-cache, loads published weights, and defines heads for many tasks.
+Blank lines, comments and docstrings do not count.  A spec has two figures: its file, and its file with the imported
+blocks that it uses or with its base model.  A reference implementation has two figures: the classes in use with the
+functions that they call, and the whole file, if the file has no other network.  Other files of the package, from which
+the file imports, do not count.  A file of `transformers` does more than a spec: it implements a key-value cache, loads
+published weights, and defines heads for many tasks.
 
     python -m benchmarks.lengths [bert gpt2 ...] [--write]
 """
@@ -92,7 +92,7 @@ _TABLE = re.compile(r"^\| lines of code \|.*\n\|[-: |]+\n(?:\|.*\n?)+", re.MULTI
 
 
 def renewed(page: str, rows: Iterable[Sequence[str]]) -> str:
-    """Replace the rows of the same specs in the length tables of a page."""
+    """Return a page with new rows for these specs in its tables of lengths."""
     by_name = {cells[0]: f"| {' | '.join(cells)} |" for cells in rows}
 
     def renew(table: re.Match[str]) -> str:
@@ -103,8 +103,8 @@ def renewed(page: str, rows: Iterable[Sequence[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("specs", nargs="*", metavar="SPEC", help=f"of {', '.join(PEERS)} (default: all)")
-    parser.add_argument("--write", action="store_true", help="put the figures into the tables of the docs as well")
+    parser.add_argument("specs", nargs="*", metavar="SPEC", help=f"one or several of {', '.join(PEERS)} (default: all)")
+    parser.add_argument("--write", action="store_true", help="also update the tables in the docs")
     options = parser.parse_args()
     chosen = options.specs or list(PEERS)
     for spec in chosen:

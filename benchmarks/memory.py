@@ -1,9 +1,10 @@
 """Peak memory of compilation for models of growing depth and layers of constant size.
 
-A model is a chain of layers of 4 MB each, 128 → 8192 and back, with fresh weights that are generated lazily.
-`archc compile --no-check` runs in a separate process and writes all output formats.  A model of two layers shows the
-memory of the interpreter, the imports, and PyTorch, which measures the effect of passes.  An ONNX file below 100 MB
-contains its weights, and protobuf and the ONNX checker copy it: this takes at most 300 MB for a model of any size.
+A model is a chain of layers of 4 MB each, 128 → 8192 and back, with random weights that are generated lazily.  `archc
+compile --no-check` runs in a separate process and writes all output formats.  The first column is for a model of two
+layers.  It shows the memory of Python and the imports, and with passes also that of PyTorch, which runs the model to
+measure the effect of passes.  An ONNX file below 100 MB contains its weights.  protobuf and the ONNX checker copy such
+a file, which takes at most 300 MB.
 
     python -m benchmarks.memory [--megabytes 100 400 1600] [--passes "" "lowrank(ratio=0.5), quant"]
 """
@@ -61,7 +62,7 @@ def main() -> None:
         nargs="+",
         metavar="PIPELINE",
         default=PIPELINES,
-        help="default: none, `quant`, and `lowrank` with it",
+        help="default: no passes, `quant`, and `lowrank` before `quant`",
     )
     options = parser.parse_args()
     print(run(options.passes, options.megabytes))

@@ -1,7 +1,8 @@
 """Inference time of image networks in channels-last and contiguous layout, on one CPU thread.
 
-`load` returns modules in channels-last layout.  Weights are fresh, times are process times, and runs are interleaved.
-The ratio is the median over the pairs of runs, with its minimum and maximum; below 1, channels-last is faster.
+`load` returns modules in channels-last layout.  Weights are random, times are process times, and runs of both layouts
+are interleaved.  The ratio is the median over the pairs of runs, with the minimum and maximum.  Below 1, channels-last
+is faster.
 
     python -m benchmarks.memory_format [--models resnet50 unet] [--batches 1 32] [--pixels 224] [--pairs 5]
 """
@@ -64,8 +65,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, help="default: all")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="default: 1 8")
-    parser.add_argument("--pixels", type=int, help="the height and width of images (default: the network's own)")
-    parser.add_argument("--pairs", type=int, default=5, help="runs of each (default: 5)")
+    parser.add_argument(
+        "--pixels", type=int, help="height and width of the images (default: the usual size of the network)"
+    )
+    parser.add_argument("--pairs", type=int, default=5, help="runs of each layout (default: 5)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -75,7 +78,7 @@ def main() -> None:
             for spec in options.models
             for batch in options.batches
         ]
-    print(markdown(["", "batch", "channels last", "usual", "ratio"], rows))
+    print(markdown(["", "batch", "channels last", "default", "ratio"], rows))
 
 
 if __name__ == "__main__":

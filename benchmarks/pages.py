@@ -53,7 +53,7 @@ def run_page(
 
     Args:
         say: called with the output of each command.
-        in_process: run blocks that contain only `archc` commands in this process, which imports torch once.
+        in_process: run blocks that contain only `archc` commands in this process, so that torch is imported only once.
 
     Raises:
         SystemExit: a command fails, or its output differs.
@@ -79,7 +79,7 @@ def run_page(
 
 
 def archc_commands(text: str) -> list[list[str]]:
-    """Arguments of the `archc` commands of a block; empty if it contains other commands."""
+    """Arguments of the `archc` commands of a block; empty if the block contains other commands."""
     lines = text.replace("\\\n", " ").splitlines()
     if not all(line.startswith("archc ") for line in lines) or re.search(r"[|<>;&$]", text):
         return []

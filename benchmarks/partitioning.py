@@ -1,10 +1,13 @@
-"""Bottleneck of the partitioner on cost graphs, compared with an even split, and its solving time.
+"""Quality and speed of the partitioner on cost graphs.
+
+The quality of a split is its bottleneck, the time of the slowest stage.  The table compares the bottleneck of the found
+split with that of the even split, which cuts one topological order into stages of about equal work, one per
+accelerator.  The speed is the median process time of several runs.
 
 Input files have the format of https://github.com/msr-fiddle/dnn-partitioning, which accompanies Tarnawski et al. 2020,
-"Efficient Algorithms for Device Placement of DNN Graph Operators"; a folder selects all files in it.  By default, the
-graphs are synthetic: residual chains and blocks of parallel branches.  The even split cuts one topological order into
-one stage per accelerator, of about equal work.  The time is the median process time of several runs.  `--peer` also
-runs the program of the authors, built from `throughput-dp`.
+"Efficient Algorithms for Device Placement of DNN Graph Operators".  A folder selects all files in it.  By default, the
+graphs are synthetic: residual chains and blocks of parallel branches.  `--peer` also runs the program of the authors,
+which is built from `throughput-dp` in their repository.
 
     python -m benchmarks.partitioning [FOLDER_OR_FILE ...] [--runs 3] [--seconds 60] [--peer PROGRAM]
 """
@@ -87,7 +90,7 @@ def _problem(graph: dict[str, Any]) -> Problem:
 
 
 def residual(operators: int) -> Problem:
-    """Chain with a skip connection over four operators after every fourth one, for eight devices."""
+    """Chain with a skip connection over four operators after every fourth operator, for eight devices."""
     edges = {at: [at + 1, at + 4] if at % 4 == 0 else [at + 1] for at in range(operators)}
     return _made(operators, edges, devices=8)
 
@@ -125,7 +128,7 @@ MADE = {
 
 
 def even(problem: Problem) -> float:
-    """Bottleneck of the even split over devices of the first kind; infinite if they cannot run it."""
+    """Bottleneck of the even split over devices of the first kind; infinite if the split cannot run."""
     dag = build_task_graph(problem)
     device = problem.kinds[0]
     total = math.fsum(dag.work[:, 0].tolist())
@@ -223,10 +226,10 @@ def run(options: argparse.Namespace) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("graphs", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: made graphs")
-    parser.add_argument("--runs", type=int, default=3, help="of which the median counts (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, help="a budget for each graph (default: none)")
-    parser.add_argument("--peer", type=Path, metavar="PROGRAM", help="the program of the paper's authors")
+    parser.add_argument("graphs", nargs="*", type=Path, metavar="FOLDER_OR_FILE", help="default: synthetic graphs")
+    parser.add_argument("--runs", type=int, default=3, help="runs for each median (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, help="time limit for each graph (default: none)")
+    parser.add_argument("--peer", type=Path, metavar="PROGRAM", help="program of the paper's authors")
     options = parser.parse_args()
     for path in options.graphs:
         if not path.exists():

@@ -1,7 +1,7 @@
 """Reference implementations of the specs: in `transformers`, `pytorchcv`, Resemblyzer, and the tests.
 
-A reference implementation is a source file and the names in it that implement the network: the classes of its modules
-or the function that builds it.  The functions and tables that these use belong to it too.
+A reference implementation consists of the definitions in a source file that implement a network: the classes of its
+modules, or the function that builds it, and the functions and tables of the file that these definitions use.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Peer:
     alone: bool = True
 
     def parts(self) -> list[str]:
-        """Source of each definition in use: the names, and the functions and tables of the file that they use."""
+        """Source of each definition in use: `names`, and the functions and tables of the file that they use."""
         found = dict(_named(ast.parse(self.source).body))
         waiting, used = set(self.names), set[str]()
         while waiting:
@@ -98,7 +98,7 @@ def in_tests(file: str, *names: str, package: str = "torch.nn") -> Peer:
 
 
 def in_resemblyzer() -> Peer:
-    """Find the speaker encoder of Resemblyzer, without an import, which needs libraries for sound files."""
+    """Find the speaker encoder of Resemblyzer without an import, which needs libraries for sound."""
     package = find_spec("resemblyzer")
     assert package is not None and package.submodule_search_locations is not None
     file = Path(package.submodule_search_locations[0]) / "voice_encoder.py"

@@ -1,9 +1,9 @@
-"""Latency of a perceptron at a quarter of its rank, in float and int8, in ONNX Runtime on one thread.
+"""Latency of a factorized perceptron, in float and int8, in ONNX Runtime on one thread.
 
-The perceptron is 1024 → 4096 → 1024 → 4096, with fresh weights.  Its rank is 25 % of the smaller side, which is 256,
-so two layers with 1.31 million multiply-adds in total replace each layer of 4.19 million.  Runs of the three programs
-are interleaved, and the measurement is repeated, because machines are noisy.  The table has the median over the
-repetitions and, in brackets, the minimum and maximum.
+The perceptron is 1024 → 4096 → 1024 → 4096, with random weights.  The factors of a weight have rank 256, which is 25 %
+of the smaller side.  Two layers with 1.31 million multiply-adds together replace each layer of 4.19 million.  Runs of
+the three programs are interleaved, and the measurement is repeated, because machines are noisy.  The table has the
+median over the repetitions and, in brackets, the minimum and maximum.
 
     python -m benchmarks.perceptron [--batch 32] [--repetitions 5]
 """
@@ -70,12 +70,20 @@ def run(width: int, hidden: int, batch: int, repetitions: int, rounds: int, seco
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=1024, help="features in and between (default: %(default)s)")
-    parser.add_argument("--hidden", type=int, default=4096, help="the wide layers (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=32, help="rows at a time (default: %(default)s)")
-    parser.add_argument("--repetitions", type=int, default=5, help="of the whole measurement (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each program in one (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.02, help="length of a turn (default: %(default)s)")
+    parser.add_argument(
+        "--width", type=int, default=1024, help="width of the input and of the narrow layer (default: %(default)s)"
+    )
+    parser.add_argument("--hidden", type=int, default=4096, help="width of the wide layers (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="batch size (default: %(default)s)")
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="repetitions of the measurement (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="interleaved rounds in one repetition (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=0.02, help="duration of a program in one round (default: %(default)s)"
+    )
     options = parser.parse_args()
     print(run(options.width, options.hidden, options.batch, options.repetitions, options.rounds, options.seconds))
 

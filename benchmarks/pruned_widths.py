@@ -75,8 +75,10 @@ def measured(model: str, out: Path, rounds: int) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each program (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/pruned_widths"), help="where the programs are written")
+    parser.add_argument("--rounds", type=int, default=15, help="number of interleaved rounds (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/pruned_widths"), help="folder for the programs (default: %(default)s)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -1,10 +1,10 @@
 """Accuracy and latency of the digit classifier with half of its channels, or a tenth of its weights.
 
-The script trains `specs/cnn.arch` as `benchmarks.digits` does, prunes it, and fine-tunes the pruned module for two
-epochs, in which masks of pruned weights stay fixed.  It then compiles the pruned text with the fine-tuned weights.  The
-table has the accuracy on the 1,000 test digits before and after fine-tuning, and the latency for 32 digits in ONNX
-Runtime on one thread.  Runs are interleaved, and the measurement is repeated, because machines are noisy: the table
-has the median, and the speed relative to the float program with its minimum and maximum.
+The script trains `specs/cnn.arch` like `benchmarks.digits`, prunes the network, and fine-tunes the pruned module for
+two epochs.  Masked weights stay zero in fine-tuning.  The script then compiles the pruned text with the fine-tuned
+weights.  The table has the accuracy on the 1,000 test digits before and after fine-tuning, and the latency for 32 digits
+in ONNX Runtime on one thread.  Runs are interleaved, and the measurement is repeated, because machines are noisy.  The
+table has the median latency, and the median, minimum and maximum of the speed relative to the float program.
 
     python -m benchmarks.pruning [--epochs 6] [--further 2] [--repetitions 5] [--out out/pruning]
 """
@@ -38,9 +38,9 @@ class Variant:
     """Classifier of one pipeline, in PyTorch and in ONNX Runtime.
 
     Attributes:
-        untrained: its programs before fine-tuning.
-        programs: its programs after fine-tuning.
-        nonzero: number of nonzero elements of its trainable weights after fine-tuning.
+        untrained: programs before fine-tuning.
+        programs: programs after fine-tuning.
+        nonzero: number of nonzero elements of the trainable weights after fine-tuning.
     """
 
     title: str
@@ -101,16 +101,28 @@ def table(variants: list[Variant], digits: Digits, repetitions: int) -> str:
                 f"{statistics.median(ratios):.1f}× ({ratios[0]:.1f} to {ratios[-1]:.1f})",
             ]
         )
-    head = ["", "accuracy at once", "after training", "weights not zero", "multiply-adds", f"batch {BATCH}", "speed"]
+    head = [
+        "",
+        "accuracy before fine-tuning",
+        "after fine-tuning",
+        "nonzero weights",
+        "multiply-adds",
+        f"batch {BATCH}",
+        "speed",
+    ]
     return markdown(head, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=6, help="of the float classifier (default: %(default)s)")
-    parser.add_argument("--further", type=int, default=2, help="after pruning (default: %(default)s)")
-    parser.add_argument("--repetitions", type=int, default=5, help="of the measurement (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("out/pruning"), help="where the programs are written")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of the float classifier (default: %(default)s)")
+    parser.add_argument("--further", type=int, default=2, help="epochs of fine-tuning (default: %(default)s)")
+    parser.add_argument(
+        "--repetitions", type=int, default=5, help="repetitions of the measurement (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/pruning"), help="folder for the programs (default: %(default)s)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     digits = load_digits()

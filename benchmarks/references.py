@@ -1,8 +1,9 @@
-"""Inference time of the emitted PyTorch and of the same model in `transformers`.
+"""Inference time of emitted PyTorch modules and of the same models in `transformers`.
 
-Weights are fresh.  On the CPU, the time is process time on one thread, which excludes waiting for other processes; on a
-GPU, it is the time until the device is synchronized.  `--compile` adds rows with `torch.compile`.  Runs of the two are
-interleaved.  The ratio is the median over the pairs of runs, with its minimum and maximum; below 1, archc is faster.
+Weights are random.  On the CPU, the time is process time on one thread, which excludes waiting for other processes.  On
+a GPU, it is the time until the device is synchronized.  `--compile` adds rows with `torch.compile`.  Runs of both
+modules are interleaved.  The ratio is the median over the pairs of runs, with the minimum and maximum.  Below 1, the
+emitted module is faster.
 
     python -m benchmarks.references [--batches 1 32] [--length 128] [--pairs 7] [--compile] [--device cuda]
 """
@@ -30,7 +31,7 @@ Prepare = Callable[[nn.Module], nn.Module]
 
 
 def load(spec: str) -> nn.Module:
-    """Compile a spec to a PyTorch module with fresh weights."""
+    """Compile a spec to a PyTorch module with random weights."""
     with tempfile.TemporaryDirectory() as folder:
         compiled = archc.compile(ROOT / "specs" / f"{spec}.arch")
         compiled.write(folder, emit=("torch",))
@@ -39,7 +40,7 @@ def load(spec: str) -> nn.Module:
 
 
 def bert(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
-    """Runs of BERT base on token sequences; all but the first sequence are padded."""
+    """Return runs of the emitted BERT base and of the reference; all sequences but the first are padded."""
     own, other = prepare(load("bert").to(device)), prepare(BertModel(BertConfig()).eval().to(device))
     tokens = torch.randint(30_522, (batch, length), device=device)
     segments = torch.zeros_like(tokens)
@@ -48,7 +49,7 @@ def bert(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, R
 
 
 def resnet50(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
-    """Runs of ResNet-50 on images of 224 × 224 pixels."""
+    """Return runs of the emitted ResNet-50 and of the reference, on images of 224 × 224 pixels."""
     images: Tensor = torch.randn(batch, 3, 224, 224, device=device)
     reference = ResNetForImageClassification(ResNetConfig(num_labels=1000)).eval()
     own, other = prepare(load("resnet50").to(device)), prepare(reference.to(device))
@@ -71,7 +72,7 @@ def seconds(run: Run, device: str) -> float:
 
 
 def in_turns(own: Run, other: Run, device: str, first: int) -> tuple[float, float]:
-    """Seconds of both; `other` runs first if `first` is 1, since the second run may benefit from caches."""
+    """Seconds of both runs; `other` runs first if `first` is 1, since the second run may benefit from caches."""
     if first:
         theirs = seconds(other, device)
         return seconds(own, device), theirs
@@ -93,7 +94,7 @@ def row(name: str, batch: int, length: int, device: str, pairs: int, compiled: b
 
 
 def milliseconds(time: float) -> str:
-    """Format seconds as milliseconds with at least three digits from 1 ms on."""
+    """Format seconds as milliseconds: two decimals below 10 ms, one below 100 ms, and none above."""
     return f"{1000 * time:,.{0 if time >= 0.1 else 1 if time >= 0.01 else 2}f}"
 
 
@@ -110,9 +111,9 @@ def run(batches: Sequence[int], length: int, device: str, pairs: int, compiled: 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="default: 1 32")
-    parser.add_argument("--length", type=int, default=128, help="of texts (default: 128)")
-    parser.add_argument("--pairs", type=int, default=7, help="runs of each (default: 7)")
-    parser.add_argument("--compile", action="store_true", help="measure `torch.compile` of both as well")
+    parser.add_argument("--length", type=int, default=128, help="length of token sequences (default: 128)")
+    parser.add_argument("--pairs", type=int, default=7, help="runs of each module (default: 7)")
+    parser.add_argument("--compile", action="store_true", help="also measure both modules with `torch.compile`")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args()
     print(run(options.batches, options.length, options.device, options.pairs, options.compile))

@@ -2,9 +2,10 @@
 
 Each model is a chain in one of four shapes: `loop` is a loop over `linear` and `relu`, `unrolled` has one line per
 layer, `layers` has only `linear` operators in one chain, and `residual` is a loop over residual blocks.  `archc compile
---no-check` runs in a separate process and writes the weights and the formats of `--emit`; the ONNX model passes the
-full ONNX check.  The exponent is log(t₂ / t₁) / log(n₂ / n₁).  The second exponent subtracts the time of a model of ten
-operators, which is the time to start and import.
+--no-check` runs in a separate process and writes the weights and the formats of `--emit`.  It includes the full ONNX
+check.  The exponent of two models of n₁ and n₂ operators is log(t₂ / t₁) / log(n₂ / n₁), where t₁ and t₂ are the
+compile times.  For the second exponent, the time of a model of ten operators is subtracted from both times, because
+this time is the time to start and import.
 
     python -m benchmarks.scaling [--operators 10000 100000] [--shapes loop unrolled] [--emit onnx torch,onnx]
 """

@@ -11,7 +11,9 @@ from typing import Any
 def interleaved(
     candidates: Mapping[str, Callable[[], Any]], rounds: int = 15, seconds: float = 0.02
 ) -> dict[str, float]:
-    """Seconds per call of each candidate: the median over rounds that run each candidate in sequence.
+    """Median seconds per call of each candidate over several rounds.
+
+    A round runs all candidates in sequence.
 
     Args:
         rounds: number of measured rounds; two warm-up calls precede them.
