@@ -98,7 +98,7 @@ def in_tests(file: str, *names: str, package: str = "torch.nn") -> Peer:
 
 
 def in_resemblyzer() -> Peer:
-    """Find the speaker encoder of Resemblyzer without an import, which needs libraries for sound."""
+    """Find the file of Resemblyzer's speaker encoder without an import: it would need sound libraries."""
     package = find_spec("resemblyzer")
     assert package is not None and package.submodule_search_locations is not None
     file = Path(package.submodule_search_locations[0]) / "voice_encoder.py"

@@ -40,7 +40,7 @@ def load(spec: str) -> nn.Module:
 
 
 def bert(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
-    """Return runs of the emitted BERT base and of the reference; all sequences but the first are padded."""
+    """Return a run of the emitted and of the reference BERT base, on padded token sequences."""
     own, other = prepare(load("bert").to(device)), prepare(BertModel(BertConfig()).eval().to(device))
     tokens = torch.randint(30_522, (batch, length), device=device)
     segments = torch.zeros_like(tokens)
@@ -49,7 +49,7 @@ def bert(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, R
 
 
 def resnet50(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
-    """Return runs of the emitted ResNet-50 and of the reference, on images of 224 × 224 pixels."""
+    """Return runs of the emitted and the reference ResNet-50, on images of 224 × 224 pixels."""
     images: Tensor = torch.randn(batch, 3, 224, 224, device=device)
     reference = ResNetForImageClassification(ResNetConfig(num_labels=1000)).eval()
     own, other = prepare(load("resnet50").to(device)), prepare(reference.to(device))
