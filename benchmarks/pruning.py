@@ -3,7 +3,7 @@
 The script trains `specs/cnn.arch` like `benchmarks.digits`, prunes the network, and fine-tunes the pruned module for
 two epochs.  Masked weights stay zero in fine-tuning.  The script then compiles the pruned text with the fine-tuned
 weights.  The table has the accuracy on the 1,000 test digits before and after fine-tuning, and the latency for 32
-digits in ONNX Runtime on one thread.  Runs are interleaved, and the measurement is repeated, because machines are noisy.  The
+digits in ONNX Runtime on one thread.  Runs are interleaved, and the measurement is repeated, because of noise.  The
 table has the median latency, and the median, minimum and maximum of the speed relative to the float program.
 
     python -m benchmarks.pruning [--epochs 6] [--further 2] [--repetitions 5] [--out out/pruning]

@@ -72,7 +72,10 @@ def seconds(run: Run, device: str) -> float:
 
 
 def in_turns(own: Run, other: Run, device: str, first: int) -> tuple[float, float]:
-    """Seconds of both runs; `other` runs first if `first` is 1, since the second run may benefit from caches."""
+    """Return the seconds of both runs; `other` runs first if `first` is 1.
+
+    The order alternates, because the second run may benefit from caches.
+    """
     if first:
         theirs = seconds(other, device)
         return seconds(own, device), theirs
