@@ -1,4 +1,4 @@
-"""Evaluation: a graph computes what PyTorch computes, and refuses inputs that do not fit."""
+"""Evaluation of graphs: outputs agree with PyTorch, and inputs of wrong shapes are refused."""
 
 from __future__ import annotations
 
@@ -96,13 +96,13 @@ def test_values_come_in_order_and_an_input_may_be_an_output() -> None:
     assert evaluate(graph, {"x": x})["z"] is x
 
 
-def test_the_inference_meaning() -> None:
+def test_operators_run_in_inference_mode() -> None:
     graph = bound("model m { input x: f32[N, 4]  output y = x -> dropout(0.5) -> bn: batch_norm }")
     x = torch.randn(64, 4)
     torch.testing.assert_close(evaluate(graph, {"x": x})["y"], x / np.sqrt(1 + 1e-5))
 
 
-def test_decoded_weights_are_what_counts() -> None:
+def test_operators_use_decoded_weights() -> None:
     graph = bound("model m { input x: f32[N, 8]  output y = x -> fc: linear(4, weight = int8(axis = 0)) }")
     weight, bias = (torch.from_numpy(graph.weight_values(f"fc.{name}").copy()) for name in ("weight", "bias"))
     x = torch.randn(3, 8)

@@ -1,4 +1,4 @@
-"""Random inputs: seeded, of the inputs' types, and such that the model can run on them."""
+"""Random inputs: they depend on the seed alone, have the declared types, and fit the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from archc.interpreter.sample_inputs import accepted_integers, random_inputs, sa
 from archc.passmanager.calibration import Calibration
 
 
-def test_the_seed_makes_them() -> None:
+def test_equal_seeds_give_equal_inputs() -> None:
     graph = archc.parse(
         "model m { input x: f32[N, 4]  input k: i64[N]  input b: bool[N]  output y = x  output z = k  output w = b }"
     )
@@ -35,23 +35,23 @@ def test_the_seed_makes_them() -> None:
         ("input k: i64[N, T]  output y = k + 1", None),
         ("input k: i64[N, 9]  output y = (zeros((8, 5)), k) -> gather(1)", range(5)),
         ("input k: i32[9]  output y = (zeros((4, 5)), k) -> index_select(-2)", range(4)),
-        # Three fields, of which each has 5 rows of one table.
+        # A table of three fields: each field has 5 rows.
         ("input k: i64[N, 3]  output y = k + 5 * arange(3) -> e: embedding(15, 2)", range(5)),
         ("input k: i64[N, 3]  output y = 5 * arange(3) + k[:, 1:2] -> e: embedding(15, 2)", range(5)),
         ("input k: i64[N, T]  output y = k + arange(T) -> e: embedding(23, 2)", range(8)),  # T is 16 here
         ("input k: i64[N, 6]  output y = k + ((arange(3), arange(3)) -> concat) -> e: embedding(9, 2)", range(7)),
         ("input k: i64[N, 3]  output y = 3 * k + 2 -> e: embedding(15, 2)", range(5)),
         ("input k: i64[N, 3]  output y = k + -4 -> e: embedding(15, 2)", range(4, 19)),
-        # What is added depends on an input, and nobody knows how large it is.
+        # The added value depends on an input, so its range is unknown.
         ("input k: i64[N, 3]  output y = k + k -> e: embedding(250, 2)", None),
-        # An axis of a size that is only known when the model runs, here 8.
+        # The size of axis 0 is symbolic; it is 8 in this run.
         ("input k: i64[9]  input x: f32[N, 5]  output y = (x, k) -> index_select(0)", range(8)),
-        # Places are not what is found there: `x` is looked up in the embedding, and `k` is not.
+        # `gather` returns elements of `x`, so the embedding limits `x`; only the length of `x` limits `k`.
         ("input k: i64[N, 9]  input x: i64[N, 20]  output y = (x, k) -> gather(1) -> e: embedding(4, 2)", range(20)),
         ("input k: i64[N, 9]  output y = (k, zeros((8, 2)) -> cast(i64)) -> gather(1) -> e: embedding(4, 2)", range(4)),
     ],
 )
-def test_integers_that_the_model_can_look_up(text: str, accepted: range | None) -> None:
+def test_integers_are_valid_indices(text: str, accepted: range | None) -> None:
     graph = archc.parse(f"model m {{ {text} }}")
     assert accepted_integers(graph, graph.inputs[0], sample_sizes(graph)) == accepted
     bind_fresh(graph, 0)
@@ -60,7 +60,7 @@ def test_integers_that_the_model_can_look_up(text: str, accepted: range | None) 
     Calibration(graph).outputs(graph)
 
 
-def test_numbers_that_simplify_worked_out_are_known_too() -> None:
+def test_folded_constants_limit_indices() -> None:
     text = "model m { input k: i64[N, 3]  output y = k + 5 * arange(3) -> e: embedding(15, 2) }"
     graph = archc.compile(text, passes="simplify").graph
     assert [node.op.name for node in graph.nodes()] == ["constant", "add", "embedding"]
@@ -100,7 +100,7 @@ def test_sizes_are_large_enough_for_what_operators_need(text: str, sizes: dict[s
     Calibration(graph).outputs(graph)
 
 
-def test_samples_that_are_looked_at_side_by_side_are_not_cut() -> None:
+def test_data_is_not_split_along_an_axis_with_a_minimum_size() -> None:
     graph = archc.parse("model m { input x: f32[N, 4]  y, places = x -> topk(3, 0)  output y  output places }")
     data = {"x": np.zeros((70, 4), np.float32)}
     assert [len(batch["x"]) for batch in Calibration(graph, data).batches()] == [70]
@@ -118,6 +118,6 @@ def test_sizes_are_large_enough_for_every_tensor() -> None:
 
 @pytest.mark.parametrize("dtype", ["f64", "f32", "f16", "bf16", "i64", "i8", "u8", "bool"])
 def test_an_input_may_have_no_axes(dtype: str) -> None:
-    """NumPy draws a number then, which is no array."""
+    """Random inputs without axes are arrays, although NumPy draws a Python number for an empty shape."""
     compiled = archc.compile(f"model m {{ input x: {dtype}[]  output y = x -> identity }}", passes="simplify")
     assert [report.error for report in compiled.passes] == [0]

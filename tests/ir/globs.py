@@ -1,10 +1,10 @@
-"""Globs by the book: a matcher that tries everything, for comparison."""
+"""Exhaustive glob matcher, as a reference for `Selector`."""
 
 from __future__ import annotations
 
 
 def matches(pattern: str, path: str, name_starts: bool = True) -> bool:
-    """Return whether a glob matches a path, or a block around it: by recursion, in exponential time."""
+    """Return whether a glob matches a path or a block that contains the path; takes exponential time."""
     if not pattern:
         return not path or path[0] == "."
     if name_starts and pattern.startswith("**."):

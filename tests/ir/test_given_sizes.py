@@ -1,4 +1,4 @@
-"""Sizes as people give them."""
+"""Values of symbolic sizes that a user gives, as text such as `N=32` or by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_integers_of_numpy() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "N", "N=", "N=x", "3=3", "N=1,", "N=1e3", "N=4 T=3"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size such as N=32"):
         read_sizes(text)
 

@@ -1,4 +1,4 @@
-"""The graph: its order, its equality, and who uses what."""
+"""Graphs: order of nodes, equality, and consumers of values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.language.random_graphs import random_graph
 F32 = TensorType(DType.f32, (symbol("N"), 4))
 SEEDS = st.integers(0, 10_000)
 
-# A plan of a graph: for each node its operands, numbers of inputs (0, 1) and of earlier nodes (2, 3, …).
+# Plan of a graph: two operands for each node. 0 and 1 are the inputs, 2 is the result of the first node, and so on.
 PLANS = st.integers(1, 8).flatmap(
     lambda count: st.tuples(*(st.tuples(st.integers(0, 1 + k), st.integers(0, 1 + k)) for k in range(count)))
 )
 
 
 def build(plan: tuple[tuple[int, int], ...], order: list[int]) -> Graph:
-    """The graph of a plan, its nodes added in an order that respects their operands."""
+    """Build the graph of a plan; `order` lists its nodes, each after its operands."""
     graph = Graph("m")
     rewriter = Rewriter(graph)
     values: dict[int, Value] = {k: rewriter.input("xy"[k], F32) for k in range(2)}
@@ -48,7 +48,7 @@ def shuffled(plan: tuple[tuple[int, int], ...], seed: int) -> list[int]:
 
 
 @given(PLANS, SEEDS)
-def test_the_order_of_insertion_is_no_part_of_a_graph(plan: tuple[tuple[int, int], ...], seed: int) -> None:
+def test_equality_ignores_the_order_of_insertion(plan: tuple[tuple[int, int], ...], seed: int) -> None:
     one, other = build(plan, list(range(len(plan)))), build(plan, shuffled(plan, seed))
     assert one == other and one.canonical() == other.canonical()
 
@@ -58,7 +58,7 @@ def test_another_operand_makes_another_graph(plan: tuple[tuple[int, int], ...], 
     number = data.draw(st.integers(0, len(plan) - 1))
     left, right = plan[number]
     changed = (*plan[:number], (left, (right + 1) % (number + 2)), *plan[number + 1 :])
-    # Two plans may say the same thing only if two nodes of them compute the same thing.
+    # If two nodes of a plan have equal operands, different plans can describe equal graphs.
     if len(set(plan)) == len(plan) == len(set(changed)):
         assert build(plan, list(range(len(plan)))) != build(changed, list(range(len(plan))))
 
@@ -80,7 +80,7 @@ def test_the_order_is_topological_and_the_same_on_every_run(seed: int) -> None:
 
 @settings(deadline=None)
 @given(SEEDS)
-def test_consumers_are_those_who_have_it_as_operand(seed: int) -> None:
+def test_consumers_of_a_value_have_it_as_operand(seed: int) -> None:
     graph = random_graph(seed)
     for value in (*graph.inputs, *(value for node in graph.nodes() for value in node.results)):
         expected = {id(node) for node in graph.nodes() if any(operand is value for operand in node.operands)}
@@ -113,7 +113,7 @@ def test_the_order_of_the_text_is_kept_where_data_allow() -> None:
 
 
 @pytest.mark.parametrize("change", ["name", "input", "output", "type", "operator", "label", "storage", "trainable"])
-def test_what_makes_two_graphs_different(change: str) -> None:
+def test_equality_compares_each_property(change: str) -> None:
     from dataclasses import replace
 
     from archc.types.storage import Int8

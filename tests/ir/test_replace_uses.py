@@ -1,4 +1,4 @@
-"""Some of a value's users get another one, and blocks keep calling it what they did."""
+"""Replacement of a value in some of its consumers; names of block inputs are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ model m {
 """
 
 
-def test_only_the_users_that_are_meant_change() -> None:
+def test_other_consumers_do_not_change() -> None:
     graph = archc.parse(TEXT)
     (x,) = graph.inputs
     one, other = graph.consumers(x)
@@ -32,7 +32,7 @@ def test_only_the_users_that_are_meant_change() -> None:
     verify(graph)
 
 
-def test_a_block_calls_the_new_value_by_the_old_name() -> None:
+def test_the_new_value_has_the_old_name_in_a_block() -> None:
     graph = archc.parse(TEXT)
     (x,) = graph.inputs
     _, other = graph.consumers(x)

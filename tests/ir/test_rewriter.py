@@ -1,4 +1,4 @@
-"""The rewriter: whatever is done through it, the graph stays sound."""
+"""Rewriter: the graph stays valid after every change."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def start(*shape: int) -> tuple[Graph, Rewriter, Value]:
 
 
 def check_edges(graph: Graph) -> None:
-    """Who uses a node is what the operands say."""
+    """Compare the consumers that the graph stores with the operands of all nodes."""
     for node in graph.nodes():
         users = {id(user) for user in graph.nodes() if any(value.producer is node for value in user.operands)}
         assert {id(user) for user in graph.users(node)} == users
@@ -47,7 +47,7 @@ def check_edges(graph: Graph) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 5000))
-def test_random_rewrites_leave_a_sound_graph(seed: int) -> None:
+def test_random_rewrites_leave_a_valid_graph(seed: int) -> None:
     chance = random.Random(seed)
     graph = random_graph(seed)
     rewriter = Rewriter(graph, by="test")
@@ -92,11 +92,11 @@ def test_types_are_inferred_again_downstream() -> None:
     verify(graph)
 
 
-def test_a_residual_follows_when_both_its_operands_change() -> None:
+def test_the_type_of_a_sum_changes_with_both_operands() -> None:
     graph, rewriter, x = start(8)
     start_ = rewriter.add(OPERATORS["relu"](), [x])
     inner = rewriter.add(OPERATORS["tanh"](), start_.results)
-    for _ in range(3):  # the sum is there before what it waits for is inferred again
+    for _ in range(3):  # type inference reaches the sum first through the shorter operand
         inner = rewriter.add(OPERATORS["sigmoid"](), inner.results)
     total = rewriter.add(OPERATORS["add"](), [start_.result, inner.result])
     last = rewriter.add(OPERATORS["softmax"](-1), total.results)
@@ -107,7 +107,7 @@ def test_a_residual_follows_when_both_its_operands_change() -> None:
     verify(graph)
 
 
-def test_every_place_of_a_value_is_replaced() -> None:
+def test_every_use_of_a_value_is_replaced() -> None:
     graph, rewriter, x = start(4)
     old, new = (rewriter.add(OPERATORS[name](), [x]) for name in ("relu", "tanh"))
     old.result.name = "features"
@@ -121,7 +121,7 @@ def test_every_place_of_a_value_is_replaced() -> None:
     check_edges(graph)
 
 
-def test_what_is_used_cannot_be_removed() -> None:
+def test_used_nodes_cannot_be_removed() -> None:
     _, rewriter, x = start(4)
     relu = rewriter.add(OPERATORS["relu"](), [x])
     user = rewriter.add(OPERATORS["tanh"](), relu.results)
@@ -131,7 +131,7 @@ def test_what_is_used_cannot_be_removed() -> None:
             rewriter.remove(node)
 
 
-def test_weights_go_with_the_last_node_that_has_them() -> None:
+def test_weights_are_removed_with_their_last_node() -> None:
     graph, rewriter, x = start(4)
     first = rewriter.add(OPERATORS["linear"](4), [x], name="a")
     again = rewriter.add(OPERATORS["linear"](4), first.results, name="a")
@@ -165,7 +165,7 @@ def test_a_weight_has_one_shape_and_one_storage() -> None:
 
 
 def test_values_that_a_pass_sets_do_not_pile_up_in_memory() -> None:
-    """Of 100 MB of new numbers at most a scratch's share stays, and all can be read."""
+    """Of 100 MB of new weights, at most `HELD_BYTES` stay in memory; all weights can be read."""
     graph, rewriter, x = start(1024)
     for number in range(6):
         rewriter.add(OPERATORS["linear"](4096, bias=False), [x], name=f"fc{number}")
@@ -188,7 +188,7 @@ def test_owners_of_weights_need_a_name() -> None:
     assert set(graph.weights) == {"w", "b"}
 
 
-def test_what_does_not_fit_changes_nothing() -> None:
+def test_a_refused_operator_changes_nothing() -> None:
     graph, rewriter, x = start(4)
     node = rewriter.add(OPERATORS["relu"](), [x])
     with pytest.raises(OperatorError):
@@ -196,7 +196,7 @@ def test_what_does_not_fit_changes_nothing() -> None:
     assert node.op == OPERATORS["relu"]() and len(graph) == 1
 
 
-def test_nodes_are_signed_by_the_pass() -> None:
+def test_origin_lists_the_passes_that_changed_a_node() -> None:
     graph, rewriter, x = start(4)
     node = rewriter.add(OPERATORS["relu"](), [x])
     assert node.origin == ()

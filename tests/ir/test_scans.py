@@ -1,4 +1,4 @@
-"""Which nodes are the steps of a scan, and how often they are done."""
+"""Scans: nodes in the body of a scan, and the number of their executions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def title(item: Node | Scan) -> str:
     return "scan" if isinstance(item, Scan) else item.path or item.op.name
 
 
-def test_what_depends_on_the_step_and_leads_to_its_end_is_the_step() -> None:
+def test_nodes_between_the_step_and_its_end_are_the_body() -> None:
     (scan,) = scans(archc.parse(ELMAN))
     assert [title(item) for item in scan.body] == ["w_xh", "w_hh", "add", "tanh", "w_hy"]
     assert [value.name for value in scan.sequences] == ["x"]
@@ -34,21 +34,21 @@ def test_what_depends_on_the_step_and_leads_to_its_end_is_the_step() -> None:
     assert [value.producer.path for value in scan.kept if value.producer] == ["w_hy"]
 
 
-def test_what_does_not_depend_on_the_step_is_done_once_before_it() -> None:
+def test_nodes_independent_of_the_step_run_once_before_it() -> None:
     items = schedule(archc.parse(TEXTS["values from outside"]))
     assert [title(item) for item in items] == ["tanh", "zeros", "fc", "relu", "exp", "scan"]
     (scan,) = (item for item in items if isinstance(item, Scan))
     assert [title(item) for item in scan.body] == ["mul", "add", "add", "add"]
 
 
-def test_a_scan_in_a_scan_is_one_of_its_items() -> None:
+def test_an_inner_scan_is_one_item_of_the_body() -> None:
     (outer,) = scans(archc.parse(TEXTS["a scan in a scan"]))
     assert [title(item) for item in outer.body] == ["scan", "mul", "mean"]
     (inner,) = (item for item in outer.body if isinstance(item, Scan))
     assert set(inner.nodes) < set(outer.nodes)
 
 
-def test_steps_are_counted_as_often_as_they_are_done() -> None:
+def test_repetition_counts_multiply_in_nested_scans() -> None:
     graph = archc.parse(TEXTS["a scan in a scan"])
     times = {title(node): extent for node, extent in repetition_counts(graph).items()}
     t, s = symbol("T"), symbol("S")
@@ -57,7 +57,7 @@ def test_steps_are_counted_as_often_as_they_are_done() -> None:
 
 
 def test_the_cost_of_a_scan_is_that_of_a_recurrent_layer() -> None:
-    """Elman's network is what the operator `rnn` and a linear layer do."""
+    """The MACs of an Elman network written as a scan equal those of `rnn` and a linear layer."""
     layers = archc.parse("model m { input x: f32[B, T, 4]  output y = x -> rnn(6) -> linear(3) }")
     for sizes in ({}, {"B": 3}, {"B": 3, "T": 7}):
         found = cost(archc.parse(ELMAN), sizes).multiply_adds
@@ -65,7 +65,7 @@ def test_the_cost_of_a_scan_is_that_of_a_recurrent_layer() -> None:
         assert found == sizes.get("B", 1) * sizes.get("T", 1) * (6 * 4 + 6 * 6 + 3 * 6)
 
 
-def test_sequences_that_are_put_together_are_made_once() -> None:
+def test_stacked_sequences_count_once() -> None:
     graph = archc.parse(ELMAN)
     costs = NodeCosts(graph, {"B": 2, "T": 5})
     (scan,) = scans(graph)
@@ -74,7 +74,7 @@ def test_sequences_that_are_put_together_are_made_once() -> None:
     assert costs.activations(head) == 5 * 4 * 2 * 3
 
 
-def test_a_scan_hands_elements_on() -> None:
+def test_destinations_of_the_operands_of_a_scan() -> None:
     graph = archc.parse(TEXTS["several sequences and states"])
     (scan,) = scans(graph)
     names = [value.name for value in scan.enter.results[1:]]
@@ -89,7 +89,7 @@ def test_a_scan_hands_elements_on() -> None:
 
 
 class Broken:
-    """A scan made by hand, to be broken."""
+    """Builder of graphs with an invalid scan."""
 
     def __init__(self) -> None:
         self.graph = Graph("m")

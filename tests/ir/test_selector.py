@@ -1,4 +1,4 @@
-"""Selectors, against a matcher that tries everything."""
+"""Selectors, compared with exhaustive glob matchers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GLOBS = st.lists(st.sampled_from(["h", "0", "*", "**", "f*", "*1", "fc?", "?", "
 
 
 def part_matches(glob: str, part: str) -> bool:
-    """`*` and `?` within one name."""
+    """Return whether a glob with `*` and `?` matches one name."""
     if not glob:
         return not part
     if glob[0] == "*":
@@ -24,18 +24,21 @@ def part_matches(glob: str, part: str) -> bool:
 
 
 def parts_match(globs: list[str], parts: list[str]) -> bool:
-    """Whether globs match the beginning of a path; `**` is any number of names, at the end one at least."""
+    """Return whether globs match the first names of a path.
+
+    `**` matches any number of names; at the end of the globs, at least one.
+    """
     if not globs:
-        return True  # what is left of the path stands in the block that matched
+        return True  # the globs match a block that contains the layer
     if globs == ["**"]:
-        return bool(parts)  # `h.**` is what is in `h`
+        return bool(parts)  # `h.**` selects the layers in `h`, not `h`
     if globs[0] == "**":
         return any(parts_match(globs[1:], parts[k:]) for k in range(len(parts) + 1))
     return bool(parts) and part_matches(globs[0], parts[0]) and parts_match(globs[1:], parts[1:])
 
 
 @given(GLOBS, PATHS)
-def test_like_a_matcher_that_tries_everything(globs: list[str], path: str) -> None:
+def test_agreement_with_an_exhaustive_matcher(globs: list[str], path: str) -> None:
     assert Selector.of(".".join(globs)).matches(path) == parts_match(globs, path.split("."))
 
 
@@ -73,7 +76,7 @@ def test_each_glob_must_match_something() -> None:
     assert problem.value.help == "the model has no layers"
 
 
-def test_a_glob_may_not_be_endless() -> None:
+def test_the_length_of_a_glob_is_limited() -> None:
     Selector.of("*a" * 500).check(["a" * 500])
     with pytest.raises(SelectorError, match=r"at most 1,000 characters, and `.*` has 120,000") as problem:
         Selector.of("*a" * 60_000).check(["a"])
@@ -85,12 +88,12 @@ LAYERS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=3)
 
 
 @given(LETTERS, LAYERS)
-def test_any_glob_like_a_matcher_that_tries_everything(glob: str, path: str) -> None:
+def test_agreement_for_any_characters(glob: str, path: str) -> None:
     assert Selector.of(glob).matches(path) == globs.matches(glob, path)
 
 
 @pytest.mark.parametrize("glob", ["*a" * 60 + "*b", "**a" * 60 + "**b", "**.a." * 60 + "b", "*a" * 60 + ".b"])
 def test_hostile_globs_end(glob: str) -> None:
-    """With backtracking each of these would take longer than anybody lives."""
+    """Globs that would take years with backtracking are matched at once."""
     selector = Selector.of(glob)
     assert not selector.matches("a" * 200) and not selector.matches("a." * 200)

@@ -1,4 +1,4 @@
-"""Which stage of a pipeline each operator is in, and texts whose stages make no sense."""
+"""Pipeline stages of operators, and mistakes in the use of `to_stage`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def stages(body: str) -> Stages:
     return Stages(archc.parse(f"model m {{\n    input x: f32[N, 8]\n    {body}\n}}\n"))
 
 
-def test_what_is_not_divided_is_one_stage() -> None:
+def test_a_model_without_to_stage_has_one_stage() -> None:
     graph = archc.parse("model m {\n    input x: f32[N, 8]\n    output x -> relu -> tanh\n}\n")
     assert not has_stages(graph)
     assert (Stages(graph).count, set(Stages(graph).of_node.values())) == (1, {0})
 
 
-def test_an_operator_is_where_its_operands_are() -> None:
+def test_an_operator_is_in_the_stage_of_its_operands() -> None:
     found = stages(
         "a = x -> fc1: linear(8) -> relu\n"
         "    b = a -> to_stage(1, device = 'cuda:1') -> fc2: linear(8)\n"
@@ -31,7 +31,7 @@ def test_an_operator_is_where_its_operands_are() -> None:
     assert {stage: len(nodes) for stage, nodes in found.by_stage().items()} == {0: 2, 1: 4, 2: 2}
 
 
-def test_what_has_no_operands_and_the_inputs_are_in_the_first_stage() -> None:
+def test_inputs_and_nodes_without_operands_are_in_the_first_stage() -> None:
     graph = archc.parse("model m {\n    input x: f32[N, 8]\n    output x + ones((8,)) -> to_stage(1) -> relu\n}\n")
     found = Stages(graph)
     assert found.of_value(graph.inputs[0]) == 0
@@ -51,7 +51,7 @@ def test_what_has_no_operands_and_the_inputs_are_in_the_first_stage() -> None:
         ),
     ],
 )
-def test_stages_that_make_no_sense(body: str, code: str, place: str) -> None:
+def test_invalid_stages(body: str, code: str, place: str) -> None:
     with pytest.raises(ArchcError) as caught:
         stages(body)
     (found,) = caught.value.diagnostics

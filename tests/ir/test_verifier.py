@@ -1,4 +1,4 @@
-"""The verifier finds each way in which a graph can be broken, and names the place."""
+"""Verifier: each kind of invalid graph is found, and the message names the node, weight or output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F32 = TensorType(DType.f32, (symbol("N"), 4))
 
 
 def good() -> Graph:
-    """x -> fc1 -> relu -> fc2, with weights."""
+    """Return a valid graph with weights: x -> fc1 -> relu -> fc2."""
     graph = Graph("m")
     rewriter = Rewriter(graph)
     value = rewriter.input("x", F32)
