@@ -1,4 +1,7 @@
-"""Random graphs with blocks, shared layers, tied and quantized weights, and data that crosses the blocks' borders."""
+"""Random graphs with nested blocks, shared layers, and tied and quantized weights.
+
+Nodes in a block may have operands from other blocks.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _WIDTH = 8
 
 
 def random_graph(seed: int) -> Graph:
-    """A valid graph; blocks of one kind mostly, but not always, have the same content."""
+    """Return a random valid graph; most blocks of the same kind (`A` to `D`) have the same nodes."""
     return _Maker(seed).graph()
 
 
@@ -63,7 +66,7 @@ class _Maker:
         return local[-1]
 
     def node(self, scope: Scope, local: list[Value], plan: random.Random) -> Value:
-        """A node, of a kind that `plan` decides, on values that are mostly those nearby."""
+        """Add a node and return its result; its operands are mostly recent values of `local`."""
 
         def operand() -> Value:
             return self.random.choice(local[-3:] if self.random.random() < 0.9 else self.values)
@@ -118,7 +121,7 @@ class _Maker:
         return layer.result
 
     def name(self, scope: Scope, pattern: str) -> str:
-        """A new name in a scope: `h.*` is numbered from 0, `fc` from 2 where it is taken."""
+        """Return an unused name in a scope: `h.*` becomes `h.0`, `h.1`, …, and `fc` becomes `fc`, `fc_2`, …."""
         number = 0 if "*" in pattern else 1
         while True:
             name = pattern.replace("*", str(number)) if "*" in pattern or number == 1 else f"{pattern}_{number}"

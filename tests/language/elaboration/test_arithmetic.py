@@ -89,7 +89,7 @@ def test_equal_sizes() -> None:
         ("**", N + T + symbol("A") + symbol("B") + symbol("C"), 8, "size-too-complex"),
     ],
 )
-def test_what_has_no_value(mark: str, left: Any, right: Any, expected: str) -> None:
+def test_invalid_operations(mark: str, left: Any, right: Any, expected: str) -> None:
     assert code(binary, mark, left, right) == expected
 
 

@@ -18,7 +18,7 @@ def codes(text: str) -> list[str]:
 
 
 def block(declared: str, received: str, attributes: str = "") -> str:
-    """Model with an input of a type, and a block whose layer has a width of the bound sizes."""
+    """Text of a block that binds D to a size of its input, and of a model that calls the block."""
     return (
         f"block B({attributes}) {{ input x: f32[{declared}]  output x -> fc: linear(D) }}\n"
         f"model m {{ input x: f32[{received}]  output y = x -> b: B }}"
@@ -59,7 +59,7 @@ def test_a_size_is_solved_for(declared: str, received: str, width: int) -> None:
         ("T <= 4, D", "N <= 5, 12", "bound-exceeded"),
     ],
 )
-def test_what_does_not_match(declared: str, received: str, code: str) -> None:
+def test_inputs_that_do_not_match(declared: str, received: str, code: str) -> None:
     assert codes(block(declared, received)) == [code]
 
 
@@ -77,17 +77,17 @@ def test_what_does_not_match(declared: str, received: str, code: str) -> None:
         ("f32[T <= 9, T <= 5]", "bound-unknown"),
     ],
 )
-def test_types_that_are_none(type_text: str, code: str) -> None:
+def test_invalid_types(type_text: str, code: str) -> None:
     assert codes(f"model m {{ input x: {type_text}  output y = x + 1 }}") == [code]
 
 
-def test_a_bound_may_be_said_again() -> None:
+def test_a_bound_may_be_repeated() -> None:
     graph = archc.parse("model m { input x: f32[T <= 5]  input z: f32[T <= 5, T <= 9]  output y = x + z }")
     assert str(graph.outputs["y"].type) == "f32[T, T]"
 
 
-def test_one_model_s_bounds_are_not_another_s() -> None:
-    """Inferred types are cached by operand types, which are equal for different bounds of a size."""
+def test_bounds_are_those_of_the_model() -> None:
+    """Bounds are checked in each model, although the cache of inferred types ignores them."""
     other = "block B { input x: f32[T <= 16]  output x -> relu }\n"
     other += "model m { input x: f32[T%s]  output y = x -> relu -> b: B }"
     for _ in range(2):
@@ -97,8 +97,8 @@ def test_one_model_s_bounds_are_not_another_s() -> None:
 
 
 @pytest.mark.parametrize("chain", ["full((N, 3), 2.0)", "x -> reshape((N, 2, 2))", "(x -> unsqueeze(0))[:, :N]"])
-def test_nor_are_those_in_attributes(chain: str) -> None:
-    """Operators are equal for different bounds of the sizes in their attributes."""
+def test_bounds_in_attributes_are_those_of_the_model(chain: str) -> None:
+    """Inferred sizes have the bounds of their model, although equality of operators ignores bounds."""
     for declared, bound in (("N <= 16", 16), ("N", None), ("N <= 8", 8)):
         graph = archc.parse(f"model m {{ input x: f32[{declared}, 4]  output y = {chain} }}")
         (size,) = (dim for dim in graph.outputs["y"].type.shape if not isinstance(dim, int) and dim == dims.symbol("N"))
@@ -157,6 +157,6 @@ def test_a_multiple_of_a_new_size_may_have_a_bound() -> None:
 
 @pytest.mark.parametrize("symbol", ["+", "*"])
 def test_long_sums_and_products(symbol: str) -> None:
-    """A sum of n terms is a tree of depth n."""
+    """Sums and products of 3000 terms do not exceed the recursion limit: their trees have depth 3000."""
     new = f" {symbol} ".join(f"A{k}" for k in range(3000))
     assert codes(f"model m {{ input x: f32[{new}]  output x -> relu }}") == ["unknown-name"]

@@ -16,7 +16,7 @@ def read(text: str) -> tuple[Devices, Diagnostics]:
     return machine, found
 
 
-def test_what_a_text_says_and_what_it_leaves_out() -> None:
+def test_attributes_and_defaults_of_devices() -> None:
     machine, found = read(
         "a = cuda(0, memory = 24GB, speed = 100T, bandwidth = 2TB/s)  b = cuda(1)  c = cpu  d = cpu(memory = 1GiB) "
         "link a <-> b = 50GB/s  link c <-> a = 512MiB/s"

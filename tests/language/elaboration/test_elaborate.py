@@ -123,14 +123,14 @@ def test_output_names() -> None:
     assert codes(model("output y = x -> relu output y = x -> tanh")) == ["duplicate-name"]
 
 
-def test_what_feeds_no_output_is_left_out_with_a_warning() -> None:
+def test_dead_code_is_left_out_with_a_warning() -> None:
     diagnostics = Diagnostics()
     graph = archc.parse(model("h = x -> dead: linear(3) output y = x -> relu"), diagnostics=diagnostics)
     assert len(graph) == 1 and not graph.weights
     assert [warning.code for warning in diagnostics.warnings] == ["unused-value"]
 
 
-def test_what_a_loop_over_nothing_would_use_is_used() -> None:
+def test_attributes_used_in_a_loop_without_iterations_give_no_warning() -> None:
     diagnostics = Diagnostics()
     text = """
     block Dense(hidden, act) {

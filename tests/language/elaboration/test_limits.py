@@ -16,7 +16,7 @@ from archc.language.syntax.scanner import Token
 from archc.types.tensor_type import MOST_AXES
 
 MOST_CALLS = 400_000
-"""Limit on function calls until a text is refused, each of at most a microsecond."""
+"""Limit on function calls until a text is refused; a call takes at most a microsecond."""
 
 
 class TooManyCalls(Exception):
@@ -24,7 +24,7 @@ class TooManyCalls(Exception):
 
 
 def refused(text: str) -> list[str]:
-    """Codes of the mistakes in a text, found in fewer than `MOST_CALLS` calls."""
+    """Return the codes of the mistakes in a text; fail if finding them takes more than `MOST_CALLS` calls."""
     count = 0
 
     def called(frame: FrameType, event: str, argument: Any) -> None:
@@ -116,7 +116,7 @@ def test_a_long_string_takes_no_more_memory_than_its_characters(quote: str) -> N
 
 
 class Characters(str):
-    """String whose slices raise an error."""
+    """String that allows indices and refuses slices, which would copy it."""
 
     def __getitem__(self, key: Any) -> str:
         assert isinstance(key, int)
@@ -150,14 +150,14 @@ def test_rows_have_a_limit(part: str) -> None:
         "x = ones((1000, 8))  for i in 0..1000 { k = x -> split(1, 0) }",
     ],
 )
-def test_work_that_no_bound_foresees_has_a_limit(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_beyond_the_size_bound_has_a_limit(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("archc.language.elaboration.limits.ALLOWED_BY_AN_ITERATION", 0)
     monkeypatch.setattr("archc.language.elaboration.limits.ALLOWED_BY_A_PART", 0)
     monkeypatch.setattr(StepBudget.__init__, "__defaults__", (20_000, 0, 0))
     assert refused(model(body)) == ["model-too-large"]
 
 
-def test_what_a_bound_foresees_is_allowed() -> None:
+def test_work_within_the_size_bound_is_allowed() -> None:
     assert refused(model("for i in 0..1000 { x = x -> fc[i]: linear(8) -> relu }")) == []
 
 

@@ -47,7 +47,7 @@ def test_a_block_of_another_file(tmp_path: Path) -> None:
     assert set(archc.parse(main).weights) == {"one.fc.weight", "one.fc.bias"}
 
 
-def test_a_path_is_relative_to_the_file_it_stands_in(tmp_path: Path) -> None:
+def test_a_path_is_relative_to_the_importing_file(tmp_path: Path) -> None:
     parts = {"parts__a": 'import "b.arch"\nblock A { input x: f32[N, D]  output x -> inner: b.B }', "parts__b": BLOCK}
     main = write(tmp_path, main=model("parts/a.arch", "one: a.A"), **parts)
     assert set(archc.parse(main).weights) == {"one.inner.fc.weight", "one.inner.fc.bias"}
@@ -92,13 +92,13 @@ def test_a_long_chain_of_imports(tmp_path: Path) -> None:
         ("disguised.arch", "import-not-arch"),
     ],
 )
-def test_what_cannot_be_imported(tmp_path: Path, path: str, code: str) -> None:
+def test_refused_imports(tmp_path: Path, path: str, code: str) -> None:
     (tmp_path / "secret").write_text("root:x:0:0")
     (tmp_path / "disguised.arch").symlink_to(tmp_path / "secret")
     assert fails(write(tmp_path, main=model(path, "relu"), parts__b=BLOCK)) == [code]
 
 
-def test_two_of_a_name(tmp_path: Path) -> None:
+def test_duplicate_names(tmp_path: Path) -> None:
     assert fails(write(tmp_path, main=BLOCK + BLOCK + model("b.arch", "relu"), b=BLOCK)) == ["duplicate-name"]
     twice = 'import "b.arch"\nimport "parts/b.arch"\nmodel m { input x: f32[N]  output y = x -> relu }'
     assert fails(write(tmp_path, main=twice, b=BLOCK, parts__b=BLOCK)) == ["duplicate-name"]

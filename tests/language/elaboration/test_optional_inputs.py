@@ -34,7 +34,7 @@ def inputs(graph: archc.Graph, operator: str) -> list[int]:
     return [len(node.operands) for node in graph.nodes() if node.op.name == operator]
 
 
-def test_what_is_absent_is_left_out_of_the_end_of_a_tuple_through_blocks_and_models() -> None:
+def test_absent_inputs_are_left_out_at_the_end_of_a_tuple() -> None:
     absent, given = archc.parse(ATTENTION + MODEL), archc.parse(ATTENTION + MODEL, values={"masked": True})
     assert inputs(absent, "attention") == [3, 3] and [value.name for value in absent.inputs] == ["x"]
     assert inputs(given, "attention") == [4, 4] and [value.name for value in given.inputs] == ["x", "mask"]

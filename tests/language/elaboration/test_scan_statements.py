@@ -108,7 +108,7 @@ def test_random_scans_read_back_as_the_same_graph(seed: int) -> None:
 
 
 def codes(text: str) -> list[str]:
-    """Mistakes in the statements of a model with an input x."""
+    """Codes of the mistakes in the statements of a model with an input x."""
     with pytest.raises(ArchcError) as raised:
         archc.parse(f"model m {{ input x: f32[B, T, 4]  {text} }}")
     return [found.code for found in raised.value.diagnostics]

@@ -47,7 +47,7 @@ def test_never_above_the_true_size_of_a_spec(path: Path) -> None:
         ("x = x -> A(4)", 6, 4),
         ("for i in 0..n { x = x -> A(2) }", 10, 9),
         ("for i in ns { x = x -> A(n) }", 9, 8),
-        ("for i in ns { x = x -> A(i) }", 3, 2),  # i differs from iteration to iteration
+        ("for i in ns { x = x -> A(i) }", 3, 2),  # i changes, so the layers in A(i) are not counted
         ("let k = n * 2 - 1  for i in 0..k { x = x -> relu }", 6, 5),
         ("layer a = A(n)  x = x -> a", 5, 3),
         ("if n > 2 { x = x -> A(1) } else { x = x -> A(5) }", 3, 1),
@@ -55,7 +55,7 @@ def test_never_above_the_true_size_of_a_spec(path: Path) -> None:
         ("for i in 0..3 { if i == 0 { x = x -> A(5) } else { x = x -> relu } }", 4, 3),
         ("x = x -> A(len(ns)) -> A(max(n, 4)) -> A(ns[1])", 12, 8),
         ("for i in 0..0 { x = x -> A(n) }", 1, 0),
-        ("for n in 5..6 { x = x -> A(1) }  for i in 0..n { x = x -> relu }", 6, 5),  # `n` is 3 again
+        ("for n in 5..6 { x = x -> A(1) }  for i in 0..n { x = x -> relu }", 6, 5),  # after the first loop, `n` is 3
     ],
 )
 def test_counts(body: str, parts: int, iterations: int) -> None:
@@ -72,7 +72,7 @@ def test_counts(body: str, parts: int, iterations: int) -> None:
         "for i in 0..x -> linear(2) { }",
     ],
 )
-def test_never_above_what_names_become(body: str) -> None:
+def test_never_above_the_true_size_if_names_change(body: str) -> None:
     text = LAYERS + MODEL % body
     try:
         least, true = true_size(text)

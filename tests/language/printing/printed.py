@@ -1,4 +1,4 @@
-"""Texts, and the printed text of their graphs."""
+"""Texts of models, with the printed text of their graphs."""
 
 FIXED = {
     "chain": """\

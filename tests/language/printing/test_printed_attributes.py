@@ -1,4 +1,4 @@
-"""Printed text of operators, passes and storages: parsing it gives an equal object, for any attributes."""
+"""Printed text of operators, passes and storages: parsing the text gives an equal object."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def instances(cls: type) -> st.SearchStrategy[Any]:
     """Instances with a random subset of their optional attributes."""
 
     def of(info: AttributeInfo) -> st.SearchStrategy[Any]:
-        if cls.__name__ == "Rearrange" and info.name == "sizes":  # names of axes
+        if cls.__name__ == "Rearrange" and info.name == "sizes":  # pairs of an axis name and a size
             names = st.lists(st.sampled_from(["h", "w2", "head_size"]), unique=True)
             return names.flatmap(lambda chosen: st.tuples(*(st.tuples(st.just(n), st.integers(1, 9)) for n in chosen)))
         return values(info.type)
@@ -69,7 +69,7 @@ def instances(cls: type) -> st.SearchStrategy[Any]:
 
 
 def read(text: str) -> Operator:
-    """Operator of a call, with its arguments bound as in elaboration."""
+    """Build the operator of a call; arguments are bound as in elaboration."""
     found = Diagnostics()
     expression = parse_value(Source(text), found)
     found.check()
@@ -88,7 +88,7 @@ def read(text: str) -> Operator:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that distinguishes 1 from `true`, and 0.0 from -0.0."""
+    """Return whether objects are equal; unlike in Python, 1 differs from `true`, and 0.0 from -0.0."""
     return repr(one) == repr(other)
 
 

@@ -83,13 +83,13 @@ def test_blocks_are_in_the_order_of_their_uses_in_the_text() -> None:
     graph = archc.parse(BRANCHES)
     text = print_graph(graph)
     assert text.strip() == BRANCHES.strip()
-    graph.outputs = dict(reversed(graph.outputs.items()))  # as a pass or a program may leave them
+    graph.outputs = dict(reversed(graph.outputs.items()))  # a pass may change the order of the outputs
     swapped = print_graph(graph)
     assert swapped.index("block Doubled") < swapped.index("block Scaled")
     assert_fixpoint(graph)
 
 
-def test_a_block_that_takes_nothing_keeps_its_name_from_tensors() -> None:
+def test_no_tensor_has_the_name_of_a_layer_without_inputs() -> None:
     text = (
         "block Learned { t = parameter((1, 4))  output t }\n"
         "model m { input x: f32[N, 4]  layer a = Learned  p = a()  q = x * p  output y = q + q }"
@@ -116,7 +116,7 @@ model chains {
 """
 
 
-def test_a_loop_that_the_order_of_the_text_makes_is_printed() -> None:
+def test_layers_are_reordered_to_print_a_loop() -> None:
     graph = archc.parse(LOOP_BETWEEN)
     for node in graph.nodes():
         for value in node.results:

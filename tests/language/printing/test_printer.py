@@ -52,8 +52,8 @@ def test_is_laid_out_as_the_formatter_would(seed: int) -> None:
     assert not diagnostics.found
 
 
-def test_equality_is_not_blind() -> None:
-    """Guard for the tests above: different graphs are not equal."""
+def test_different_graphs_are_unequal() -> None:
+    """Different graphs are unequal; otherwise the tests above would pass for any printed text."""
     text = FIXED["tied weight and bounded size"]
     for old, new in ((", weight = wte.weight", ""), ("wpe", "pos"), ("50", "51"), ("i64[B, T <=", "i32[B, T <=")):
         assert archc.parse(text.replace(old, new)) != archc.parse(text)
@@ -85,8 +85,8 @@ def test_a_weight_survives_its_owner() -> None:
     assert archc.parse(text) == graph
 
 
-def test_no_name_changes_what_another_means() -> None:
-    """A declared layer, tensors and attributes have the names of operators."""
+def test_names_of_operators_for_layers_tensors_and_attributes() -> None:
+    """Printed text gives an equal graph if layers, tensors and attributes have names of operators."""
     text = """
         block B(dropout) { input relu  output relu -> dropout(dropout) -> relu }
         model m {

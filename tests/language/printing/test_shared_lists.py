@@ -41,7 +41,7 @@ BLOCK = "block E(hidden) { input x: f32[N, D]  output x + (x -> linear(hidden) -
 
 @pytest.mark.parametrize("passes", ["", "lowrank(rank = 2)", 'prune(0.5, scheme = "channel")', "quant(least = 0)"])
 @pytest.mark.parametrize("case", TEXTS)
-def test_a_list_that_is_used_again_prints_as_a_text_that_says_the_same(case: str, passes: str) -> None:
+def test_a_list_that_is_used_again_reads_back(case: str, passes: str) -> None:
     graph = archc.compile(f"{BLOCK} model m {{ input x: f32[N, 8] {TEXTS[case]} }}", passes=passes).graph
     text = archc.print_graph(graph)
     assert archc.parse(text) == graph, text
@@ -57,14 +57,14 @@ def shapes(body: str) -> dict[str, tuple[int, ...]]:
     return {path: weight.shape for path, weight in graph.weights.items() if path.endswith("weight")}
 
 
-def test_attributes_are_those_of_the_place_where_a_layer_is_declared() -> None:
-    """The place of the first use does not matter."""
+def test_attributes_are_evaluated_at_the_declaration() -> None:
+    """Attributes of a declared layer have their values at the declaration, not at its first use."""
     assert shapes("let k = 6  layer l = linear(k)  let k = 9  output x -> l") == {"l.weight": (6, 4)}
     loop = "let w = [4, 5]  for i in 0..2 { layer l[i] = linear(w[i]) }"
     assert shapes(f"{loop} for i in 0..1 {{ y = x -> l[1] }} output y") == {"l.1.weight": (5, 4)}
     assert shapes(f"{loop} output x -> l[0] -> l[1]") == {"l.0.weight": (4, 4), "l.1.weight": (5, 4)}
 
 
-def test_what_a_layer_is_declared_with_does_not_change_what_is_meant_behind_it() -> None:
+def test_a_use_of_a_layer_does_not_restore_old_values_of_names() -> None:
     body = "let k = 6  layer l = linear(k)  let k = 9  output x -> l -> m: linear(k)"
     assert shapes(body) == {"l.weight": (6, 4), "m.weight": (9, 6)}

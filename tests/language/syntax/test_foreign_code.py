@@ -209,7 +209,7 @@ def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str
         ("z = x -> pad(1)", "write a tuple: `(1, 1)`"),
     ],
 )
-def test_the_statement_tells_what_was_meant(statement: str, way: str) -> None:
+def test_the_help_depends_on_the_statement(statement: str, way: str) -> None:
     assert [mistake[2] for mistake in diagnose(statement)] == [way]
 
 
@@ -259,7 +259,7 @@ _BLOCK = "block B { input x: f32[N, D]  output x -> relu }\n"
         ("model m { input x: f32[N, 8]  output x -> linear(N) }", "`N` is known only when .*"),
     ],
 )
-def test_definitions_and_their_use_are_answered_by_what_was_meant(text: str, way: str) -> None:
+def test_definitions_and_calls_of_other_languages(text: str, way: str) -> None:
     with pytest.raises(ArchcError) as failure:
         parse(Source(text))
     helps = [mistake.help or "" for mistake in failure.value.diagnostics if mistake.severity == "error"]
@@ -291,7 +291,7 @@ TEXT = """model m {{
 
 
 def mistake_of(statement: str) -> Diagnostic:
-    """Only error of a statement."""
+    """Return the error of a statement with one error."""
     with pytest.raises(ArchcError) as failure:
         parse(Source(TEXT.format(statement)))
     (found,) = (one for one in failure.value.diagnostics if one.severity == "error")
@@ -320,7 +320,7 @@ def test_a_statement_of_python_is_told_what_to_write(statement: str, place: str,
 
 @pytest.mark.parametrize("target", ["(a, b)", "[a, b]", "(a, b, )", "a, (b)"])
 @pytest.mark.parametrize("before", ["", "w = x -> relu\n"])
-def test_names_of_several_results_stand_side_by_side(target: str, before: str) -> None:
+def test_names_of_several_results_have_no_brackets(target: str, before: str) -> None:
     found = mistake_of(f"{before}{target} = x -> chunk(2, dim = 1)")
     assert found.span is not None and found.span.text == target
     assert found.help == "write the names without brackets: `a, b = ...`"

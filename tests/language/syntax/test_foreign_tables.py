@@ -1,4 +1,4 @@
-"""Tables of names and signs of other languages: the suggested text is valid and computes the same."""
+"""Tables of names and signs of other languages: suggested text is valid and has the same meaning."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ model m(n = 3) {{
 
 
 def texts(snippet: str) -> Iterator[str]:
-    """The snippet as an item, a statement and an expression, on tensors of several ranks."""
+    """Texts with the snippet as an item, a statement or an expression, on tensors of several ranks."""
     for shape in SHAPES:
         if snippet.startswith(("block ", "model ", "import ", "pipeline ")):
             yield CONTEXT.format(item=snippet.replace(" as ", " as other_"), statement="", shape=shape)
@@ -83,7 +83,7 @@ def is_valid(text: str) -> bool:
 
 
 def is_word(snippet: str) -> bool:
-    """Return whether a snippet is a word or sign of the language, or part of the command line."""
+    """Return whether a snippet is a word or sign of the language or of the command line."""
     commands = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     options = {option for command in commands.values() for option in command._option_string_actions}
     known = {*operator_names(), *language.keywords(), *DType.__members__, *FUNCTIONS, *OPERATOR_ATTRIBUTES}
@@ -92,12 +92,12 @@ def is_word(snippet: str) -> bool:
 
 
 @pytest.mark.parametrize("snippet", ADVICE)
-def test_what_a_row_says_to_write_is_valid(snippet: str) -> None:
+def test_suggested_text_is_valid(snippet: str) -> None:
     assert is_word(snippet) or any(map(is_valid, texts(snippet)))
 
 
 @pytest.mark.parametrize("word", ["floor", "trunc", "ceil", "round"])
-def test_what_stands_for_a_rounding_rounds_the_numbers_that_are_named(word: str) -> None:
+def test_suggested_text_rounds_as_pytorch(word: str) -> None:
     advice = OPERATORS[word]
     (snippet,) = re.findall("`([^`]+)`", advice)
     graph = parse(f"model m {{ input x: f32[N]  output y = {snippet} }}")
@@ -109,7 +109,7 @@ def test_what_stands_for_a_rounding_rounds_the_numbers_that_are_named(word: str)
     torch.testing.assert_close(evaluate(graph, {"x": numbers})["y"], getattr(torch, word)(numbers))
 
 
-def test_take_is_the_selection_of_places_of_an_axis() -> None:
+def test_suggested_text_for_take_selects_along_an_axis() -> None:
     (snippet, _) = re.findall("`([^`]+)`", OPERATORS["take"])
     graph = parse(f"model m {{ input x: f32[N, 4]  input places: i64[K]  output y = {snippet} }}")
     x, places = torch.randn(3, 4), torch.tensor([2, 0])
@@ -133,7 +133,7 @@ def test_words_are_told_apart_without_case_and_underscores() -> None:
 
 
 @pytest.mark.parametrize("name", RENAMED)
-def test_a_renamed_attribute_is_one_that_no_operator_has_beside_its_new_name(name: str) -> None:
+def test_no_operator_has_both_names_of_a_renamed_attribute(name: str) -> None:
     owners = [{info.name for info in attributes(operator)} for operator in known_operators().values()]
     for other in RENAMED[name]:
         assert any(other in own and name not in own for own in owners)
@@ -187,7 +187,7 @@ def test_a_reversed_and_a_rolled_axis_are_those_of_pytorch() -> None:
 
 
 @pytest.mark.parametrize("text", [OPEN_SIZE, TRANSPOSE, SCAN_HELP, *HINTS])
-def test_help_that_stands_in_no_table_is_valid(text: str) -> None:
+def test_suggested_text_outside_the_tables_is_valid(text: str) -> None:
     for snippet in re.findall("`([^`]+)`", text):
         number = re.fullmatch(r"[0-9.]+", snippet)
         plain = [CONTEXT.format(item="", statement=snippet, shape=shape) for shape in SHAPES]

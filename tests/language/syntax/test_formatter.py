@@ -13,8 +13,8 @@ from archc.language.syntax.parser import _machine
 from archc.language.syntax.unparse import expression_text, number_text, string_text
 from tests.language.syntax.trees import KEYWORDS, SPAN, Drawn, drawn, expressions, files, parsed, plain, value_of
 
-# The trees depend on the imported modules, since Hypothesis includes their constants.  Shrinking a tree of this size
-# takes minutes, so it is off.
+# Hypothesis draws constants of the imported modules too, so a seed gives other trees if other modules are imported.
+# Shrinking is off because it takes minutes for trees of this size.
 laws = settings(
     max_examples=60, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
@@ -254,7 +254,7 @@ def test_the_comments_between_branches_stay_where_they_are() -> None:
     assert canonical(BRANCHES) == BRANCHES
 
 
-def test_branches_that_fit_stand_on_one_line_unless_their_author_broke_them() -> None:
+def test_branches_that_fit_are_on_one_line_unless_their_author_broke_them() -> None:
     narrow = "model m {\n    y = (x -> a: relu, x -> tanh) -> concat(1)\n}\n"
     assert canonical(narrow) == narrow
     broken = "model m {\n    y = (\n        x -> a: relu,\n        x -> tanh,\n    ) -> concat(1)\n}\n"
@@ -293,7 +293,7 @@ def test_a_comment_within_a_derived_model_does_not_become_its_doc() -> None:
     assert canonical(formatted) == formatted and parsed(formatted).items[0].doc == "doc"
 
 
-def test_a_comment_apart_from_a_derived_model_stays_apart_though_others_are_taken_out_of_it() -> None:
+def test_a_separate_comment_stays_separate_before_a_derived_model_with_comments() -> None:
     formatted = canonical("# apart\n\nmodel m = base(  # why\n    a = 1)\n")
     assert formatted == "# why\n\n# apart\n\nmodel m = base(a = 1)\n"
     assert canonical(formatted) == formatted and parsed(formatted).items[0].doc == ""
@@ -331,13 +331,13 @@ def test_expressions_are_written_with_the_least_parentheses(text: str, expected:
     assert expression_text(value_of(text)) == expected
 
 
-def test_numbers_that_only_a_program_makes() -> None:
+def test_numbers_in_trees_built_by_a_program() -> None:
     negative = tree.Number(SPAN, -2)
     assert expression_text(tree.BinaryExpression(SPAN, "**", negative, negative)) == "(-2) ** -2"
     assert number_text(tree.Number(SPAN, 1e22)) == "1e22"
 
 
-def test_what_cannot_be_seen_is_escaped() -> None:
+def test_invisible_characters_are_escaped() -> None:
     assert string_text("a\x00\u202e\n") == '"a\\u{0}\\u{202e}\\n"'
 
 

@@ -111,7 +111,7 @@ model c { output x }
     ]
 
 
-def test_what_is_sound_is_read_in_spite_of_mistakes() -> None:
+def test_valid_statements_are_read_in_spite_of_mistakes() -> None:
     file = parse(Source("model a { x = 1 y = = z = 2 }\nblock ( { output x }\nmodel c { output w }"), Diagnostics())
     names = [item.name.name for item in file.items if isinstance(item, tree.Definition)]
     assert names[0] == "a" and names[-1] == "c"

@@ -55,12 +55,12 @@ class Drawn:
 
 
 def drawn(trees: st.SearchStrategy[Any], write: Callable[[Any], str]) -> st.SearchStrategy[Drawn]:
-    """Trees that are shown as the text of `write`."""
+    """Trees that a failing test shows as the text that `write` returns."""
     return trees.map(lambda tree: Drawn(tree, write))
 
 
 def value_of(text: str) -> tree.Expression:
-    """Tree of an expression."""
+    """Tree of an expression in a text."""
     statement = parsed("model m { output %s }" % text).items[0].body[0]  # noqa: UP031 - braces in the text
     assert isinstance(statement, tree.Output)
     return statement.value
@@ -189,5 +189,5 @@ def _items() -> st.SearchStrategy[Any]:
     )
 
 
-# Deferred, for Hypothesis would spell the strategy out, which is very long.
+# Deferred: otherwise a failing test shows the whole strategy, which is very long.
 files = st.deferred(lambda: st.builds(tree.File, st.just(SPAN), st.just(SOURCE), _tuples(_items()), st.just(())))
