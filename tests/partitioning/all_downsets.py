@@ -1,4 +1,7 @@
-"""The best split by a plain dynamic program over all downsets: slower than the solver, and without its shortcuts."""
+"""Reference solver: a dynamic program over all downsets, without optimizations.
+
+A downset is a set of tasks that contains every producer of its members.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from archc.partitioning.problem import measure_stages
 
 
 def least_bottleneck(problem: Problem) -> float:
-    """The smallest largest load over devices of one kind, any number of which may stay idle."""
+    """Return the least bottleneck of all splits over devices of one kind; devices may stay idle."""
     edges = [(t.producer, task) for t in problem.tensors if t.producer is not None for task in t.consumers]
     count = len(problem.tasks)
     needs = [frozenset(a for a, b in edges if b == task) for task in range(count)]
@@ -27,7 +30,7 @@ def least_bottleneck(problem: Problem) -> float:
 
     @cache
     def load(low: frozenset[int], high: frozenset[int]) -> float:
-        # What lies before and behind the stage, as two stages of their own: the load asks no more of them.
+        # All tasks before the stage form one stage, and all tasks after it another one: its load is the same.
         parts = [part for part in (low, high - low, whole - high) if part]
         here = parts.index(high - low)
         return measure_stages(problem, [sorted(part) for part in parts], [0] * len(parts), [0] * len(parts))[here].load

@@ -1,4 +1,4 @@
-"""The best split by trying every assignment of tasks to stages and devices, straight from the definition."""
+"""Reference solver: tries every assignment of tasks to stages and devices."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from archc.partitioning import Problem, SharedMemory, Task
 
 @dataclass(frozen=True)
 class Placed:
-    """One way to split: the tasks of each stage and its kind of device."""
+    """Split of a problem: the tasks and the device kind of each stage."""
 
     problem: Problem
     stages: tuple[frozenset[int], ...]
     kinds: tuple[int, ...]
 
     def load(self, stage: int) -> float:
-        """Work, what comes in and what goes out."""
+        """Return the load of a stage: the work of its tasks plus the time to receive and to send tensors."""
         kind, tasks = self.kinds[stage], self.stages[stage]
         before = frozenset().union(*self.stages[:stage])
         after = frozenset().union(*self.stages[stage + 1 :])
@@ -38,7 +38,7 @@ class Placed:
         return load
 
     def fits(self, stage: int) -> bool:
-        """Whether the device can run its tasks and holds them."""
+        """Return whether the device of a stage can run all its tasks and has enough memory for them."""
         kind, tasks = self.kinds[stage], self.stages[stage]
         memory = sum(self.problem.tasks[task].memory for task in tasks)
         memory += sum(shared.memory for shared in self.problem.shared if tasks.intersection(shared.tasks))
@@ -46,14 +46,14 @@ class Placed:
         return able and memory <= self.problem.kinds[kind].memory
 
     def holds(self, item: Task | SharedMemory, stage: int) -> bool:
-        """Whether a task, or one that uses some shared memory, is in a stage."""
+        """Return whether a task, or any task that uses a shared memory, is in a stage."""
         if isinstance(item, SharedMemory):
             return bool(self.stages[stage].intersection(item.tasks))
         return self.problem.tasks.index(item) in self.stages[stage]
 
 
 def splits(problem: Problem) -> Iterator[Placed]:
-    """All ways to split, whether they fit or not."""
+    """Yield all splits, with those that exceed the memory of a device."""
     devices = len(problem.order) if problem.order is not None else sum(kind.count for kind in problem.kinds)
     counts = [devices] if problem.all_used else range(1, min(devices, len(problem.tasks)) + 1)
     for count in counts:
@@ -65,7 +65,7 @@ def splits(problem: Problem) -> Iterator[Placed]:
 
 
 def _sequences(problem: Problem, count: int) -> list[tuple[int, ...]]:
-    """The kinds of the devices that some stages can have, in their order."""
+    """Return all possible sequences of device kinds for `count` stages."""
     if problem.order is not None:
         return sorted(set(itertools.combinations(problem.order, count)))
     pool = [kind for kind, kinds in enumerate(problem.kinds) for _ in range(kinds.count)]
@@ -73,7 +73,10 @@ def _sequences(problem: Problem, count: int) -> list[tuple[int, ...]]:
 
 
 def _monotone(problem: Problem, count: int) -> Iterator[tuple[int, ...]]:
-    """Stages for the tasks, none of them empty: never falling along a tensor, the same for tasks that go together."""
+    """Yield the stage numbers of all tasks, for each division into `count` stages that are not empty.
+
+    A consumer is never in an earlier stage than its producer.  Tasks that must share a device share a stage.
+    """
     edges = [(t.producer, c) for t in problem.tensors if t.producer is not None for c in t.consumers]
     together = [
         (one, two)
@@ -99,7 +102,7 @@ def _monotone(problem: Problem, count: int) -> Iterator[tuple[int, ...]]:
 
 
 def least_bottleneck(problem: Problem) -> float | None:
-    """The smallest largest load of those that fit, None where none does."""
+    """Return the least bottleneck of all splits that fit the devices; None if no split fits."""
     best = None
     for placed in splits(problem):
         stages = range(len(placed.stages))

@@ -1,4 +1,4 @@
-"""Problems with a shape that tests ask for."""
+"""Partitioning problems with given task graphs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from archc.partitioning import DeviceKind, Problem, Task, Tensor
 def linked(
     work: list[float], edges: dict[int, list[int]], times: list[float], devices: int = 2, **options: object
 ) -> Problem:
-    """Tasks with a tensor each that goes to others; one kind of device."""
+    """Return a problem with one kind of device; `edges` maps a producer to the consumers of its result."""
     memory = options.pop("memory", None)
     sizes = memory if isinstance(memory, list) else [0.0] * len(work)
     holds = options.pop("holds", math.inf)
@@ -25,7 +25,7 @@ def linked(
 
 
 def skipping(tasks: int, devices: int, seed: int = 0, **options: object) -> Problem:
-    """A chain in which every fourth result is also needed four tasks later."""
+    """Return a chain of tasks in which every fourth result is also an operand four tasks later."""
     draw = random.Random(seed)
     edges = {at: [to for to in ([at + 1, at + 4] if at % 4 == 0 else [at + 1]) if to < tasks] for at in range(tasks)}
     work, times = ([draw.uniform(0.1, 1.0) for _ in range(tasks)] for _ in range(2))
@@ -34,7 +34,7 @@ def skipping(tasks: int, devices: int, seed: int = 0, **options: object) -> Prob
 
 
 def tangled(tasks: int, devices: int, seed: int = 0, **options: object) -> Problem:
-    """Every task needs the results of one or two of the eight before it."""
+    """Return a problem in which each task needs the results of one or two of the eight tasks before it."""
     draw = random.Random(seed)
     edges: dict[int, list[int]] = {}
     for task in range(1, tasks):

@@ -15,12 +15,15 @@ BYTES = [0.0, 0.0, 1.0, 2.0, 3.0]
 
 
 def problems() -> st.SearchStrategy[Problem]:
-    """Problems by the seed of a generator: drawn one by one, numbers would too often be the same."""
+    """Random problems, of which Hypothesis draws the seeds: it would repeat numbers too often."""
     return st.integers(0, 2**63).map(lambda seed: random_problem(Random(seed)))
 
 
 def random_problem(draw: Random) -> Problem:
-    """Up to nine tasks in any order of numbers, on up to three devices of up to two kinds (or on four, if few)."""
+    """Return a problem with up to 9 tasks and up to 2 kinds of devices.
+
+    Up to 6 tasks have up to 4 devices; more tasks have up to 3 devices.  Task numbers are not in topological order.
+    """
     count, kinds = draw.randint(1, 9), draw.randint(1, 2)
     devices = draw.randint(1, 4 if count <= 6 else 3)
     order = tuple(draw.randrange(kinds) for _ in range(devices))
@@ -35,7 +38,7 @@ def random_problem(draw: Random) -> Problem:
         )
         for number in range(count)
     )
-    # An edge goes from a task to one that is later in this order.
+    # A topological order: consumers are after their producers.
     rank = draw.sample(range(count), count)
     density = draw.choice([0.15, 0.3, 0.6])
     tensors = []

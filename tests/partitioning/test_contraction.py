@@ -1,4 +1,4 @@
-"""What is merged before the search, and what is not."""
+"""Contraction: tasks that are merged into a group before the search, and tasks that stay separate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from archc.partitioning.lower_bounds import compute_bounds, device_states
 from archc.partitioning.task_graph import TaskGraph, build_task_graph
 from tests.partitioning.graphs import linked, skipping, tangled
 
-# Two layers, 1 and 3, each with a weight that is a task of its own, and a reshape between them.
+# Tasks 1 and 3 are layers, tasks 0 and 4 their weights, and task 2 is a reshape between the layers.
 WORK = [0.0, 5.0, 0.0, 5.0, 0.0]
 EDGES = {0: [1], 1: [2], 2: [3], 4: [3]}
 
@@ -34,7 +34,7 @@ def test_weights_and_reshapes_go_with_their_neighbours() -> None:
     assert solve(layers()).bottleneck == 6.0
 
 
-def test_what_holds_memory_stays_where_it_binds() -> None:
+def test_tasks_with_memory_stay_separate_if_memory_is_limited() -> None:
     memory = [4.0, 1.0, 0.0, 1.0, 4.0]
     assert len(contract_dominated(build_task_graph(layers(memory=memory, holds=math.inf)))) == 2
     apart = {
@@ -45,28 +45,28 @@ def test_what_holds_memory_stays_where_it_binds() -> None:
     assert {(0,), (4,)} <= apart
 
 
-def test_what_shares_memory_stays_where_it_binds() -> None:
+def test_tasks_with_shared_memory_stay_separate_if_memory_is_limited() -> None:
     problem = layers(holds=6.0, shared=(SharedMemory("weight", 7.0, (0, 4)),))
     assert {(0,), (4,)} <= groups(contract_dominated(build_task_graph(problem)))
 
 
 def test_cheap_transfer_keeps_tasks_apart() -> None:
-    """Task 1 has less work than its result takes to send, and its operand takes longer."""
+    """Task 1 merges with task 0, since its operand takes longer to send than its result."""
     problem = linked([5.0, 0.5, 5.0], {0: [1], 1: [2]}, [2.0, 1.0, 0.0])
     assert groups(contract_dominated(build_task_graph(problem))) == {(0, 1), (2,)}
     assert solve(problem).bottleneck == 6.5
 
 
-def test_dear_result_keeps_a_task_from_its_operand() -> None:
-    """Task 1 has no work, but beside task 0 its result would be sent, to two, in place of the cheap operand."""
+def test_expensive_result_keeps_a_task_from_its_operand() -> None:
+    """Task 1 does not merge with task 0: its expensive result would be sent instead of its cheap operand."""
     problem = linked([5.0, 0.0, 2.5, 2.5], {0: [1], 1: [2, 3]}, [1.0, 3.0, 0.0, 0.0])
     assert (1,) in groups(contract_dominated(build_task_graph(problem)))
     assert solve(problem).bottleneck == 6.0
     assert (0, 1) in groups(contract_dominated(build_task_graph(replace(problem, tensors=(problem.tensors[0],)))))
 
 
-def test_output_is_sent_wherever_its_other_consumer_is() -> None:
-    """The operand of task 1 is an output too: that saves no transfer if task 1 comes to where it is made."""
+def test_output_that_is_sent_anyway_merges_no_tasks() -> None:
+    """Task 1 does not merge with task 0: its operand is also an output of the model, which is sent anyway."""
     tensor = Tensor("x", 0, (1,), (3.0,), output=True)
     problem = replace(linked([5.0, 2.0], {}, []), tensors=(tensor,))
     assert groups(contract_dominated(build_task_graph(problem))) == {(0,), (1,)}
@@ -74,8 +74,8 @@ def test_output_is_sent_wherever_its_other_consumer_is() -> None:
     assert len(contract_dominated(build_task_graph(replace(problem, tensors=(replace(tensor, output=False),))))) == 1
 
 
-def test_what_is_first_is_not_moved_to_a_later_task() -> None:
-    """Task 0 has no work and a dear result for task 1 alone, which may be later: task 0 may not."""
+def test_task_of_the_first_stage_does_not_merge_with_a_later_task() -> None:
+    """Task 0 does not merge with its only consumer, since only task 0 must be in the first stage."""
     edges = {0: [1], 2: [1]}
     problem = linked([0.0, 5.0, 5.0], edges, [1.0, 0.0, 0.0], first=frozenset({0}))
     assert len(contract_dominated(build_task_graph(problem))) == 3
@@ -83,7 +83,7 @@ def test_what_is_first_is_not_moved_to_a_later_task() -> None:
     assert len(contract_dominated(build_task_graph(replace(problem, first=frozenset())))) == 2
 
 
-def test_all_that_is_first_is_in_the_first_stage_together() -> None:
+def test_tasks_of_the_first_stage_and_their_producers_merge() -> None:
     problem = linked([3.0] * 5, {4: [0]}, [0.0] * 5, first=frozenset({0, 1, 2}))
     assert groups(build_task_graph(problem)) == {(0, 1, 2, 4), (3,)}
     split = solve(problem)
@@ -97,7 +97,7 @@ def test_all_devices_have_a_task_though_merging_is_better() -> None:
     assert len(split.stages) == 4
 
 
-def test_what_is_on_a_path_between_is_together() -> None:
+def test_tasks_on_a_path_between_tasks_of_one_group_merge() -> None:
     problem = skipping(10, 2)
     first, last = 2, 6
     tasks = tuple(

@@ -1,4 +1,7 @@
-"""What the search leaves out is no split below the limit: bounds against all splits of small problems."""
+"""Lower bounds of the search, compared with all splits of small problems.
+
+The search discards no split whose bottleneck is below its limit.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ MOST_TASKS = 6
 
 
 def fits(dag: TaskGraph) -> bool:
-    """Whether nothing is in the way of any split, as the search may count on."""
+    """Return whether the check before the search passes, so that a split may exist."""
     try:
         check_feasible(dag)
     except Infeasible:
@@ -33,7 +36,7 @@ def fits(dag: TaskGraph) -> bool:
 
 
 def fitting(problem: Problem) -> Iterator[tuple[Placed, float]]:
-    """All splits that fit, with their bottlenecks."""
+    """Yield all splits that fit the devices, with their bottlenecks."""
     for placed in splits(problem):
         stages = range(len(placed.stages))
         if all(map(placed.fits, stages)):
@@ -41,7 +44,7 @@ def fitting(problem: Problem) -> Iterator[tuple[Placed, float]]:
 
 
 def cuts(dag: TaskGraph, line: DeviceStates, placed: Placed) -> Iterator[tuple[int, frozenset[int]]]:
-    """The state of the devices and the groups before each cut of a split."""
+    """Yield, for each cut between two stages, the state of the devices and the groups before the cut."""
     group = {task: number for number, tasks in enumerate(dag.groups) for task in tasks}
     state, before = 0, frozenset[int]()
     for tasks, kind in list(zip(placed.stages, placed.kinds))[:-1]:
@@ -86,7 +89,7 @@ def test_no_cut_of_a_split_below_the_limit_is_lost(part: int) -> None:
             continue
         line = device_states(problem, len(dag), problem.all_used)
         bound = compute_bounds(dag, line)
-        # The best splits, and some that are not: whatever the limit, its own splits must be left.
+        # The six best splits: if the bottleneck of a split is the limit, the cuts of the split must be kept.
         for placed, bottleneck in sorted(fitting(problem), key=lambda found: found[1])[:6]:
             limit = bottleneck * (1 + 1e-6) + 1e-6
             member = enumerate_downsets(dag, bound, limit, 10**6, math.inf)
@@ -102,8 +105,8 @@ def test_no_cut_of_a_split_below_the_limit_is_lost(part: int) -> None:
 
 
 @pytest.mark.parametrize("devices", [2, 4])
-def test_the_one_split_that_fills_all_devices_is_left(devices: int) -> None:
-    """Tasks of like work in a chain: with any device a little slower there would be no split at all."""
+def test_the_only_split_within_the_limit_is_kept(devices: int) -> None:
+    """Contraction keeps the only split of a chain of equal tasks whose bottleneck is within the limit."""
     problem = linked([1.0] * 8, {at: [at + 1] for at in range(7)}, [0.0] * 8, devices)
     dag, each = build_task_graph(problem), 8 // devices
     _, place = contract_inseparable(
@@ -114,8 +117,8 @@ def test_the_one_split_that_fills_all_devices_is_left(devices: int) -> None:
     assert solve(problem).bottleneck == each
 
 
-def test_what_is_beside_a_task_is_not_before_it() -> None:
-    """0 → 1 → 3 and 0 → 2 → 3: tasks 0 and 2 are the best first stage, though task 1 has the smaller number."""
+def test_parallel_tasks_do_not_merge() -> None:
+    """Tasks 1 and 2 of 0 → 1 → 3 and 0 → 2 → 3 do not merge: the best first stage is {0, 2}."""
     problem = linked([1.0, 4.0, 2.0, 0.0], {0: [1, 2], 1: [3], 2: [3]}, [0.0] * 4)
     dag = build_task_graph(problem)
     assert solve(problem).bottleneck == 4.0

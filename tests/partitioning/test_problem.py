@@ -1,4 +1,4 @@
-"""Problems that contradict themselves, and those that nothing solves, with what is in the way."""
+"""Invalid problems, and infeasible problems with the reason in the error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TASK, TENSOR = CHAIN.tasks[0], CHAIN.tensors[0]
         ({"order": (0, 1)}, "the order must contain kinds from 0 to 0"),
     ],
 )
-def test_contradiction_is_refused(change: dict[str, object], message: str) -> None:
+def test_invalid_problem_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(CHAIN, **change)  # type: ignore[arg-type]
 
@@ -62,7 +62,7 @@ def test_shared_memory_that_is_too_large_is_named() -> None:
     assert failure(replace(CHAIN, shared=(weight,))).culprit == weight
 
 
-def test_largest_of_what_must_be_together_is_named() -> None:
+def test_largest_of_tasks_that_must_share_a_device_is_named() -> None:
     tasks = tuple(replace(task, together="all") for task in CHAIN.tasks)
     found = failure(replace(CHAIN, tasks=tasks))
     assert found.culprit == tasks[2]
@@ -90,7 +90,10 @@ def test_all_devices_may_be_too_small() -> None:
 
 
 def test_no_cut_may_fit() -> None:
-    """4, 5 and 6 fit two devices of 9 only as 4 + 5 and 6; a tensor from the last to the first forbids that."""
+    """No split of 0 → 2 → 1 fits two devices of 9 bytes.
+
+    Tasks 0, 1 and 2 need 4, 5 and 6 bytes, so only {0, 1} and {2} would fit.
+    """
     back = (Tensor("x", 2, (0,), (1.0,)), Tensor("y", 0, (1,), (1.0,)))
     assert solve(replace(CHAIN, kinds=(DeviceKind("device", 2, 9.0),))).exact
     assert solve(replace(CHAIN, tensors=back, kinds=(DeviceKind("device", 2, 10.0),))).exact

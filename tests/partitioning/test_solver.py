@@ -1,4 +1,4 @@
-"""The solver against trying everything, and against a plain dynamic program where that takes too long."""
+"""Solver, compared with brute force on small problems and with dynamic programming on larger ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.partitioning.problems import problems
 
 
 def check_split(problem: Problem, split: PipelineSplit) -> None:
-    """A split is one, fits, and takes what it says."""
+    """Check that a split is valid, fits the devices, and has loads that are consistent."""
     assert sorted(task for stage in split.stages for task in stage.tasks) == list(range(len(problem.tasks)))
     where = {task: number for number, stage in enumerate(split.stages) for task in stage.tasks}
     for tensor in problem.tensors:
@@ -35,7 +35,7 @@ def check_split(problem: Problem, split: PipelineSplit) -> None:
         assert stage.load == pytest.approx(stage.work + stage.received + stage.sent)
 
 
-# A failure is told as it was found: to shrink it would try all splits thousands of times.
+# Without shrinking, which would try all splits of thousands of problems.
 @settings(
     max_examples=300,
     derandomize=True,
@@ -45,7 +45,7 @@ def check_split(problem: Problem, split: PipelineSplit) -> None:
     suppress_health_check=list(HealthCheck),
 )
 @given(problems())
-def test_nothing_is_better(problem: Problem) -> None:
+def test_no_split_is_better(problem: Problem) -> None:
     best = least_bottleneck(problem)
     if best is None:
         with pytest.raises(Infeasible) as caught:
@@ -53,7 +53,7 @@ def test_nothing_is_better(problem: Problem) -> None:
         assert caught.value.proven
         culprit = caught.value.culprit
         if culprit is not None:
-            # Wherever it is put, its device cannot have it.
+            # In no split, the stage of the culprit fits its device.
             assert not any(
                 placed.fits(stage)
                 for placed in splits(problem)
@@ -79,7 +79,7 @@ def test_nothing_is_better(problem: Problem) -> None:
 @pytest.mark.parametrize("relayed", [False, True])
 @pytest.mark.parametrize("make", [skipping, tangled])
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_is_better_in_larger_graphs(make: Callable[..., Problem], relayed: bool, seed: int) -> None:
+def test_no_split_is_better_in_larger_graphs(make: Callable[..., Problem], relayed: bool, seed: int) -> None:
     problem = make(20 if make is skipping else 12, 3, seed, relayed=relayed)
     split = solve(problem)
     assert split.exact
@@ -87,7 +87,7 @@ def test_nothing_is_better_in_larger_graphs(make: Callable[..., Problem], relaye
 
 
 def test_long_chain_is_split_exactly() -> None:
-    """Along a chain the best split is found by bisection: as much into each stage as the limit allows."""
+    """The bottleneck of a chain is the least limit at which a greedy division needs at most 5 stages."""
     tasks = 2000
     work = [1.0 + (at * 37 % 11) / 10 for at in range(tasks)]
     edges = {at: [at + 1] for at in range(tasks - 1)}
@@ -115,7 +115,7 @@ def test_large_graph_is_split_well(relayed: bool) -> None:
 
 def test_memory_limits_hold_in_large_graphs() -> None:
     tasks = 800
-    # The second half holds three times as much: stages of like work do not fit.
+    # The second half needs three times as much memory, so stages of equal work do not fit the devices.
     memory = [1.0 if at < tasks // 2 else 3.0 for at in range(tasks)]
     problem = skipping(tasks, 4, memory=memory, holds=430.0)
     split = solve(problem)
@@ -143,8 +143,8 @@ def test_same_problem_has_same_split() -> None:
     assert solve(tangled(40, 3)) == solve(tangled(40, 3))
 
 
-def test_skip_is_paid_where_it_passes() -> None:
-    """0 → 1 → 2 → 3 and 0 → 3, one task a device: relayed, the skip also loads the two stages between."""
+def test_relayed_tensor_loads_the_stages_between() -> None:
+    """A relayed tensor from stage 0 to stage 3 is also received and sent by stages 1 and 2."""
     edges, times = {0: [1, 3], 1: [2], 2: [3]}, [1.0, 0.5, 0.5, 0.0]
     hosted, relayed = (
         solve(linked([10.0] * 4, edges, times, devices=4, relayed=relayed)).stages for relayed in (False, True)
@@ -161,7 +161,7 @@ def test_processor_takes_what_accelerators_cannot() -> None:
 
 
 def test_first_task_is_in_the_first_stage() -> None:
-    """0 → 1 → 2 and 3 beside: {0, 1}, {2, 3} is the best split, and without 3 in the second stage {0, 3}, {1, 2}."""
+    """The best split of 0 → 1 → 2 and 3 changes to {0, 3}, {1, 2} if task 3 must be in the first stage."""
     problem = linked([4.0, 2.0, 3.0, 3.0], {0: [1], 1: [2]}, [0.0] * 4)
     assert solve(problem).bottleneck == 6.0
     split = solve(replace(problem, first=frozenset({3})))

@@ -1,4 +1,4 @@
-"""Calibration data: checked, cut into batches, or drawn."""
+"""Calibration data: checks of the user's data, division into batches, and random inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_batches_hold_every_sample_once() -> None:
     assert torch.cat(batches).numpy().tolist() == data.tolist()
 
 
-def test_no_more_samples_than_are_of_use() -> None:
+def test_the_number_of_samples_is_limited() -> None:
     batches = list(Calibration(GRAPH, {"x": np.ones((5000, 4), np.float32)}).batches())
     assert sum(len(batch["x"]) for batch in batches) == MAXIMUM_SAMPLES
 
@@ -65,7 +65,7 @@ def test_bf16_inputs() -> None:
 @pytest.mark.parametrize(
     "array", [np.ones((8, 4), np.float32)[::-1], np.ones((8, 4), ">f4"), np.ones((4, 8)).T, np.ones((8, 4), np.float16)]
 )
-def test_any_layout_and_precision_will_do(array: np.ndarray) -> None:
+def test_any_layout_and_precision_is_accepted(array: np.ndarray) -> None:
     (batch,) = Calibration(GRAPH, read_calibration(GRAPH, {"x": array})).batches()
     assert batch["x"].dtype is torch.float32 and batch["x"].tolist() == [[1.0] * 4] * 8
 
@@ -88,7 +88,7 @@ def test_data_that_do_not_fit(arrays: dict[str, Any], code: str) -> None:
     assert failure.value.diagnostics[0].code == code
 
 
-def test_integers_that_the_model_cannot_look_up() -> None:
+def test_integers_beyond_an_embedding() -> None:
     graph = archc.parse("model m { input k: i64[N, T <= 6]  output y = k -> e: embedding(5, 2) }")
     read_calibration(graph, {"k": np.array([[0, 4]])})
     for wrong in ([[0, 5]], [[-1, 0]]):
@@ -99,7 +99,7 @@ def test_integers_that_the_model_cannot_look_up() -> None:
 
 
 def test_places_beyond_the_end_of_an_axis() -> None:
-    """What can be seen before the model runs is refused with the data, what it computes when it runs."""
+    """Invalid indices in the data are refused before the model runs; computed indices fail when it runs."""
     text = "model m {{ input x: f32[N, T]  input k: i64[3]  output y = (x, {places}) -> index_select(1) }}"
     graph = archc.parse(text.format(places="k"))
     data = {"x": np.ones((2, 5)), "k": np.array([0, 4, 4])}

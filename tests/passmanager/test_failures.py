@@ -1,4 +1,4 @@
-"""Inputs on which a model cannot run end in a diagnostic that names the layer, the sizes and a way out."""
+"""Inputs on which a model cannot run: the diagnostic names the layer, and suggests larger samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INPUT = "input x: f32[N, 2, T]"
 
 
 def failure(text: str, passes: str, length: int) -> Diagnostic:
-    """The diagnostic for samples of a length."""
+    """Return the diagnostic for samples of a length."""
     data = {"x": np.ones((3, 2, length), np.float32)}
     with pytest.raises(ArchcError) as caught:
         archc.compile(f"model net {{ {INPUT}  {text} }}", passes=passes, calibration=data)

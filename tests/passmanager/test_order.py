@@ -1,4 +1,7 @@
-"""Pipelines whose order makes no sense are refused before anything runs, by what passes say of themselves alone."""
+"""Order of passes: a wrong order is refused before any pass runs.
+
+The attributes `needs` and `ends` of the passes determine the valid orders.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -
 
 @dataclass(frozen=True)
 class Remembering(archc.Pass):
-    """Writes down that it ran."""
+    """Pass that records its label when it runs."""
 
     name = "test_remembering"
-    ran = []  # of the class, on purpose
+    ran = []  # one list for all subclasses
 
     label: str = archc.attribute("")
 
@@ -39,7 +42,7 @@ class Remembering(archc.Pass):
 
 @dataclass(frozen=True)
 class Painting(Remembering):
-    """Needs a state of its author's own invention."""
+    """Pass that needs a state that archc does not define."""
 
     name = "test_painting"
     needs = (UNDIVIDED, "a wall without paper")
@@ -47,7 +50,7 @@ class Painting(Remembering):
 
 @dataclass(frozen=True)
 class Papering(Remembering):
-    """Puts an end to that state."""
+    """Pass that ends the state that `Painting` needs."""
 
     name = "test_papering"
     ends = ("a wall without paper",)
@@ -55,13 +58,13 @@ class Papering(Remembering):
 
 @dataclass(frozen=True)
 class Splitting(Remembering):
-    """Leaves pieces, and needs a whole."""
+    """Pass that needs an undivided graph and divides it."""
 
     name = "test_splitting"
     ends = (UNDIVIDED,)
 
 
-# Tests that list all passes shall not find these.
+# Other tests list all registered passes and must not find these.
 for made in (Remembering, Painting, Papering, Splitting):
     del REGISTERED[made.name]
 
@@ -75,7 +78,7 @@ def refused(passes: Sequence[archc.Pass] | str) -> Diagnostic:
     return found
 
 
-def test_passes_of_anybody_are_held_to_what_they_say() -> None:
+def test_states_of_user_defined_passes_are_checked() -> None:
     found = refused([Remembering("a"), Papering("b"), Painting("c")])
     assert (found.code, found.message) == (
         "pass-order",
@@ -88,26 +91,26 @@ def test_passes_of_anybody_are_held_to_what_they_say() -> None:
     assert Remembering.ran == ["a", "c", "b"]
 
 
-def test_every_pass_needs_an_undivided_graph_unless_it_says_otherwise() -> None:
+def test_passes_need_an_undivided_graph_by_default() -> None:
     for other in (Remembering("a"), Quant(), LowRank(), Prune(0.5)):
         assert misplaced([other, Splitting("b")]) is None
         found = misplaced([Splitting("b"), other])
         assert found is not None and found.state == UNDIVIDED and found.reordered == (other, Splitting("b"))
 
 
-def test_where_no_order_will_do_the_help_says_so() -> None:
+def test_help_if_no_order_works() -> None:
     assert refused([Splitting("a"), Splitting("b")]).help == "no order works: remove one of the two"
 
 
 @pytest.mark.parametrize(
     "passes", ["quant, quant", "quant(on = fc1), quant(on = fc2)", "quant, simplify", "prune(0.5), quant"]
 )
-def test_order_that_makes_sense(passes: str) -> None:
+def test_valid_orders(passes: str) -> None:
     assert len(archc.compile(TEXT, passes=passes).passes) == 2
 
 
 @pytest.mark.parametrize("late", ["lowrank", "fold", "prune(0.5)", 'prune(0.5, scheme = "channel")'])
-def test_what_needs_floats_comes_before_quant(late: str) -> None:
+def test_passes_that_need_float_weights_are_refused_after_quant(late: str) -> None:
     found = refused(f"quant, {late}")
     assert found.code == "pass-order" and found.span is not None
     assert found.message == f"`{late.partition('(')[0]}` needs {FLOAT_WEIGHTS}, and `quant` before it ends that state"
@@ -138,7 +141,7 @@ KINDS = [Remembering(), Painting(), Papering(), Splitting(), Quant(), LowRank()]
 
 
 @given(st.lists(st.sampled_from(KINDS), max_size=5))
-def test_a_mended_order_is_right_and_is_found_where_there_is_one(passes: list[archc.Pass]) -> None:
+def test_a_suggested_order_is_valid_and_is_found_if_one_exists(passes: list[archc.Pass]) -> None:
     found = misplaced(passes)
     if found is None:
         return

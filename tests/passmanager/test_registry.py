@@ -1,4 +1,4 @@
-"""Passes are found by the names that packages announce, and a package that breaks its word is named."""
+"""Registry of passes: entry points of installed packages, and errors for entry points without a pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archc.passmanager import known_passes, load_pass, registry
 
 
 def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Let one installed package announce a pass."""
+    """Replace all entry points by one that announces a pass."""
     point = EntryPoint(name, value, registry.GROUP)
     monkeypatch.setattr(
         importlib.metadata, "entry_points", lambda group, name=None: [point] if name in (None, point.name) else []
@@ -32,7 +32,7 @@ def test_every_announced_pass_has_its_name() -> None:
         ("archc.passes.fold:Fold", "its module defines no pass of that name"),
     ],
 )
-def test_a_pass_that_is_not_there_is_told(value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_without_a_pass(value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     announce(monkeypatch, "sway", value)
     with pytest.raises(ArchcError, match=reason) as failure:
         load_pass("sway")

@@ -1,4 +1,4 @@
-"""A pass answers for what it did, and one that does not keep its word is named."""
+"""Checks after each pass: a valid graph, and an error within the declared limit (`preserves`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -
 
 @dataclass(frozen=True)
 class Doubling(archc.Pass):
-    """Doubles a bias, whatever it promises."""
+    """Pass that multiplies a bias by a factor."""
 
     name = "test_doubling"
     preserves = "approximate"
@@ -32,7 +32,7 @@ class Doubling(archc.Pass):
 
 @dataclass(frozen=True)
 class ExactDoubling(Doubling):
-    """Promises what it does not keep."""
+    """Pass that declares itself exact, although it doubles a bias."""
 
     name = "test_exact_doubling"
     preserves = "exact"
@@ -40,7 +40,7 @@ class ExactDoubling(Doubling):
 
 @dataclass(frozen=True)
 class Renaming(archc.Pass):
-    """Gives the output another name."""
+    """Pass that renames the output."""
 
     name = "test_renaming"
 
@@ -50,7 +50,7 @@ class Renaming(archc.Pass):
 
 @dataclass(frozen=True)
 class Cutting(archc.Pass):
-    """Takes from a layer what it computes with."""
+    """Pass that removes the operands of a layer."""
 
     name = "test_cutting"
 
@@ -60,7 +60,7 @@ class Cutting(archc.Pass):
 
 @dataclass(frozen=True)
 class Failing(archc.Pass):
-    """Has a bug."""
+    """Pass that raises an error."""
 
     name = "test_failing"
 
@@ -70,7 +70,7 @@ class Failing(archc.Pass):
 
 @dataclass(frozen=True)
 class Shifting(archc.Pass):
-    """Multiplies all weights of the last layer, so that the outputs change by just that share."""
+    """Pass that declares itself exact and changes the outputs by a relative error of `share`."""
 
     name = "test_shifting"
     preserves = "exact"
@@ -85,13 +85,13 @@ class Shifting(archc.Pass):
 
 @dataclass(frozen=True)
 class Rounding(Shifting):
-    """Promises less."""
+    """Pass that declares rounding errors and changes the outputs by a relative error of `share`."""
 
     name = "test_rounding"
     preserves = "rounding"
 
 
-# Tests that list all passes shall not find these.
+# Other tests list all registered passes and must not find these.
 for made in (Doubling, ExactDoubling, Renaming, Cutting, Failing, Shifting, Rounding):
     del REGISTERED[made.name]
 
@@ -104,15 +104,15 @@ def message(passes: list[archc.Pass]) -> str:
     return found.message
 
 
-def test_a_graph_that_a_pass_broke_is_an_error_that_names_the_pass() -> None:
+def test_the_error_for_an_invalid_graph_names_the_pass() -> None:
     assert message([Doubling(), Cutting()]).startswith("the pass `test_cutting` left the graph invalid: fc2 ")
 
 
-def test_a_pass_cannot_change_what_the_model_takes_and_gives() -> None:
+def test_a_pass_cannot_change_inputs_and_outputs() -> None:
     assert message([Renaming()]) == "the pass `test_renaming` changed the output `y` of the model"
 
 
-def test_a_promise_is_measured() -> None:
+def test_the_declared_error_is_checked() -> None:
     (report,) = archc.compile(TEXT, passes=[Doubling()]).passes
     assert report.error > 0.01
     assert message([ExactDoubling()]) == (
@@ -122,8 +122,8 @@ def test_a_promise_is_measured() -> None:
 
 
 @pytest.mark.parametrize(("step", "kept", "broken"), [(Shifting, 2e-6, 1e-4), (Rounding, 0.01, 0.2)])
-def test_a_promise_allows_rounding_of_its_kind_and_no_more(step: type[Shifting], kept: float, broken: float) -> None:
-    """`exact` leaves room for a sum in another order, `rounding` for a comparison that turns."""
+def test_the_declared_error_has_a_tolerance(step: type[Shifting], kept: float, broken: float) -> None:
+    """`exact` allows rounding errors of reordered sums; `rounding` allows errors of up to 5 %."""
     (report,) = archc.compile(TEXT, passes=[step(kept)]).passes
     assert report.error == pytest.approx(kept, rel=0.1)
     assert "promises to preserve the function" in message([step(broken)])
@@ -153,7 +153,7 @@ def test_the_error_of_each_pass_and_of_all_before_it() -> None:
         ([4.0, float("inf")], [5.0, float("inf")], 0.25),
     ],
 )
-def test_what_is_not_finite_does_not_hide(before: list[float], after: list[float], error: float) -> None:
+def test_errors_of_infinite_and_nan_outputs(before: list[float], after: list[float], error: float) -> None:
     assert largest_error({"y": torch.tensor(before)}, {"y": torch.tensor(after)}) == pytest.approx(error)
 
 

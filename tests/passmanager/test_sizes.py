@@ -1,4 +1,4 @@
-"""Costs are counted at sizes that are given, those of the data, or assumed, and then said so."""
+"""Sizes for costs: given by the user, taken from the calibration data, or assumed with a warning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from archc.diagnostics import ArchcError, Diagnostics
 from archc.ir.stages import Stages
 from archc.passmanager.sizes import choose_sizes
 
-# As in EfficientNet: a stem, then inverted bottlenecks whose work is that of the image.
+# As in EfficientNet: a stem and an inverted bottleneck, whose MACs are proportional to the image size.
 NET = """
 model net {
     input x: f32[N, 3, H, W]
