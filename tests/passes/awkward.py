@@ -1,4 +1,4 @@
-"""Graphs through which a channel is not easy to follow."""
+"""Hard cases for channel pruning: channels are reordered, split, joined, tied or grouped."""
 
 from __future__ import annotations
 

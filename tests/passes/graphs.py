@@ -1,4 +1,4 @@
-"""Graphs built by hand, with weights bound to them, and a pass run over one."""
+"""Graphs built in Python with weights, and functions to run passes and to read their remarks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from archc.weights.tensor import ArrayTensor, InitializedTensor, Weights
 
 
 class Build:
-    """A graph in the making: `b.layer("linear", x, 8, name="fc1")`."""
+    """Builder of a graph; `b.layer("linear", x, 8, name="fc1")` adds a layer and returns its first result."""
 
     def __init__(self) -> None:
         self.graph = Graph("net")
         self.rewriter = Rewriter(self.graph)
 
     def input(self, *shape: int, name: str = "x", dtype: DType = DType.f32) -> Value:
-        """An input whose first axis `N` is open."""
+        """Add an input of shape `[N, *shape]`, where `N` is symbolic."""
         return self.rewriter.input(name, TensorType(dtype, (symbol("N"), *shape)))
 
     def layer(
@@ -39,7 +39,7 @@ class Build:
         transposed: Sequence[str] = (),
         **options: Any,
     ) -> Value:
-        """A node; the values among the arguments are its operands, the rest its attributes."""
+        """Add a node: arguments that are values are its operands, other arguments its attributes."""
         operands = [value for value in arguments if isinstance(value, Value)]
         attributes = [value for value in arguments if not isinstance(value, Value)]
         operator = OPERATORS[op](*attributes, **options)
@@ -47,7 +47,10 @@ class Build:
         return made.results[0]
 
     def done(self, *outputs: Value, weights: Mapping[str, np.ndarray] | None = None) -> Graph:
-        """The graph with these outputs; weights that are not given are drawn, those of a `bn…` unlike fresh ones."""
+        """Finish the graph with these outputs.
+
+        Weights that are not given are initialized as usual; weights of layers named `bn…` are random in [0.5, 1.5).
+        """
         for number, value in enumerate(outputs):
             self.rewriter.output(f"y{number}", value)
         generator = np.random.default_rng(0)
@@ -66,7 +69,7 @@ class Build:
 
 
 def run(graph: Graph, *passes: Pass, data: Mapping[str, np.ndarray] | None = None) -> list[PassReport]:
-    """Run passes, which verifies the graph after each."""
+    """Run passes; the graph is verified after each pass."""
     return list(run_passes(graph, passes, Calibration(graph, data)))
 
 
@@ -79,12 +82,12 @@ def operators(graph: Graph) -> list[str]:
 
 
 def remarks(report: PassReport, kind: str) -> dict[str, str]:
-    """The messages of one kind, by layer."""
+    """Return the messages of one kind of remark, by layer."""
     return {remark.layer: remark.message for remark in report.remarks if remark.kind == kind}
 
 
 def mlp(*widths: int, weights: Mapping[str, np.ndarray] | None = None) -> Graph:
-    """Linear layers fc1, fc2, … with a relu between each two."""
+    """Return a graph of linear layers fc1, fc2, … with a relu between successive layers."""
     build = Build()
     x = build.input(widths[0])
     for number, width in enumerate(widths[1:], 1):
@@ -93,7 +96,7 @@ def mlp(*widths: int, weights: Mapping[str, np.ndarray] | None = None) -> Graph:
 
 
 def of_rank(m: int, n: int, values: Sequence[float], seed: int = 0) -> np.ndarray:
-    """An m × n matrix with these singular values."""
+    """Return a random m × n matrix with these singular values."""
     generator = np.random.default_rng(seed)
     left, _ = np.linalg.qr(generator.standard_normal((m, len(values))))
     right, _ = np.linalg.qr(generator.standard_normal((n, len(values))))

@@ -1,4 +1,4 @@
-"""A transformer to divide, and what reports of `partition` say, for its tests."""
+"""Transformer and helpers for tests of `partition`: remarks, diagnostics and nodes that enter a stage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def entries(graph: Graph) -> list[Node]:
 
 
 def figures(compiled: Compiled) -> dict[str, float]:
-    """The figures of the whole."""
+    """Return the figures of the remark on the whole split, such as the bottleneck."""
     remarks = [one for one in compiled.passes[-1].remarks if "bottleneck" in one.figures]
     assert len(remarks) == 1
     return {name: float(value) for name, value in remarks[0].figures.items()}

@@ -1,4 +1,4 @@
-"""All splits of a small graph, tried one after the other: what the best one is, told without any search."""
+"""Brute force over all splits of a small graph into stages, as a reference for `partition`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from archc.ir.graph import Graph, Node
 def best_bottleneck(
     graph: Graph, count: int, device: Device, link: float, sizes: Mapping[str, int], memory: float = math.inf
 ) -> float:
-    """The least time that the largest of `count` stages can take; infinite where no split fits the memory."""
+    """Return the least bottleneck of all splits; infinity if no split fits the memory.
+
+    The bottleneck of a split is the largest load of a stage.
+    """
     nodes = graph.nodes()
     costs = DeviceNodeCosts(graph, sizes)
     work = {node: costs.seconds(node, device) for node in nodes}
@@ -35,18 +38,18 @@ def best_bottleneck(
             made = -1 if value.producer is None else stage_of[value.producer]
             if graph.is_output(value):
                 users.append(count - 1)
-                loads[-1] += time  # it leaves from there
+                loads[-1] += time  # the last stage sends the output
             for stage in range(made + 1, max(users, default=made) + 1):
-                loads[stage] += time  # receives it
+                loads[stage] += time  # the stage receives the value
                 if stage:
-                    loads[stage - 1] += time  # sends it
+                    loads[stage - 1] += time  # the previous stage sends the value
         if max(held) <= memory:
             best = min(best, max(loads))
     return best
 
 
 def _splits(graph: Graph, nodes: list[Node], count: int) -> Iterator[dict[Node, int]]:
-    """Every way to give the nodes stages so that nothing goes backwards and no stage is empty."""
+    """Yield all assignments of nodes to stages in which no stage is empty and no tensor goes back."""
     for stages in itertools.product(range(count), repeat=len(nodes)):
         if len(set(stages)) < count:
             continue

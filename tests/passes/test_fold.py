@@ -1,4 +1,4 @@
-"""`fold` against the unfolded network, run by PyTorch."""
+"""`fold`: outputs agree with those of the unfolded network in PyTorch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.passes.graphs import Build, operators, outputs, remarks, run
         ("conv_transpose2d", (12, 5, 6), (8, 3), {"groups": 4, "stride": 2}),
     ],
 )
-def test_a_batch_norm_goes_into_the_layer_before_it(
+def test_a_batch_norm_is_folded_into_the_layer_before_it(
     op: str, shape: tuple[int, ...], arguments: tuple[int, ...], options: dict[str, int], bias: bool
 ) -> None:
     build = Build()
@@ -38,7 +38,7 @@ def test_a_batch_norm_goes_into_the_layer_before_it(
     assert remarks(report, "rewrote") == {"bn": "folded into `layer` before it"}
 
 
-def test_a_batch_norm_goes_into_the_linear_layer_behind_it() -> None:
+def test_a_batch_norm_is_folded_into_the_linear_layer_after_it() -> None:
     build = Build()
     x = build.layer("batch_norm", build.layer("relu", build.input(12)), name="bn")
     graph = build.done(build.layer("linear", x, 5, name="fc", bias=False))
@@ -48,7 +48,7 @@ def test_a_batch_norm_goes_into_the_linear_layer_behind_it() -> None:
     assert torch.allclose(outputs(graph)["y0"], before, atol=1e-5)
 
 
-def test_a_batch_norm_without_scale_and_a_second_one_go_too() -> None:
+def test_two_batch_norms_are_folded() -> None:
     build = Build()
     x = build.layer("conv2d", build.input(3, 8, 8), 6, 3, name="conv")
     x = build.layer("batch_norm", build.layer("batch_norm", x, name="bn1", affine=False), name="bn2", eps=0.1)
@@ -59,7 +59,7 @@ def test_a_batch_norm_without_scale_and_a_second_one_go_too() -> None:
     assert torch.allclose(outputs(graph)["y0"], before, atol=1e-5)
 
 
-def test_dropout_goes() -> None:
+def test_dropout_is_removed() -> None:
     build = Build()
     graph = build.done(build.layer("dropout", build.layer("relu", build.input(4)), 0.3, name="drop"))
     (report,) = run(graph, Fold())
@@ -93,13 +93,13 @@ def test_a_batch_norm_stays_where_folding_would_change_something_else() -> None:
 
 def test_the_channels_of_a_batch_norm_must_be_those_of_the_weight() -> None:
     build = Build()
-    x = build.layer("linear", build.input(7, 5), 6, name="fc")  # [N, 7, 6]: the channels are the 7
+    x = build.layer("linear", build.input(7, 5), 6, name="fc")  # [N, 7, 6]: the channels of `bn` are axis 1, of size 7
     graph = build.done(build.layer("batch_norm", x, name="bn"))
     (report,) = run(graph, Fold())
     assert remarks(report, "left") == {"bn": "its channels are not an axis of the weight of `fc`"}
 
 
-def test_what_is_kept_stays() -> None:
+def test_kept_layers_stay() -> None:
     build = Build()
     x = build.layer("conv2d", build.input(3, 8, 8), 6, 3, name="conv")
     graph = build.done(build.layer("batch_norm", x, name="bn"))

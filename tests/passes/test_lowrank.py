@@ -1,4 +1,4 @@
-"""`lowrank` against numpy's own singular value decomposition."""
+"""`lowrank`, compared with the singular value decomposition of NumPy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_full_rank_gives_the_matrix_back(matrix: np.ndarray) -> None:
 
 @pytest.mark.parametrize("shape", [(9, 20), (20, 9), (9, 9)])
 def test_small_singular_values_are_kept(shape: tuple[int, int]) -> None:
-    """Eight values over seven decades: what is left out at each rank is the values after it, and no more."""
+    """The error at each rank is the norm of the discarded singular values, even if they are tiny."""
     values = [10.0**-k for k in range(8)]
     matrix = of_rank(*shape, values)
     svd = Svd.of(matrix)
@@ -144,7 +144,7 @@ def test_a_layer_that_would_grow_is_left_alone_with_the_figures() -> None:
     assert remarks(report, "left") == {"fc1": "rank 32 of 64 would not make it smaller: r(m + n) = 4,096 ≥ mn = 4,096"}
 
 
-def test_a_layer_too_small_to_pay_is_left_alone_unless_its_rank_is_given() -> None:
+def test_a_small_layer_is_left_alone_unless_its_rank_is_given() -> None:
     assert "would be slower" in remarks(run(mlp(32, 64), LowRank(ratio=0.25))[0], "left")["fc1"]
     assert "fc1" in remarks(run(mlp(32, 64), LowRank(rank=8))[0], "rewrote")
 
@@ -197,7 +197,7 @@ def test_weights_that_are_not_finite_are_left_alone() -> None:
         ({"energy": 0.0}, "bad-option", "energy"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, object], code: str, argument: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], code: str, argument: str) -> None:
     with pytest.raises(AttributeProblem) as caught:
         make_pass("lowrank", named=options)
     assert (caught.value.code, caught.value.argument) == (code, argument)

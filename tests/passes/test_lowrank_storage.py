@@ -1,4 +1,4 @@
-"""Weights stored as two factors: in recurrent layers, in parameters, and wherever a text says so."""
+"""Weights stored as two factors: in recurrent layers, in parameters, and with `low_rank` in a text."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_recurrent_layers_get_factors_for_both_kinds_of_weights(cell: str, tmp_p
     assert len(rewrote) == len(matrices)
     assert any("weight_hh_l0 stored" in message for message in rewrote) and 0 < report.error < 2
     assert report.after.parameters < report.before.parameters
-    compiled.write(tmp_path, check=True)  # PyTorch and ONNX Runtime agree with the graph
+    compiled.write(tmp_path, check=True)  # checks that PyTorch and ONNX Runtime agree with the graph
     module = load_module(tmp_path / "m.py").load()
     assert sum(p.numel() for p in module.parameters()) == report.after.parameters
     stored = sum(
@@ -92,7 +92,7 @@ def test_quant_leaves_factors_with_a_remark() -> None:
     assert [remark.kind for remark in report.remarks if remark.layer == "r"] == ["left"]
 
 
-def test_a_text_may_store_any_matrix_so(tmp_path: Path) -> None:
+def test_low_rank_in_a_text_is_allowed_for_any_matrix(tmp_path: Path) -> None:
     graph = archc.parse(IN_TEXT)
     bind_fresh(graph, 0)
     assert graph.weights["c.weight"].parameters == 5 * (16 + 8 * 9)
@@ -103,7 +103,7 @@ def test_a_text_may_store_any_matrix_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", ["low_rank(9)", "low_rank(0)"])
-def test_ranks_that_no_matrix_has_are_refused(storage: str) -> None:
+def test_ranks_out_of_range_are_refused(storage: str) -> None:
     text = "model m {\n    input x: f32[N, 8]\n    output y = x -> f: linear(16, weight = STORAGE)\n}\n"
     with pytest.raises(archc.ArchcError, match="`rank` must be from 1 to 8"):
         archc.parse(text.replace("STORAGE", storage))

@@ -1,4 +1,4 @@
-"""Ranges of constant, zero, tiny, huge and broken data: never a scale of 0, never a NaN in a model."""
+"""Quantization ranges of constant, zero, tiny, huge and non-finite data: scales are never 0."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_scale_of_a_few_numbers_is_normal_and_holds_them(
 @pytest.mark.parametrize("percentile", [None, 99.0])
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 40, 69])
-def test_a_single_number_that_is_not_finite_is_not_lost_among_batches(
+def test_one_number_that_is_not_finite_makes_the_range_not_finite(
     row: int, broken: float, percentile: float | None
 ) -> None:
     data = np.random.default_rng(0).standard_normal((70, 3)).astype(np.float32)
@@ -52,7 +52,7 @@ def test_a_single_number_that_is_not_finite_is_not_lost_among_batches(
 
 
 @pytest.mark.parametrize("observer", ["minmax", "percentile"])
-def test_a_layer_that_received_nothing_but_zeros_keeps_its_floats(observer: str) -> None:
+def test_a_layer_whose_operands_are_all_zero_is_not_quantized(observer: str) -> None:
     graph = mlp(256, 512, 256)
     data = np.zeros((8, 256), np.float32)
     (report,) = run(graph, Quant(least=0, observer=observer), data={"x": data})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`partition` divides a model without changing what it computes, as well as it can be done, and says so."""
+"""`partition`: outputs of a divided model do not change, and the split is the best one."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ model m {
 
 
 def stage_of(graph: Graph) -> dict[str, int]:
-    """The stage of each named layer."""
+    """Return the stage of each layer by its path."""
     return {node.path: stage for node, stage in Stages(graph).of_node.items() if node.path is not None}
 
 
-# What must hold of every model --------------------------------------------------------------------------------
+# Properties of every divided model ----------------------------------------------------------------------------
 
 MODELS: dict[str, str | Path] = {
     "cnn": SPECS / "cnn.arch",
@@ -62,7 +62,7 @@ BEFORE = {
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "compressed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_divided_model_is_the_model(name: str, compressed: bool, count: int) -> None:
+def test_the_divided_model_computes_the_same(name: str, compressed: bool, count: int) -> None:
     before = BEFORE[name] if compressed else ""
     values = {"width": 128} if name == "mlp" else None
     whole = archc.compile(MODELS[name], passes=before, values=values).graph
@@ -81,7 +81,7 @@ def test_the_divided_model_is_the_model(name: str, compressed: bool, count: int)
     ]
 
 
-def test_a_tensor_enters_a_stage_once_whoever_needs_it_there() -> None:
+def test_a_tensor_enters_a_stage_once_for_all_consumers() -> None:
     text = """
     model m {
         input x: f32[N, 256]
@@ -96,16 +96,16 @@ def test_a_tensor_enters_a_stage_once_whoever_needs_it_there() -> None:
         assert not (node.op.enters_stage() is not None and not graph.users(node))
 
 
-def test_outputs_that_are_made_early_stay_where_they_are() -> None:
+def test_outputs_of_early_stages_are_not_sent_on() -> None:
     graph = archc.compile(SKIPS, passes="partition(2)").graph
     made = {name: value.producer for name, value in graph.outputs.items()}
     assert all(node is not None and node.op.enters_stage() is None for node in made.values())
 
 
-def test_a_block_outside_of_the_cut_stays_what_it_was() -> None:
+def test_blocks_within_one_stage_keep_their_definition() -> None:
     printed = archc.print_graph(archc.compile(GPT, passes="partition(2, sizes = 'T=32')").graph)
     blocks = printed.partition("model gpt")[0]
-    assert blocks.count("block Block ") == 1  # those that are whole share a definition
+    assert blocks.count("block Block ") == 1  # blocks that are in one stage share a definition
 
 
 # The best split -----------------------------------------------------------------------------------------------
@@ -156,8 +156,8 @@ def test_no_split_that_fits_is_faster(name: str) -> None:
     assert True in tried
 
 
-def test_of_equally_fast_splits_it_takes_the_one_that_sends_least() -> None:
-    """The last layer takes nearly all the time: where the first stage ends decides nothing but the transfer."""
+def test_of_equally_fast_splits_the_one_that_sends_least_is_chosen() -> None:
+    """The last layer is the bottleneck, so the end of the first stage changes only the bytes sent."""
     text = """
     model m {
         input x: f32[N, 8]
@@ -170,7 +170,7 @@ def test_of_equally_fast_splits_it_takes_the_one_that_sends_least() -> None:
     assert stage_of(compiled.graph)["d"] == 2
 
 
-def test_of_equally_cheap_cuts_it_takes_one_between_blocks() -> None:
+def test_of_equally_cheap_cuts_one_between_blocks_is_chosen() -> None:
     text = """
     block B { input x  output x -> a: linear(8) -> b: linear(8) -> c: linear(8) }
     model m {
@@ -186,13 +186,13 @@ def test_of_equally_cheap_cuts_it_takes_one_between_blocks() -> None:
 
 
 def test_sizes_change_the_split() -> None:
-    """A large batch turns the balance: convolutions multiply more, and dense layers read their weights once."""
+    """A large batch moves `conv2` to the second stage: its time grows more than that of dense layers."""
     few, many = (archc.compile(SPECS / "cnn.arch", passes=f"partition(2, sizes = 'N={n}')").graph for n in (1, 256))
     assert stage_of(few)["fc1"] == 1 and stage_of(few)["conv2"] == 0
     assert stage_of(many)["conv2"] == 1
 
 
-# What is not cut ----------------------------------------------------------------------------------------------
+# Nodes that must be in one stage ------------------------------------------------------------------------------
 
 
 def test_integers_are_sent_and_decoded_where_they_arrive() -> None:
@@ -206,7 +206,7 @@ def test_integers_are_sent_and_decoded_where_they_arrive() -> None:
     assert integers and all(user.op.decodes for node in integers for user in graph.users(node))
 
 
-def test_an_unpacker_whose_result_is_needed_in_two_stages_is_in_both() -> None:
+def test_a_dequantize_with_uses_in_two_stages_is_in_both() -> None:
     text = """
     model m {
         input x: f32[N, 64]
@@ -254,7 +254,7 @@ def test_a_recurrence_is_in_one_stage() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in outputs(graph).items())
 
 
-def test_an_input_goes_where_only_it_tells_a_size() -> None:
+def test_a_stage_receives_an_input_to_read_a_size() -> None:
     text = """
     model m {
         input x: f32[B, T, 64]
@@ -269,7 +269,7 @@ def test_an_input_goes_where_only_it_tells_a_size() -> None:
     assert figures(compiled)["bottleneck"] == max(cost.load for cost in costs)
 
 
-def test_a_size_that_something_else_tells_needs_no_input() -> None:
+def test_a_size_of_another_operand_needs_no_input() -> None:
     text = """
     model m {
         input x: f32[B, T, 64]
@@ -281,11 +281,11 @@ def test_a_size_that_something_else_tells_needs_no_input() -> None:
     assert not any("tells the size" in note for note in notes(compiled))
 
 
-# What is refused, and what is remarked on ---------------------------------------------------------------------
+# Diagnostics and remarks --------------------------------------------------------------------------------------
 
 
 def test_little_gain_is_remarked_on() -> None:
-    """All the time goes into one layer, which no split can part."""
+    """A remark says that splitting gains little if one layer takes nearly all the time."""
     text = "model m {\n input x: f32[N, 2]\n output x -> a: linear(2) -> b: linear(4096) -> relu\n}\n"
     compiled = archc.compile(text, passes="partition(2, sizes = 'N=64')")
     gain = figures(compiled)["undivided"] / figures(compiled)["bottleneck"]
@@ -295,7 +295,7 @@ def test_little_gain_is_remarked_on() -> None:
     assert not any("hardly pays" in note for note in notes(more))
 
 
-def test_sizes_that_leave_nothing_of_a_tensor() -> None:
+def test_sizes_that_make_a_tensor_empty() -> None:
     text = "model m {\n input x: f32[N, 1, H, H]\n output x -> conv2d(4, 3) -> relu\n}\n"
     assert refused(text, "partition(2, sizes = 'H=2')").code == "size-too-small"
     assert Stages(archc.compile(text, passes="partition(2, sizes = 'H=3')").graph).count == 2

@@ -1,4 +1,4 @@
-"""`partition` over devices: which gets what, and what does not fit."""
+"""`partition` over devices: assignment of stages to devices, and models that do not fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_stages_name_their_devices() -> None:
     assert str(compiled.passes[0].text) == 'partition(devices = "pair")'
 
 
-def test_without_devices_nothing_is_named() -> None:
+def test_without_devices_stages_have_no_device() -> None:
     graph = archc.compile(MACHINES, passes="partition(2)").graph
     assert Stages(graph).devices == (None, None)
     assert all(node.op.enters_stage() for node in entries(graph))
@@ -43,7 +43,7 @@ def test_a_slow_device_that_does_not_help_stays_idle() -> None:
     assert "1 stage" in notes(compiled)[0]
 
 
-def test_what_a_device_holds_decides_where_things_go() -> None:
+def test_stages_fit_the_memory_of_their_devices() -> None:
     compiled = archc.compile(MACHINES, passes="partition(devices = small)")
     costs = [one.figures for one in compiled.passes[0].remarks if one.kind == "rewrote"]
     held = [int(figure["weight_bytes"]) + int(figure["activation_bytes"]) for figure in costs]
@@ -52,7 +52,7 @@ def test_what_a_device_holds_decides_where_things_go() -> None:
         assert memory <= {"a": 300_000, "b": 1_100_000}[str(figure["device"])]
 
 
-def test_with_unlike_links_the_order_of_the_file_counts() -> None:
+def test_with_missing_links_stages_follow_the_order_of_the_devices() -> None:
     compiled = archc.compile(MACHINES, passes="partition(devices = line)")
     devices = Stages(compiled.graph).devices
     assert list(devices) == sorted(str(device) for device in devices) and len(devices) > 1
@@ -109,5 +109,5 @@ def test_one_stage_leaves_the_model_alone() -> None:
         ("partition(9)", "too-many-stages"),
     ],
 )
-def test_options_that_make_no_sense(passes: str, code: str) -> None:
+def test_invalid_options(passes: str, code: str) -> None:
     assert refused(MACHINES, passes).code == code

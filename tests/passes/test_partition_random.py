@@ -1,4 +1,4 @@
-"""Laws of `partition` on random models with blocks, shared layers, tied weights and skips of all kinds."""
+"""Properties of `partition` on random models with blocks, shared layers and tied weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.language.random_graphs import random_graph
 from tests.passes.graphs import outputs, run
 from tests.passes.splits import best_bottleneck
 
-MOST_OPERATORS = 9  # a split of more takes the brute force too long
+MOST_OPERATORS = 9  # brute force takes too long for larger models
 
 SEEDS = st.integers(0, 10**9)
 
@@ -37,7 +37,10 @@ def model(seed: int) -> Graph:
 
 
 def reads_sizes(graph: Graph, step: Partition) -> bool:
-    """Return whether a stage of the relaxed optimum must receive an input only to read a size from it."""
+    """Return whether a stage of the best split must receive an input only to read a size from it.
+
+    The search for the best split does not count the time to receive such inputs.
+    """
     devices = [StageDevice("cpu", Cpu())] * (step.stages or 1)
     limit = math.inf if step.memory is None else step.memory
     problem = StageProblem(graph, devices, read_sizes(step.sizes or "N=1"), limit, all_used=True)
@@ -49,15 +52,15 @@ def reads_sizes(graph: Graph, step: Partition) -> bool:
 
 
 def decoding(graph: Graph) -> int:
-    """Number of operators that decode integers."""
+    """Return the number of operators that decode integers, such as `dequantize`."""
     return sum(node.op.decodes for node in graph.nodes())
 
 
 def bounds(graph: Graph, step: Partition) -> tuple[float, float]:
-    """The reported lower bound and bottleneck, both infinite where the pass says that there is no split.
+    """Return the reported lower bound and bottleneck; both are infinite if the pass finds no split.
 
-    They differ only if a stage receives an input only to read a size from it, or repeats an operator that decodes: the
-    lower bound leaves out both costs, so the split is not proven optimal.
+    The lower bound leaves out two costs: inputs that a stage receives only to read a size, and repeated operators that
+    decode integers.  Without these costs, the two numbers are equal.
     """
     reading, decoders = reads_sizes(graph, step), decoding(graph)
     try:
@@ -89,7 +92,7 @@ def test_no_split_is_better(seed: int, count: int, memory: int | None, size: int
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(1, 4), st.booleans())
 @example(seed=583919, count=2, quantized=True)  # the second stage repeats a `dequantize`
-def test_the_divided_model_is_the_model(seed: int, count: int, quantized: bool) -> None:
+def test_the_divided_model_computes_the_same(seed: int, count: int, quantized: bool) -> None:
     graph = model(seed)
     if quantized:
         run(graph, Quant(least=0))

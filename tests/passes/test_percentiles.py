@@ -1,4 +1,4 @@
-"""The ranges that `quant` sees in calibration data, against NumPy's quantiles."""
+"""Percentile ranges of calibration data, compared with the quantiles of NumPy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.passes.graphs import Build
 @pytest.mark.parametrize("percentile", [99.99, 99.9, 99.0, 90.0, 75.0])
 @pytest.mark.parametrize("draw", ["normal", "uniform", "skewed", "two values"])
 def test_percentiles_are_quantiles_up_to_a_bin(percentile: float, draw: str) -> None:
-    """The range reaches to the quantile at either end, and at most one bin beyond."""
+    """The range contains both quantiles and extends beyond each by at most one bin."""
     generator = np.random.default_rng(0)
     draws = {
         "normal": generator.standard_normal((64, 200)),

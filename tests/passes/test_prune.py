@@ -1,4 +1,4 @@
-"""`prune` on graphs where following a channel is not easy, against the same model with those channels set to zero."""
+"""Pruning of channels: outputs agree with those of the whole model with the same channels set to zero."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def channels(sparsity: float, **options: Any) -> Prune:
-    """`prune` of whole channels."""
+    """Return a pass that prunes channels."""
     return Prune(sparsity, scheme="channel", **{"multiple": 1, **options})
 
 
 def mask(graph: Graph, groups: list[ChannelGroup]) -> Graph:
-    """The graph with the trainable weights of these groups set to zero."""
+    """Set the trainable weights of these groups to zero, and return the graph."""
     rewriter = Rewriter(graph)
     for group in groups:
         for (path, axis), elements in group.slices.items():
@@ -60,7 +60,7 @@ def mask(graph: Graph, groups: list[ChannelGroup]) -> Graph:
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @pytest.mark.parametrize("name", GRAPHS)
-def test_a_pruned_model_is_the_model_with_those_channels_set_to_zero(name: str, scope: str) -> None:
+def test_a_pruned_model_agrees_with_one_with_zero_channels(name: str, scope: str) -> None:
     graph, masked = GRAPHS[name](), GRAPHS[name]()
     step = channels(0.5, scope=scope)
     chosen = choose_groups(Coupling(masked), step.sparsity, step.scope)
@@ -87,7 +87,7 @@ def test_a_tied_weight_stays_tied() -> None:
     assert widths(graph) == {"wte.weight": (11, 4), "up.weight": (8, 4), "down.weight": (4, 8)}
 
 
-def test_key_value_heads_go_with_their_queries() -> None:
+def test_key_value_heads_are_removed_with_their_queries() -> None:
     for graph in (grouped_queries(), grouped_queries_written_out()):
         (report,) = run(graph, channels(0.25))
         assert widths(graph) == {
@@ -105,8 +105,8 @@ def pruned_operators(graph: Graph, step: Prune) -> list[str]:
     return operators(graph)
 
 
-def test_channels_that_all_belong_together_stay_and_do_not_count() -> None:
-    """Two orders of the four channels of `a` are added to them, which couples each with all others."""
+def test_channels_in_one_group_stay_and_do_not_count() -> None:
+    """Channels of `a`, added to reordered copies of themselves, form one group, which is not pruned."""
     graph = archc.parse("""
     model m {
         input x: f32[N, 6, 5, 5]
@@ -119,10 +119,11 @@ def test_channels_that_all_belong_together_stay_and_do_not_count() -> None:
     bind_fresh(graph, 0)
     (report,) = run(graph, channels(0.67))
     assert remarks(report, "left")["a"] == "all its channels form one group, and a layer keeps at least one channel"
-    assert remarks(report, "rewrote") == {"b": "3 of 8 channels are left"}  # of 9 groups 6 would go
+    # 5 of the 8 groups of `b` are removed; if the group of `a` counted, it would be 6 of 9.
+    assert remarks(report, "rewrote") == {"b": "3 of 8 channels are left"}
 
 
-def test_written_sizes_follow() -> None:
+def test_sizes_in_attributes_change_with_the_channels() -> None:
     assert "reshape((-1, 4, 3, 3))" in pruned_operators(linear_to_transposed_convolution(), channels(0.5))
     assert "channel_shuffle(4)" in pruned_operators(channel_shuffle(), channels(0.5))
     written = pruned_operators(attention_written_out(), channels(0.5, scope="layer"))
@@ -147,7 +148,7 @@ def test_the_channels_of_a_layer_norm_stay_and_a_remark_says_why() -> None:
     assert remarks(report, "rewrote") == {"fc2": "3 of 6 channels are left"}
 
 
-def test_what_is_stored_as_integers_stays() -> None:
+def test_weights_stored_as_integers_stay() -> None:
     graph = mlp(4, 8, 3)
     Rewriter(graph).set_storage("fc1.weight", Int8(0))
     (report,) = run(graph, channels(0.5))
@@ -242,7 +243,7 @@ def test_a_layer_used_twice_is_pruned_once() -> None:
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, float("nan")])
-def test_a_share_that_is_none_is_refused(sparsity: float) -> None:
+def test_an_invalid_sparsity_is_refused(sparsity: float) -> None:
     with pytest.raises(AttributeProblem, match="from 0 to below 1"):
         make_pass("prune", [sparsity])
 
@@ -281,7 +282,7 @@ def test_any_network_is_itself_with_channels_set_to_zero(graph: Graph, sparsity:
     assert torch.allclose(outputs(graph)["y0"], expected, atol=1e-4 * float(unpruned.abs().max()))
 
 
-def test_channels_with_numbers_that_are_none_stay() -> None:
+def test_channels_with_nan_or_infinite_weights_stay() -> None:
     first = np.diag([np.nan, 1.0, 3.0, 2.0])
     graph = mlp(4, 4, 3, weights={"fc1.weight": first, "fc1.bias": np.zeros(4), "fc2.weight": np.ones((3, 4))})
     remove_groups(Context(Rewriter(graph), Calibration(graph)), Coupling(graph), numbers(channels(0.4), graph))
@@ -299,7 +300,7 @@ def test_an_axis_that_becomes_one_is_not_squeezed_away() -> None:
     assert pruned_operators(graph, channels(0.7)) == ["linear(1)", "unsqueeze(1)", "squeeze(dim = (1,))", "linear(2)"]
 
 
-def test_what_is_pruned_compiles_and_pytorch_agrees_with_onnx_runtime(tmp_path: Path) -> None:
+def test_programs_of_a_pruned_model_agree(tmp_path: Path) -> None:
     pipeline = "lowrank(ratio = 0.5), prune(0.5, scheme = 'channel'), quant"
     status = main(["compile", str(ROOT / "specs/cnn.arch"), "--passes", pipeline, "--check", "-o", str(tmp_path)])
     assert status == 0

@@ -1,4 +1,4 @@
-"""`prune` by magnitude: which weights go, how many, and what the text, the programs and later passes make of it."""
+"""Pruning by magnitude: choice and number of masked weights, printed text, programs and later passes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def zeros(graph: Graph) -> int:
     return sum(int((~alive(graph, path)).sum()) for path in masked_paths(graph))
 
 
-def test_the_smallest_of_each_layer_go() -> None:
+def test_the_smallest_weights_of_each_layer_are_masked() -> None:
     first = np.array([[3.0, -1.0], [0.5, -4.0]])
     graph = mlp(2, 2, 2, weights={"fc1.weight": first, "fc2.weight": first * 100})
     (report,) = run(graph, Prune(0.5, scope="layer"))
@@ -64,7 +64,7 @@ def test_all_layers_compete_under_one_threshold() -> None:
     st.floats(0, 0.99),
 )
 @settings(max_examples=60)
-def test_as_many_go_as_asked_for_and_none_is_larger_than_what_stays(values: list[np.ndarray], share: float) -> None:
+def test_the_asked_number_of_smallest_weights_is_masked(values: list[np.ndarray], share: float) -> None:
     build = Build()
     x = build.input(4)
     made = [build.layer("linear", x, 3, name=f"fc{number}", bias=False) for number in range(len(values))]
@@ -96,14 +96,14 @@ def test_biases_and_norms_stay() -> None:
         ("prelu", 0),
     ],
 )
-def test_the_signature_says_which_weights_are_summed_over(stage: str, expected: int) -> None:
+def test_weights_are_masked_if_the_signature_sums_over_them(stage: str, expected: int) -> None:
     text = f"model net {{ input x: f32[N, 6, 6]  output y = x -> a: {stage} }}"
     graph = archc.compile(text, passes='prune(0.5, scope = "layer")').graph
     assert len(masked_paths(graph)) == expected
     assert not any("bias" in path for path in masked_paths(graph))
 
 
-def test_what_only_looks_up_stays_unless_a_layer_that_sums_has_its_weight() -> None:
+def test_an_embedding_is_masked_only_if_a_linear_layer_has_its_weight() -> None:
     build = Build()
     x = build.layer("embedding", build.input(5, name="ids", dtype=archc.DType.i64), 11, 8, name="wte")
     graph = build.done(build.layer("linear", x, 11, name="head"))
@@ -129,7 +129,7 @@ def test_a_shared_weight_stays_with_a_layer_that_is_kept() -> None:
     }
 
 
-def test_what_cannot_be_masked_stays_and_a_remark_says_why() -> None:
+def test_weights_that_cannot_be_masked_stay_with_a_remark() -> None:
     graph = mlp(4, 4, 4, 4, weights={"fc1.weight": np.full((4, 4), np.nan)})
     Rewriter(graph).set_storage("fc2.weight", Int8(0))
     (report,) = run(graph, Prune(0.5))
@@ -140,7 +140,7 @@ def test_what_cannot_be_masked_stays_and_a_remark_says_why() -> None:
     assert masked_paths(graph) == {"fc3.weight"}
 
 
-def test_what_is_masked_counts_towards_the_share() -> None:
+def test_masked_weights_count_towards_the_sparsity() -> None:
     twice, once = mlp(8, 16, 8), mlp(8, 16, 8)
     run(twice, Prune(0.5), Prune(0.8))
     run(once, Prune(0.8))
@@ -154,13 +154,13 @@ def test_what_is_masked_counts_towards_the_share() -> None:
 
 
 def test_weights_that_happen_to_be_zero_are_not_masked_for_it() -> None:
-    """They would never learn again."""
+    """Zero weights beyond the sparsity are not masked, since masked weights are never trained."""
     graph = mlp(4, 4, weights={"fc1.weight": np.zeros((4, 4))})
     run(graph, Prune(0.25))
     assert alive(graph, "fc1.weight").sum() == 12
 
 
-def test_nothing_goes_for_a_share_of_nothing() -> None:
+def test_sparsity_zero_masks_nothing() -> None:
     graph = mlp(4, 4, 4)
     (report,) = run(graph, Prune(0))
     assert not masked_paths(graph)
@@ -168,7 +168,7 @@ def test_nothing_goes_for_a_share_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_what_is_left_is_the_model_with_those_weights_set_to_zero_and_prints(name: str) -> None:
+def test_a_masked_model_agrees_with_one_with_zero_weights(name: str) -> None:
     graph, expected = GRAPHS[name](), GRAPHS[name]()
     run(graph, Prune(0.6))
     assert masked_paths(graph)
@@ -179,11 +179,11 @@ def test_what_is_left_is_the_model_with_those_weights_set_to_zero_and_prints(nam
     assert archc.parse(print_graph(graph)) == graph
 
 
-# What later passes make of a mask ------------------------------------------------------------------------------
+# Masked weights in later passes --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_channels_go_with_their_part_of_the_mask(name: str) -> None:
+def test_masks_lose_the_pruned_channels(name: str) -> None:
     graph, dense = GRAPHS[name](), GRAPHS[name]()
     run(graph, Prune(0.5))
     for path in masked_paths(graph):

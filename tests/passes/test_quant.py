@@ -1,4 +1,4 @@
-"""`quant`: what becomes of weights, where `quantize` goes, and which layers stay as they are."""
+"""`quant`: storage of weights, placement of `quantize`, and layers that stay in floating point."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from archc.types.tensor_type import DType, TensorType
 from tests.passes.graphs import Build, mlp, operators, outputs, remarks, run
 
 SMALL = 65_536
-"""Multiply-adds of layers that are small enough for a test, and that these passes are to round for."""
+"""Value of `least`, the multiply-adds from which a layer is quantized: small, so that tests need only small layers."""
 
 
 def quantizers(graph: Graph) -> dict[str, str]:
-    """The name of each `quantize`, and what it receives: the layer, or the operator, that made it."""
+    """Return the producer of the operand of each `quantize`: its path, or the name of its operator."""
     found = {}
     for node in graph.nodes():
         if node.op.name == "quantize":
@@ -35,7 +35,7 @@ def quantizers(graph: Graph) -> dict[str, str]:
 
 @given(st.integers(0, 1000), st.sampled_from([(7, 5), (8, 3, 3, 3), (1, 40)]), st.sampled_from(["channel", "tensor"]))
 @settings(max_examples=40, deadline=None)
-def test_an_element_of_a_weight_errs_by_half_a_step_at_most(seed: int, shape: tuple[int, ...], spread: str) -> None:
+def test_the_error_of_a_weight_is_at_most_half_a_step(seed: int, shape: tuple[int, ...], spread: str) -> None:
     weight = (np.random.default_rng(seed).standard_normal(shape) * 10.0 ** (seed % 7 - 3)).astype(np.float32)
     storage = Int8(axis=0 if spread == "channel" else None)
     stored = storage.encode("w", weight)
@@ -46,7 +46,7 @@ def test_an_element_of_a_weight_errs_by_half_a_step_at_most(seed: int, shape: tu
 
 
 @given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
-def test_zero_is_a_step_of_every_range_and_the_ends_are_within_half_a_step(a: float, b: float) -> None:
+def test_zero_is_exact_and_the_ends_of_a_range_are_within_half_a_step(a: float, b: float) -> None:
     seen = Range.around(min(a, b), max(a, b))
     scale, zero_point = seen.affine()
     assert 0 <= zero_point <= 255
@@ -54,7 +54,7 @@ def test_zero_is_a_step_of_every_range_and_the_ends_are_within_half_a_step(a: fl
     assert scale * (255 - zero_point) >= seen.high - scale * 0.51
 
 
-def test_static_rounds_what_every_layer_receives_to_its_range() -> None:
+def test_static_quantizes_the_operand_of_each_layer() -> None:
     graph = mlp(256, 512, 256)
     data = np.random.default_rng(3).uniform(-2, 3, (200, 256)).astype(np.float32)
     before = outputs(graph)["y0"]
@@ -63,15 +63,15 @@ def test_static_rounds_what_every_layer_receives_to_its_range() -> None:
     scale, zero_point = graph.weight_values("fc1_in.scale"), graph.weight_values("fc1_in.zero_point")
     assert scale == pytest.approx((data.max() - data.min()) / 255, rel=1e-5)
     assert zero_point == round(-data.min() / scale)
-    assert graph.weight_values("fc2_in.zero_point") == 0  # what a relu makes begins at 0
+    assert graph.weight_values("fc2_in.zero_point") == 0  # the range of a relu's result begins at 0
     assert graph.weights["fc1.weight"].storage == graph.weights["fc2.weight"].storage == Int8(axis=0)
     assert report.after.bytes < report.before.bytes / 3.8
     error = (outputs(graph)["y0"].clamp(-9, 9) - before).norm() / before.norm()
-    assert 0 < error < 0.3  # the random inputs leave the range of the data now and then
+    assert 0 < error < 0.3  # some random inputs are outside the range of the data
     assert 0 < report.error < 0.02
 
 
-def test_percentiles_cut_off_what_is_rare() -> None:
+def test_percentiles_clip_outliers() -> None:
     data = np.random.default_rng(0).uniform(0, 1, (256, 300)).astype(np.float32)
     data[0, 0] = 100
     graph = mlp(300, 300)
@@ -102,7 +102,7 @@ def test_dynamic_follows_the_data_in_linear_layers() -> None:
     assert torch.allclose(outputs(graph)["y0"], before, atol=0.05)
 
 
-def test_weight_stores_integers_and_rounds_nothing_else() -> None:
+def test_weight_quantizes_no_activations() -> None:
     build = Build()
     x = build.layer("embedding", build.input(4, dtype=DType.i64, name="ids"), 50, 32, name="wte")
     graph = build.done(build.layer("linear", x, 8, name="fc"))
@@ -115,7 +115,7 @@ def test_weight_stores_integers_and_rounds_nothing_else() -> None:
     }
 
 
-def test_a_tiny_layer_alone_gets_weight_and_within_a_chain_static() -> None:
+def test_a_small_layer_is_quantized_within_a_chain() -> None:
     alone = mlp(16, 16)
     (report,) = run(alone, Quant(least=SMALL))
     assert quantizers(alone) == {}
@@ -125,7 +125,7 @@ def test_a_tiny_layer_alone_gets_weight_and_within_a_chain_static() -> None:
     assert quantizers(chain) == {"fc1_in": "x", "fc2_in": "relu"}
 
 
-def test_small_linear_layers_are_rounded_for_where_least_says_so() -> None:
+def test_least_is_the_size_from_which_layers_are_quantized() -> None:
     for least, found in ((131_072, "static"), (131_073, "weight")):
         (report,) = run(mlp(256, 512), Quant(least=least))
         assert remarks(report, "rewrote")["fc1"].startswith(found)
@@ -137,7 +137,7 @@ def test_small_linear_layers_are_rounded_for_where_least_says_so() -> None:
 @pytest.mark.parametrize(("width", "scheme", "found"), [
     (256, "static", "weight"), (400, "static", "static"), (400, "dynamic", "weight"), (600, "dynamic", "dynamic")
 ])  # fmt: skip
-def test_dynamic_rounding_takes_a_larger_layer_to_pay(width: int, scheme: str, found: str) -> None:
+def test_dynamic_needs_a_larger_layer_than_static(width: int, scheme: str, found: str) -> None:
     (report,) = run(mlp(width, width, width), Quant(scheme=scheme))  # type: ignore[arg-type]
     assert remarks(report, "rewrote")["fc1"].startswith(found)
 
@@ -146,7 +146,7 @@ def test_dynamic_rounding_takes_a_larger_layer_to_pay(width: int, scheme: str, f
     (400, "tanh", None, "weight"), (400, "relu", None, "static"), (400, "tanh", 100_000, "static"),
     (450, "tanh", None, "static"),
 ])  # fmt: skip
-def test_a_linear_layer_alone_takes_a_larger_one_to_pay(
+def test_a_separate_linear_layer_must_be_larger_than_one_in_a_chain(
     width: int, between: str, least: int | None, found: str
 ) -> None:
     build = Build()
@@ -159,7 +159,7 @@ def test_a_linear_layer_alone_takes_a_larger_one_to_pay(
     }
 
 
-def test_what_flows_from_one_convolution_into_the_next_is_rounded_once() -> None:
+def test_a_value_between_convolutions_is_quantized_once() -> None:
     build = Build()
     x = build.layer("conv2d", build.input(16, 16, 16), 32, 3, name="conv1")
     x = build.layer("max_pool2d", build.layer("relu", x), 2)
@@ -169,7 +169,7 @@ def test_what_flows_from_one_convolution_into_the_next_is_rounded_once() -> None
     assert quantizers(graph) == {"conv1_in": "x", "conv2_in": "max_pool2d", "fc_in": "flatten"}
 
 
-def test_the_result_of_a_convolution_is_rounded_where_no_such_layer_follows() -> None:
+def test_the_result_of_a_last_convolution_is_quantized() -> None:
     build = Build()
     x = build.layer("relu", build.input(32, 12, 12))
     y = build.layer("conv2d", x, 32, 3, padding=1, name="conv1")
@@ -179,12 +179,12 @@ def test_the_result_of_a_convolution_is_rounded_where_no_such_layer_follows() ->
     run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {"conv1_in": "relu", "conv2_in": "relu", "conv2_out": "conv2"}
     add = next(node for node in graph.nodes() if node.op.name == "add")
-    assert add.operands[0] is x  # what `conv1` receives stays whole for the others
+    assert add.operands[0] is x  # only `conv1` receives the quantized operand
     assert add.operands[1].producer is not None and add.operands[1].producer.op.name == "dequantize"
     assert torch.allclose(outputs(graph)["y0"], before, atol=0.02)
 
 
-def test_a_small_convolution_whose_integers_nobody_takes_keeps_its_floats() -> None:
+def test_a_small_convolution_without_integer_consumers_keeps_its_floats() -> None:
     build = Build()
     x = build.layer("conv2d", build.input(6, 14, 14), 16, 5, name="first")
     x = build.layer("conv2d", build.layer("relu", x), 16, 3, name="second")
@@ -194,7 +194,7 @@ def test_a_small_convolution_whose_integers_nobody_takes_keeps_its_floats() -> N
     assert all(isinstance(graph.weights[f"{name}.weight"].storage, Int8) for name in ("first", "second"))
 
 
-def test_a_value_that_a_convolution_makes_is_rounded_for_all_that_use_it() -> None:
+def test_the_result_of_a_convolution_is_quantized_for_all_consumers() -> None:
     build = Build()
     x = build.layer("relu", build.layer("conv2d", build.input(32, 12, 12), 32, 3, padding=1, name="conv1"))
     y = build.layer("conv2d", x, 32, 3, padding=1, name="conv2")
@@ -227,7 +227,7 @@ def test_a_layer_used_twice_is_quantized_in_both_uses() -> None:
     assert quantizers(graph) == {"fc_in": "x", "fc_in2": "relu"}
 
 
-def test_what_rounds_for_an_element_of_a_list_is_an_element_of_a_list_in_both_uses() -> None:
+def test_quantize_of_an_element_of_a_list_is_an_element_of_a_list() -> None:
     text = """
     model net {
         input x: f32[N, 256]
@@ -249,7 +249,7 @@ def test_a_second_run_changes_nothing() -> None:
     assert set(remarks(report, "left")) == {"fc1", "fc2"}
 
 
-def test_random_calibration_is_said_and_data_that_are_not_finite_are_refused() -> None:
+def test_random_calibration_is_noted_and_non_finite_data_are_refused() -> None:
     assert "random inputs" in remarks(run(mlp(256, 256), Quant(least=SMALL))[0], "note")["net"]
     data = np.full((8, 256), np.nan, np.float32)
     graph = mlp(256, 256)
@@ -264,7 +264,7 @@ def test_normalization_has_no_integer_form() -> None:
     assert remarks(report, "left") == {"ln": "`layer_norm` has no integer form"}
 
 
-def test_options_that_make_no_sense_are_refused() -> None:
+def test_invalid_options_are_refused() -> None:
     with pytest.raises(AttributeProblem, match="percentile"):
         make_pass("quant", ["int8"], {"percentile": 30.0})
     with pytest.raises(AttributeProblem, match="format"):
@@ -272,7 +272,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
     assert str(make_pass("quant", ["int8"], {"keep": "fc2"})) == 'quant(keep = "fc2")'
 
 
-def test_the_work_of_a_convolution_counts_for_images_of_the_size_that_the_data_have() -> None:
+def test_macs_of_a_convolution_depend_on_the_image_size_of_the_data() -> None:
     def with_data(size: int) -> dict[str, str]:
         build = Build()
         image = build.rewriter.input("image", TensorType(DType.f32, (symbol("N"), 16, symbol("H"), symbol("W"))))

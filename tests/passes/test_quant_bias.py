@@ -1,4 +1,4 @@
-"""Biases of layers that `quant` computes in integers, among other passes: the programs compute what the graph does."""
+"""Integer biases of quantized layers: the emitted programs agree with the graph."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ model shared {
 
 
 def compiled(text: str, passes: str, changes: dict[str, Any], x: Array, folder: Path) -> tuple[Compiled, Array]:
-    """A compile with some elements of fresh weights changed, and what the text computes with them."""
+    """Compile a text with changed elements of its weights; return the outputs without passes, too."""
     plain = archc.compile(text)
     values = {path: plain.graph.weight_values(path).copy() for path in plain.graph.weights}
     for place, number in changes.items():
@@ -60,7 +60,7 @@ def error(found: Array, wanted: Array) -> float:
     'fold, lowrank(rank = 4, on = "f1"), prune(0.2), quant(least = 0)',
     'fold, prune(0.2, scheme = "channel"), quant(least = 0, observer = "percentile")',
 ])  # fmt: skip
-def test_a_channel_that_its_norm_switches_off_keeps_its_bias(passes: str, tmp_path: Path) -> None:
+def test_a_channel_with_a_tiny_batch_norm_scale_keeps_its_bias(passes: str, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((16, 4, 8, 8)).astype(np.float32)
     made, wanted = compiled(DEAD, passes, {"bn2.weight[5]": 1e-5, "bn2.bias[5]": 2.0}, x, tmp_path)
     graph = made.graph
@@ -72,7 +72,7 @@ def test_a_channel_that_its_norm_switches_off_keeps_its_bias(passes: str, tmp_pa
         assert error(imported(graph, tmp_path).load()(torch.from_numpy(x)).numpy(), y) < 0.02
 
 
-def test_the_scale_of_a_channel_is_raised_so_far_that_int32_holds_the_bias(tmp_path: Path) -> None:
+def test_the_scale_of_a_channel_is_raised_until_int32_holds_the_bias(tmp_path: Path) -> None:
     x = np.random.default_rng(0).uniform(0, 255, (8, 24)).astype(np.float32)
     x.flat[:2] = 0, 255
     changes = {

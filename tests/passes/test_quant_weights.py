@@ -1,4 +1,4 @@
-"""`quant` on weights that no integer kernel takes: recurrent layers, learned tensors, convolutions under `dynamic`."""
+"""`quant` on weights without an integer kernel, such as those of recurrent layers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MODULES = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}
 
 
 def in_127_steps(rows: torch.Tensor) -> torch.Tensor:
-    """Each row rounded to 127 steps of its largest magnitude."""
+    """Round each row to multiples of 1/127 of its largest magnitude."""
     step = rows.abs().amax(1, keepdim=True) / 127
     return (rows / step).round() * step
 
 
 def written(compiled: Compiled, folder: Path, x: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
-    """The results of the emitted programs."""
+    """Write the programs and return their outputs, from PyTorch and from ONNX Runtime."""
     compiled.write(folder, emit=("torch", "onnx"))
     with torch.no_grad():
         found = load_module(folder / f"{compiled.name}.py").load()(x)
@@ -60,7 +60,7 @@ def test_all_weights_of_a_recurrent_layer_become_integers(kind: str, scheme: str
 
 
 @pytest.mark.parametrize(("rows", "columns", "axis"), [(64, 96, 1), (96, 64, 0), (2, 3, None)])
-def test_a_learned_tensor_has_scales_along_the_axis_that_loses_least(
+def test_a_parameter_has_scales_along_the_axis_with_the_least_error(
     rows: int, columns: int, axis: int | None, tmp_path: Path
 ) -> None:
     text = TABLE.format(rows=rows, columns=columns)
@@ -84,7 +84,7 @@ def _file(path: Path, arrays: dict[str, np.ndarray]) -> Path:
     return path
 
 
-def test_a_vector_stays_and_it_says_why() -> None:
+def test_a_vector_stays_with_a_remark() -> None:
     compiled = archc.compile(
         "model m { input x: f32[N, 8]  layer scale = parameter((8,))  output y = x * scale() -> n: rms_norm }",
         passes="quant",

@@ -1,4 +1,4 @@
-"""Passes over a `scan`: what they rewrite in its steps stays right, wherever it then runs."""
+"""Passes that rewrite the body of a `scan`: the graph, its text and its programs agree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CELL = TEXTS["a block that is one step of two states"].replace(
 
 
 def agrees(graph: Graph, folder: Path) -> None:
-    """The graph, the emitted module and ONNX Runtime give the same, and the printed text is the graph."""
+    """Check that the emitted programs agree with a graph, and that its printed text reads back."""
     assert archc.parse(print_graph(graph)) == graph
     assert_agrees(graph, folder, atol=1e-4, **SIZES)
     inputs = inputs_of(graph, **SIZES)
@@ -37,7 +37,7 @@ def agrees(graph: Graph, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_what_changes_no_result_changes_none(case: str, tmp_path: Path) -> None:
+def test_exact_passes_keep_the_results(case: str, tmp_path: Path) -> None:
     before = archc.compile(TEXTS[case]).graph
     graph = archc.compile(TEXTS[case], passes="simplify, fold, simplify").graph
     agrees(graph, tmp_path)
@@ -59,7 +59,7 @@ UNREAD = """model m {
 }"""
 
 
-def test_states_and_sequences_that_no_output_depends_on_go(tmp_path: Path) -> None:
+def test_dead_states_and_sequences_are_removed(tmp_path: Path) -> None:
     before, graph = (archc.compile(UNREAD, passes=passes).graph for passes in ("", "simplify"))
     agrees(graph, tmp_path)
     assert set(graph.weights) == {"gc.weight", "gc.bias"}
@@ -97,13 +97,13 @@ def test_a_wide_cell_is_compressed(passes: str, tmp_path: Path) -> None:
 # Channels -----------------------------------------------------------------------------------------------------
 
 
-def test_a_hidden_feature_goes_from_state_and_weights_at_once(tmp_path: Path) -> None:
+def test_a_feature_is_removed_from_the_state_and_all_weights(tmp_path: Path) -> None:
     before = archc.compile(TAGGER).graph
     graph = archc.compile(TAGGER, passes='prune(0.5, scheme = "channel", multiple = 1)').graph
     shapes = {path: weight.shape for path, weight in graph.weights.items()}
     assert shapes["w_xh.weight"] == (3, 4) and shapes["w_hh.weight"] == (3, 3) and shapes["w_hy.weight"] == (3, 3)
     assert "h = zeros((B, 3))" in print_graph(graph)
-    # It computes what the whole one does when nobody reads the features that went.
+    # Reference: the original model, with zeros for the weights that read the removed features.
     whole, kept = before.weight_values("w_xh.weight"), graph.weight_values("w_xh.weight")
     left = [int(abs(whole - row).sum(1).argmin()) for row in kept]
     inputs = inputs_of(graph, **SIZES)
@@ -120,7 +120,7 @@ def test_a_hidden_feature_goes_from_state_and_weights_at_once(tmp_path: Path) ->
     agrees(graph, tmp_path)
 
 
-def test_the_gates_of_a_feature_go_together(tmp_path: Path) -> None:
+def test_the_gates_of_a_feature_are_removed_together(tmp_path: Path) -> None:
     graph = archc.compile(CELL, passes='prune(0.4, scheme = "channel", multiple = 1)').graph
     shapes = {path: weight.shape for path, weight in graph.weights.items()}
     assert shapes["cell.w.weight"] == (12, 4) and shapes["cell.u.weight"] == (12, 3)
@@ -136,7 +136,8 @@ def test_a_state_that_is_an_output_keeps_its_channels() -> None:
 
 # Stages -------------------------------------------------------------------------------------------------------
 
-SPLITTABLE = [case for case in TEXTS if case not in ("no state", "one sequence twice")]  # nothing is beside the scan
+# The two excluded models have no nodes outside the scan.
+SPLITTABLE = [case for case in TEXTS if case not in ("no state", "one sequence twice")]
 
 
 @pytest.mark.parametrize("case", SPLITTABLE)

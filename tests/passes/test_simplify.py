@@ -1,4 +1,4 @@
-"""`simplify` changes no bit of what a network computes, and once is enough."""
+"""`simplify`: outputs stay bitwise equal, and a second run changes nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def shared(build: Build, x: Value) -> Value:
 
 
 @pytest.mark.parametrize("name", NOTHING)
-def test_what_changes_nothing_goes(name: str) -> None:
+def test_nodes_without_effect_are_removed(name: str) -> None:
     build = Build()
     x = build.layer("exp", build.input(4, 6))
     graph = build.done(build.layer("exp", NOTHING[name](build, x)))
@@ -96,7 +96,7 @@ def test_random_graphs_keep_every_bit_and_a_second_run_finds_nothing(steps: list
     assert {remark.kind for remark in report.remarks} <= {"note", "left"}
 
 
-def test_twins_become_one_and_others_do_not() -> None:
+def test_equal_nodes_are_merged() -> None:
     build = Build()
     x = build.input(8)
     first, second = build.layer("sin", x), build.layer("sin", x)
@@ -126,7 +126,7 @@ def test_operands_in_another_order_are_another_value(name: str) -> None:
 
 
 def test_a_layer_that_shares_all_its_weights_keeps_its_name() -> None:
-    """A selector, a rename rule or `weight = b.weight` may name it."""
+    """A layer is not merged with a layer of equal weights, since other text may refer to its name."""
     build = Build()
     x = build.input(8)
     first = build.layer("linear", x, 8, name="a")
@@ -140,9 +140,7 @@ def test_a_layer_that_shares_all_its_weights_keeps_its_name() -> None:
     ("operator", "arguments", "options"),
     [("attention", (2,), {}), ("scaled_dot_product_attention", (), {}), ("lstm", (8, 2), {"name": "a"})],
 )
-def test_what_drops_is_done_as_often_as_the_text_says(
-    operator: str, arguments: tuple[int], options: dict[str, str]
-) -> None:
+def test_operators_with_dropout_are_not_merged(operator: str, arguments: tuple[int], options: dict[str, str]) -> None:
     for share, left in ((0.5, 2), (0.0, 1)):
         build = Build()
         x = build.rewriter.input("x", TensorType(DType.f32, (symbol("N"), 5, 8)))
@@ -162,7 +160,7 @@ def test_batch_norm_is_not_merged_since_it_keeps_statistics() -> None:
     assert [node.op.name for node in graph.nodes()].count("batch_norm") == 2
 
 
-def test_what_two_blocks_compute_alike_moves_around_them() -> None:
+def test_a_common_subexpression_of_two_blocks_moves_outside() -> None:
     build = Build()
     scopes = [Scope(f"h.{number}", "Block", build.graph.scope) for number in range(2)]
     x = build.input(6)
@@ -189,7 +187,7 @@ def constant_graph(size: int) -> Graph:
     return build.done(build.layer("add", x, numbers))
 
 
-def test_constants_are_computed_now() -> None:
+def test_constants_are_folded() -> None:
     graph = constant_graph(10)
     before = outputs(graph)["y0"]
     run(graph, Simplify())
@@ -199,7 +197,7 @@ def test_constants_are_computed_now() -> None:
     assert torch.equal(outputs(graph)["y0"], before)
 
 
-def test_large_constants_stay_computed() -> None:
+def test_large_constants_are_not_folded() -> None:
     graph = constant_graph(100_000)
     (report,) = run(graph, Simplify())
     assert operators(graph) == ["arange(100000, dtype = f32)", "sin", "add"]
@@ -228,7 +226,7 @@ def test_open_sizes_and_weights_are_no_constants() -> None:
     assert operators(graph) == before
 
 
-def test_what_feeds_no_output_goes() -> None:
+def test_dead_code_is_removed() -> None:
     build = Build()
     x = build.input(6)
     build.layer("linear", x, 6, name="dead")

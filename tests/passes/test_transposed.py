@@ -1,4 +1,4 @@
-"""Every pass on layers whose weight is another one's, transposed: what they leave computes the same everywhere."""
+"""Passes on layers that share a transposed weight: the graph, its text and its programs agree."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ PIPELINES = [
 
 
 def check_all_forms(compiled: Compiled, folder: Path) -> None:
-    """The graph, its printed text, the PyTorch module and the ONNX model compute the same."""
+    """Check that the printed text reads back, and that PyTorch and ONNX Runtime agree with the graph."""
     graph = compiled.graph
     assert archc.parse(archc.print_graph(graph)) == graph
     compiled.write(folder, emit=("torch", "onnx"))
@@ -80,7 +80,7 @@ def check_all_forms(compiled: Compiled, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("passes", PIPELINES)
-def test_a_layer_with_a_transposed_weight_goes_through(passes: str, tmp_path: Path) -> None:
+def test_a_transposed_weight_stays_tied(passes: str, tmp_path: Path) -> None:
     compiled = archc.compile(AUTOENCODER, passes=passes)
     check_all_forms(compiled, tmp_path)
     (decode,) = (node for node in compiled.graph.nodes() if node.path == "decode")
@@ -88,7 +88,7 @@ def test_a_layer_with_a_transposed_weight_goes_through(passes: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("storage", ["masked", "int8", "int8(axis = 0)", "int8(axis = 1)"])
-def test_what_is_stored_otherwise_is_transposed_as_numbers(storage: str, tmp_path: Path) -> None:
+def test_other_storages_are_transposed_after_decoding(storage: str, tmp_path: Path) -> None:
     compiled = archc.compile(STORED.format(storage=storage))
     check_all_forms(compiled, tmp_path)
     (turned,) = (node for node in compiled.graph.nodes() if node.path == "turned")
@@ -99,7 +99,7 @@ def test_integers_are_decoded_before_they_are_transposed(tmp_path: Path) -> None
     check_all_forms(archc.compile(ROUNDED), tmp_path)
 
 
-def test_one_statement_stands_for_no_two_that_differ_in_it(tmp_path: Path) -> None:
+def test_layers_that_differ_in_the_transpose_are_not_merged(tmp_path: Path) -> None:
     compiled = archc.compile(SQUARE)
     check_all_forms(compiled, tmp_path)
     assert archc.parse(SQUARE.replace("s.weight.T", "s.weight")) != compiled.graph
@@ -118,7 +118,7 @@ def test_the_owner_may_be_a_layer_that_nothing_uses(tmp_path: Path) -> None:
     )
 
 
-def test_channels_go_from_both_uses(tmp_path: Path) -> None:
+def test_channels_are_removed_from_both_uses(tmp_path: Path) -> None:
     compiled = archc.compile(AUTOENCODER, passes='prune(0.5, scheme = "channel")')
     shapes = {path: weight.shape for path, weight in compiled.graph.weights.items()}
     assert shapes["encode.weight"] == (len(compiled.graph.weight_values("encode.bias")), shapes["wide.weight"][0])
@@ -126,7 +126,7 @@ def test_channels_go_from_both_uses(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("passes", ["lowrank(rank = 4)", "fold", "quant(least = 0)"])
-def test_it_says_why_both_stay(passes: str) -> None:
+def test_a_remark_says_why_both_layers_stay(passes: str) -> None:
     compiled = archc.compile(AUTOENCODER, passes=passes)
     (report,) = compiled.passes
     said = " ".join(remark.message for remark in report.remarks)
