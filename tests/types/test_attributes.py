@@ -1,4 +1,4 @@
-"""Attributes: bound from a text's arguments, refused with the argument at fault, and printed back."""
+"""Attributes: binding of arguments, diagnostics that name the wrong argument, and printed text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from archc.types.tensor_type import DType
 
 @dataclass(frozen=True)
 class Sample:
-    """One attribute of each kind."""
+    """Class with one attribute of each type."""
 
     size: int = attribute(doc="a size", index="o", phrase="output features")
     window: int | tuple[int, ...] = attribute()
@@ -53,7 +53,7 @@ SAMPLES = st.builds(
 
 
 def read(text: str) -> Sample:
-    """An instance from its text, by the way of a pipeline's options."""
+    """Parse an instance from text, as the options of a pass in a pipeline."""
     diagnostics = Diagnostics()
     (stage,) = parse_pipeline(Source(text), diagnostics)
     diagnostics.check()
@@ -63,7 +63,7 @@ def read(text: str) -> Sample:
 
 
 @given(SAMPLES)
-def test_arguments_make_the_instance_again(sample: Sample) -> None:
+def test_printed_arguments_give_an_equal_instance(sample: Sample) -> None:
     assert read(f"sample({', '.join(arguments_text(sample))})") == sample
 
 
@@ -142,7 +142,7 @@ def test_an_integer_is_a_number_and_a_list_a_tuple() -> None:
     assert made.window == (1, 2) and type(made.ratio) is float
 
 
-def test_what_an_attribute_says_of_itself() -> None:
+def test_properties_of_attributes() -> None:
     size, window, *_, dtype = attributes(Sample)
     assert (size.doc, size.index, size.phrase, size.required) == ("a size", "o", "output features", True)
     assert window.type_text == "an integer or a tuple of integers"
@@ -154,6 +154,6 @@ def test_a_size_is_an_integer_or_symbolic() -> None:
     class Sized:
         size: int | SymbolicDim = attribute()
 
-    Sized.__annotations__ = {"size": int | SymbolicDim}  # a local class: its text would not resolve
+    Sized.__annotations__ = {"size": int | SymbolicDim}  # names in annotations of a local class are not resolved
     assert bind(Sized, "`sized`", (symbol("N"),), {}).size == symbol("N")
     assert attributes(Sized)[0].type_text == "a size"

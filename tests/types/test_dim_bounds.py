@@ -1,4 +1,4 @@
-"""Inequalities of symbolic sizes, checked against their values for small symbols."""
+"""Inequalities of symbolic sizes, compared with their values for small values of the symbols."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VALUES = [{"T": t, "N": n} for t, n in product(range(6), repeat=2)]
 
 
 @given(SIZES, SIZES)
-def test_what_is_seen_holds_for_all_values(left: int | SymbolicDim, right: int | SymbolicDim) -> None:
+def test_found_inequalities_hold_for_all_values(left: int | SymbolicDim, right: int | SymbolicDim) -> None:
     if never_negative(left):
         assert all(evaluate(left, sizes=values) >= 0 for values in VALUES)
     if never_exceeds(left, right):
@@ -49,14 +49,14 @@ def test_what_is_seen_holds_for_all_values(left: int | SymbolicDim, right: int |
     ],
     ids=str,
 )
-def test_plain_comparisons_are_seen(smaller: int | SymbolicDim, larger: int | SymbolicDim) -> None:
+def test_simple_inequalities_are_found(smaller: int | SymbolicDim, larger: int | SymbolicDim) -> None:
     assert never_exceeds(smaller, larger)
     assert not never_exceeds(larger, smaller)
 
 
-def test_others_are_not() -> None:
+def test_other_inequalities_are_not_found() -> None:
     assert not never_exceeds(T, N)
     assert not never_exceeds(T, T * N)  # N may be 0
-    assert not never_exceeds(floor_divide(T - 3, 2), T - 3)  # -1 and -2 where T is 1
+    assert not never_exceeds(floor_divide(T - 3, 2), T - 3)  # -1 > -2 if T is 1
     assert not never_exceeds(3 * floor_divide(T, 2), T)
     assert not never_negative(T - N)

@@ -1,4 +1,4 @@
-"""Symbolic sizes compute as Python's integers do, whatever values their symbols take."""
+"""Symbolic sizes: arithmetic agrees with that of Python integers for all values of the symbols."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES = st.fixed_dictionaries({name: st.integers(1, 40) for name in NAMES})
 NUMBERS = st.integers(-7, 7)
 POSITIVE = st.integers(1, 7)
 
-# An expression is a pair: the size, and the same thing computed with integers.
+# Pair of a symbolic size and a function that computes its value from the integer values of the symbols.
 Expression = tuple[object, object]
 BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
@@ -110,7 +110,7 @@ def test_the_text_of_a_size_is_the_size(expression: Expression) -> None:
 
 
 def parse_size(text: str) -> object:
-    """A size as the language reads it: what a tensor is multiplied by."""
+    """Parse a size with the language, as the factor of a tensor."""
     graph = parse(f"model m {{ input x: f32[A, B, C]  output y = x * ({text}) }}")
     (node,) = graph.nodes()
     return node.op.scalar
@@ -141,7 +141,7 @@ def test_nothing_is_divided_by_zero() -> None:
     assert divide(symbol("N"), 0) is None
 
 
-def test_a_bound_is_no_part_of_what_a_size_is() -> None:
+def test_equality_ignores_bounds() -> None:
     free, bounded = symbol("T"), symbol("T", 8)
     assert free == bounded and hash(free) == hash(bounded)
     u, v = symbol("U"), symbol("V")
@@ -156,7 +156,7 @@ def test_symbols_are_found_within_functions() -> None:
     assert symbols(5) == {}
 
 
-def test_only_a_bare_symbol_is_one() -> None:
+def test_only_a_single_symbol_is_a_symbol() -> None:
     n = symbol("N", 9)
     found = as_symbol(n)
     assert found is not None and found.name == "N" and found.maximum == 9
@@ -169,8 +169,8 @@ def test_a_size_without_a_value_counts_as_the_default() -> None:
     assert isinstance(symbol("N") + 1, SymbolicDim)
 
 
-def test_a_size_is_written_as_one_writes_a_polynomial() -> None:
-    """Higher powers first, the constant last, the rest by their letters, whatever the order in which they came."""
+def test_text_of_a_polynomial() -> None:
+    """Terms are sorted by descending degree, then by name; the order of construction does not matter."""
     a, b = symbol("A"), symbol("B")
     assert str(7 + b + a) == "A + B + 7"
     assert str(1 - b + a * b + a * a * a) == "A*A*A + A*B - B + 1"
@@ -183,7 +183,7 @@ def complexity(make: Callable[[], object]) -> str:
 
 
 def test_sizes_that_grow_without_end_are_refused() -> None:
-    """Each step would double the text of the size, or its terms."""
+    """Sizes whose text or number of terms grows with each step of a loop are refused."""
 
     def squared() -> object:
         size: int | SymbolicDim = symbol("A") + symbol("B") + symbol("C")

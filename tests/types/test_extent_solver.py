@@ -1,4 +1,4 @@
-"""Solving signatures, against numpy's einsum and broadcasting."""
+"""Extents in signatures, compared with einsum and broadcasting of NumPy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_like_einsum(left: list[str], right: list[str], chosen: set[str], shapes
     assert dict(solution.extents) == sizes
     summed = {*left, *right} - set(kept)
     both = bool(summed & set(left) & set(right))
-    # One multiply-add for each place of the loops that einsum stands for.
+    # One multiply-add for each combination of all indices.
     assert solution.multiply_adds == (len(list(product(*(range(size) for size in sizes.values())))) if both else 0)
 
 
@@ -94,17 +94,17 @@ def test_symbolic_sizes() -> None:
     assert solved("x[g*i] -> y[i]", {"g": 4}, x=(8 * n,)).results == ((2 * n,),)
     with pytest.raises(Contradiction):
         solved("x[a], y[a] -> z[a]", x=(n,), y=(symbol("M"),))
-    with pytest.raises(Contradiction):  # N could be 1, but a size is either equal or the constant 1
+    with pytest.raises(Contradiction):  # N may be 1, but only the constant 1 is broadcast
         solved("a[~s], b[~s] -> y[~s]", a=(n,), b=(5,))
     assert solved("a[~s], b[~s] -> y[~s]", a=(n, 1), b=(5,)).results == ((n, 5),)
 
 
-def test_a_broadcast_axis_links_to_nothing() -> None:
+def test_a_broadcast_axis_has_the_extent_1_in_the_signature() -> None:
     solution = solved("a[~s], b[~s] -> y[~s]", a=(4, 1), b=(4, 5))
     assert str(solution.signature) == "a[s.0, 1], b[s.0, s.1] -> y[s.0, s.1]"
 
 
-def test_what_nothing_determines() -> None:
+def test_undetermined_extents() -> None:
     with pytest.raises(Contradiction) as found:
         solved("x[g*i] -> y[g, i]", x=(12,))
     assert (found.value.axis, found.value.expected, found.value.actual) == (0, None, 12)
@@ -120,7 +120,7 @@ def test_parameters_get_their_shapes_from_the_data() -> None:
     assert solution.contracted == ("i",)
 
 
-def test_functions_of_extents_are_asked_for_by_position() -> None:
+def test_functions_of_extents_receive_their_position() -> None:
     asked = []
 
     def functions(function: str, name: str, extent: object, position: int) -> int:

@@ -1,4 +1,4 @@
-"""Records are frozen dataclasses."""
+"""`frozen_dataclass`: its classes behave as those of `dataclass(frozen=True)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures: their text, and how they are written out for operands of given ranks."""
+"""Signatures: printed text, and expansion for operands of given ranks."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def test_the_signatures_of_the_operators_print_back(name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "x[a]", "x[a -> y[a]", "x[a] -> ", "x[a] -> y[a] z", "x[a;] -> y[a]", "x[*] -> y"]
 )
-def test_what_is_no_signature(text: str) -> None:
+def test_invalid_signatures(text: str) -> None:
     with pytest.raises(SignatureSyntaxError):
         parse_signature(text)
 
 
-def test_spreads_are_written_out() -> None:
+def test_spreads_are_expanded() -> None:
     signature = parse_signature("x[*b, i], w[o, i] -> y[*b, o]")
     assert str(expand(signature, {"x": 3})) == "x[b.0, b.1, i], w[o, i] -> y[b.0, b.1, o]"
     assert str(expand(signature, {"x": 1})) == "x[i], w[o, i] -> y[o]"

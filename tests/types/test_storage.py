@@ -1,4 +1,4 @@
-"""Storages: what is decoded is as near to what was encoded as the storage promises."""
+"""Storages: errors of decoded values are within the bounds of the storage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archc.types.tensor_type import DType
 
 @st.composite
 def encoded(draw: st.DrawFn) -> tuple[Int8, np.ndarray, np.ndarray]:
-    """A storage, values, and for each the largest of its slice."""
+    """Draw a storage, values, and the largest magnitude in the slice of each value."""
     kind = draw(st.sampled_from([np.float32, np.float16]))
     width = 32 if kind is np.float32 else 16
     largest = 2.0**100 if kind is np.float32 else 2.0**15
@@ -26,7 +26,7 @@ def encoded(draw: st.DrawFn) -> tuple[Int8, np.ndarray, np.ndarray]:
 
 
 @given(encoded())
-def test_int8_is_off_by_half_a_step_at_most(case: tuple[Int8, np.ndarray, np.ndarray]) -> None:
+def test_the_error_of_int8_is_at_most_half_a_step(case: tuple[Int8, np.ndarray, np.ndarray]) -> None:
     storage, values, largest = case
     stored = storage.encode("w", values)
     expected = storage.tensors("w", values.shape, DType.f32 if values.dtype == np.float32 else DType.f16)
@@ -34,7 +34,7 @@ def test_int8_is_off_by_half_a_step_at_most(case: tuple[Int8, np.ndarray, np.nda
     assert stored["w"].dtype == np.int8 and stored["w"].min() >= -127
     decoded = storage.decode("w", stored)
     assert decoded.dtype == values.dtype and decoded.shape == values.shape and np.isfinite(decoded).all()
-    # Half a step, what rounding the scale and the product adds, and the smallest number that the dtype knows 127 times.
+    # Sum of half a step, the rounding errors of scale and product, and 127 times the smallest subnormal number.
     info = np.finfo(values.dtype)
     bound = largest / 127 / 2 + 2 * largest * float(info.eps) + 127 * float(info.smallest_subnormal)
     assert (np.abs(decoded.astype(np.float64) - values.astype(np.float64)) <= bound).all()
@@ -44,12 +44,12 @@ def test_the_largest_of_each_slice_is_kept() -> None:
     values = np.array([[1.0, -2.0], [100.0, 0.0], [0.0, 0.0]], np.float32)
     stored = Int8(axis=0).encode("w", values)
     assert stored["w"].tolist() == [[64, -127], [127, 0], [0, 0]]
-    assert stored["w_scale"] == pytest.approx([2 / 127, 100 / 127, 100 / 127])  # zeros take the largest scale
+    assert stored["w_scale"] == pytest.approx([2 / 127, 100 / 127, 100 / 127])  # a slice of zeros has the largest scale
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_no_integer_is_minus_128_however_the_scale_is_rounded(dtype: type[np.floating]) -> None:
-    """Of numbers this small a 127th is 1.5 times the smallest one there is, and the scale is that one."""
+def test_no_integer_is_minus_128(dtype: type[np.floating]) -> None:
+    """Integers stay within ±127 if rounding makes the scale too small, as for subnormal numbers."""
     values = np.array([-190, 190], dtype) * np.finfo(dtype).smallest_subnormal
     assert Int8().encode("w", values)["w"].tolist() == [-127, 127]
 
@@ -75,7 +75,7 @@ def test_numbers_too_small_to_be_divided(value: float) -> None:
         (0, (4, 8), DType.i64, "`int8` expects a floating-point weight, got i64"),
     ],
 )
-def test_what_int8_can_store(axis: int | None, shape: tuple[int, ...], dtype: DType, reason: str | None) -> None:
+def test_types_that_int8_can_store(axis: int | None, shape: tuple[int, ...], dtype: DType, reason: str | None) -> None:
     assert Int8(axis).misfit(shape, dtype) == reason
     assert Dense().misfit(shape, dtype) is None
 
@@ -84,7 +84,7 @@ def test_what_int8_can_store(axis: int | None, shape: tuple[int, ...], dtype: DT
     hnp.arrays(np.float32, (3, 4), elements=st.floats(-1, 1, width=32)),
     hnp.arrays(np.bool_, (3, 4)),
 )
-def test_what_a_mask_leaves_out_is_zero_whatever_is_stored_there(values: np.ndarray, mask: np.ndarray) -> None:
+def test_masked_elements_are_zero_for_any_stored_value(values: np.ndarray, mask: np.ndarray) -> None:
     values[0, 0] = np.nan
     mask[0, 0] = False
     decoded = Masked().decode("w", {"w": values, "w_mask": mask})

@@ -1,4 +1,4 @@
-"""Fresh weights: distributed as PyTorch's, and the same on every run in whatever order they are drawn."""
+"""Fresh weights: their distribution is that of PyTorch, and their values depend only on seed and path."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_layers_are_initialized_within_the_bounds_and_with_the_spread_of_pytorch
         theirs = getattr(layer, name).detach().numpy()
         ours = sample(initializer, theirs.shape, name)
         assert ours.dtype == theirs.dtype
-        # Of n uniform numbers the largest misses the bound by a share of 1/n: both sides find the bound from within.
+        # The largest of n uniform random numbers is below their bound by about 1/n of it, in both samples.
         slack = 12 / theirs.size
         assert ours.max() == pytest.approx(theirs.max(), rel=slack)
         assert ours.min() == pytest.approx(theirs.min(), rel=slack)
@@ -83,7 +83,7 @@ def test_kaiming_bound_follows_the_slope(a: float) -> None:
     assert np.abs(sample(KaimingUniform(fan_in=100, a=a), (400, 100))).max() == pytest.approx(theirs, rel=1e-3)
 
 
-def test_a_normal_has_the_shape_of_one() -> None:
+def test_a_normal_has_the_shares_of_a_normal_distribution() -> None:
     values = sample(Normal(1.0, 2.0), (200_000,))
     for deviations, share in ((1, 0.6827), (2, 0.9545), (3, 0.9973)):
         assert np.mean(np.abs(values - 1) < 2 * deviations) == pytest.approx(share, abs=0.005)
@@ -104,7 +104,7 @@ def test_paths_and_seeds_give_unrelated_numbers() -> None:
 
 
 def test_numbers_are_pinned() -> None:
-    """The same seed gives the same model in every version of archc: this test fails where that would change."""
+    """Weights of a seed are the same in every version of archc."""
     assert sample(Uniform(0, 1), (3,), "fc.weight", 0).tolist() == pytest.approx(
         [0.21465313, 0.73435313, 0.21100855], abs=1e-7
     )

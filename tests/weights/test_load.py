@@ -1,4 +1,4 @@
-"""Loading weights: the content decides what a file is, and a pickle is read only where that was asked for."""
+"""Loading of weights: the content determines the format; a pickle is read only if allowed."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_damaged_archives_are_read_or_refused_but_never_crash(tmp_path: Path) ->
 
 
 class Trap:
-    """Writes a file when it is unpickled."""
+    """Object whose unpickling makes a folder."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -267,10 +267,10 @@ def test_damaged_pickles_are_read_or_refused_but_never_crash(tmp_path: Path) -> 
     assert refused > 100
 
 
-# Files that are none --------------------------------------------------------------------------------------------
+# Unreadable files and other formats -----------------------------------------------------------------------------
 
 
-def test_what_is_no_readable_file(tmp_path: Path) -> None:
+def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "empty.safetensors").touch()
     os.mkfifo(tmp_path / "pipe")
     expected = {

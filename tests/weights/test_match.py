@@ -1,4 +1,4 @@
-"""Matching a file against a graph: every mismatch is told once, all of them together."""
+"""Comparison of a weights file with a graph: all mismatches are reported together, each once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_mismatch_is_reported_in_one_go() -> None:
     assert len(found) == 5
 
 
-def test_a_misspelt_name_is_told_once_with_the_likely_one() -> None:
+def test_a_misspelt_name_is_reported_once_with_the_likely_one() -> None:
     given = sound()
     given["fc1.wieght"] = given.pop("fc1.weight")
     (diagnostic,) = mismatches(given)
@@ -70,7 +70,9 @@ def test_a_misspelt_name_is_told_once_with_the_likely_one() -> None:
     ("file", "model"), [("module.", ""), ("", "net."), ("model.body.", "")], ids=["wrapped", "bare", "deeper"]
 )
 @pytest.mark.parametrize("others", [(), ("fc1.num_batches_tracked",), ("head.weight", "fc2.weight", "fc3.weight")])
-def test_a_prefix_is_told_once_with_the_rule_that_mends_it(file: str, model: str, others: tuple[str, ...]) -> None:
+def test_a_prefix_is_reported_once_with_the_rule_that_removes_it(
+    file: str, model: str, others: tuple[str, ...]
+) -> None:
     tensors = {**sound(), **{name: ArrayTensor(np.ones(1, np.float32)) for name in others}}
     given = {file + path: tensor for path, tensor in tensors.items()}
     expected = {model + path: wanted for path, wanted in EXPECTED.items()}
@@ -83,7 +85,7 @@ def test_a_prefix_is_told_once_with_the_rule_that_mends_it(file: str, model: str
     assert list(match(expected, renamed, optional={model + name for name in others})) == list(expected)
 
 
-def test_a_wholly_other_file_is_told_in_bounds() -> None:
+def test_the_report_on_an_unrelated_file_is_limited() -> None:
     expected = {f"layers.{i}.weight": ((1,), "f32") for i in range(500)}
     given = {f"エ{i}": ArrayTensor(np.ones(1, np.float32)) for i in range(700)}
     found = mismatches(given, expected)

@@ -20,7 +20,7 @@ from archc.weights.tensor import ArrayTensor
 
 
 def tensors(**shapes: tuple[int, ...]) -> dict[str, ArrayTensor]:
-    """Tensors of random numbers; `__` in a name stands for a dot."""
+    """Return random tensors by name; `__` in a name means a dot."""
     random = np.random.default_rng(0)
     return {
         name.replace("__", "."): ArrayTensor(random.standard_normal(shape, np.float32))
@@ -37,7 +37,7 @@ def codes(error: ArchcError) -> list[str]:
     return [found.code for found in error.diagnostics]
 
 
-def test_captures_and_a_star_stand_for_the_same_on_both_sides() -> None:
+def test_captures_and_a_star_have_equal_text_on_both_sides() -> None:
     given = tensors(encoder__layer__11__query__weight=(2, 3), encoder__layer__11__query__bias=(2,), other=(1,))
     made = renamed("encoder.layer.{i}.query.* -> h[{i}].attn.q.*", given)
     assert list(made) == ["h.11.attn.q.weight", "h.11.attn.q.bias", "other"]
@@ -53,7 +53,7 @@ def test_the_first_rule_that_fits_holds() -> None:
     assert list(renamed(rules, tensors(a__special=(1,), a__rest=(1,)))) == ["b.one", "b.rest"]
 
 
-def test_a_name_that_does_not_tell_the_others_of_its_rule_goes_to_the_next_rule() -> None:
+def test_a_name_that_does_not_determine_the_captures_of_its_rule_goes_to_the_next_rule() -> None:
     book = _RuleBook(parse_rules(Source("(x.{i}, b) -> c.{i}\nb -> d\n* -> m.*")))
     found = book.first("b")
     assert found is not None and str(found[0].targets[0]) == "d"
@@ -126,11 +126,11 @@ def test_a_line_that_is_no_rule_is_pointed_at(text: str, message: str) -> None:
     [
         ("a -> c\nb -> c", "rename-clash"),
         ("(a, gone) -> c", "rename-mismatch"),
-        ("(a, b) -> c", "rename-mismatch"),  # 2 columns and 3
-        ("a -> (x, y)", "rename-mismatch"),  # 3 rows, and 4 expected
+        ("(a, b) -> c", "rename-mismatch"),  # `a` has 2 columns, `b` has 3
+        ("a -> (x, y)", "rename-mismatch"),  # `a` has 3 rows, `x` and `y` together 4
     ],
 )
-def test_what_does_not_fit_is_refused(text: str, code: str) -> None:
+def test_clashes_and_wrong_shapes_are_refused(text: str, code: str) -> None:
     with pytest.raises(ArchcError) as raised:
         renamed(text, tensors(a=(3, 2), b=(3, 3)), x=(2, 2), y=(2, 2))
     assert codes(raised.value) == [code]
@@ -158,8 +158,8 @@ def test_a_model_takes_the_weights_of_another_module(tmp_path: Path) -> None:
     torch.testing.assert_close(evaluate(compiled.graph, {"x": x})["y"], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_what_a_map_leaves_over_on_either_side_is_listed(tmp_path: Path) -> None:
-    """A tensor of the file that no rule takes, and a weight of the text that no rule fills."""
+def test_unmatched_tensors_and_weights_are_listed(tmp_path: Path) -> None:
+    """Tensors of the file without a rule are listed, and weights of the text that no rule fills."""
     tensors = {"fc.w": np.zeros((2, 2), np.float32), "head.w": np.zeros(3, np.float32)}
     save_file(tensors, tmp_path / "w.safetensors")
     (tmp_path / "names").write_text("fc.w -> fc.weight")
@@ -173,7 +173,7 @@ def test_what_a_map_leaves_over_on_either_side_is_listed(tmp_path: Path) -> None
     assert messages.keys() == {"weights-missing", "weights-surplus"}
     assert "`fc.bias`" in messages["weights-missing"]
     assert "`head.w`" in messages["weights-surplus"]
-    # Left out on purpose, it is accounted for.
+    # A tensor with the target `nothing` is not listed.
     (tmp_path / "names").write_text("fc.w -> fc.weight\nhead.* -> nothing")
     with pytest.raises(ArchcError) as raised:
         archc.compile(
@@ -184,7 +184,7 @@ def test_what_a_map_leaves_over_on_either_side_is_listed(tmp_path: Path) -> None
     assert codes(raised.value) == ["weights-missing"]
 
 
-def test_what_no_rule_fits_is_listed(tmp_path: Path) -> None:
+def test_tensors_that_no_rule_fits_are_listed(tmp_path: Path) -> None:
     save_file({"fc.w": np.zeros((2, 2), np.float32)}, tmp_path / "w.safetensors")
     (tmp_path / "names").write_text("nets.{i} -> fc.{i}")
     with pytest.raises(ArchcError) as raised:
@@ -197,7 +197,7 @@ def test_what_no_rule_fits_is_listed(tmp_path: Path) -> None:
     assert "fc.w" in str(raised.value)
 
 
-def test_the_first_rule_that_fits_holds_with_holes_and_without() -> None:
+def test_the_first_rule_that_fits_holds_with_and_without_captures() -> None:
     given = {name: ArrayTensor(np.zeros(1, np.float32)) for name in ("a.0", "a.1", "b.0")}
     rules = parse_rules(Source("a.1 -> first\na.{i} -> second.{i}\na.0 -> third\nb.0 -> fourth\n*.0 -> fifth.*"))
     assert set(rename(given, rules, {})) == {"first", "second.0", "fourth"}

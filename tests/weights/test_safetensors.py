@@ -1,4 +1,4 @@
-"""safetensors: what the library writes we read, what we write the library reads, and no hostile file gets through."""
+"""safetensors files: archc and the library read each other's files, and hostile files are refused."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_tensor_cannot_be_called_as_the_metadata() -> None:
 
 
 class Discard:
-    """A stream that counts."""
+    """Stream that counts the bytes written to it and discards them."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -227,8 +227,8 @@ HOSTILE = {
 }  # fmt: skip
 
 
-def test_the_sound_file_is_read(tmp_path: Path) -> None:
-    """The file that the hostile ones are made from is none."""
+def test_the_valid_file_is_read(tmp_path: Path) -> None:
+    """Valid file from which the hostile files are made is read, so their refusal is due to the changes."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(SOUND)
     assert read(path)["w"].numpy().tolist() == [0, 0]

@@ -1,4 +1,4 @@
-"""Tensors that passes made: the same numbers whether they stay in memory or go to a file that nobody sees."""
+"""Scratch: tensors that passes computed, in memory or in a temporary file without a name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from archc.weights.tensor import ArrayTensor
 
 
 def arrays(dtype: str) -> list[np.ndarray[Any, Any]]:
-    """Of several shapes, two of them without elements or axes, one of them transposed."""
+    """Return arrays of several shapes: plain, without axes, without elements, and transposed."""
     numbers = (np.arange(24) % 7).astype(numpy_dtype(dtype))
     return [numbers, numbers[:1].reshape(()), numbers[:0].reshape(0, 3), numbers.reshape(2, 3, 4).T]
 
@@ -47,9 +47,11 @@ def test_small_models_need_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Scratch().keep(np.zeros(HELD_BYTES, np.uint8)).nbytes == HELD_BYTES
 
 
-def test_nobody_sees_the_file_and_it_goes_with_its_last_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_has_no_name_and_is_removed_with_its_last_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)  # where Python remembers the folder
+    monkeypatch.setattr(tempfile, "tempdir", None)  # `tempfile` caches the folder here
     first, second = map(Scratch(held=0).keep, (np.arange(5), np.arange(7)))
     assert isinstance(first, ScratchTensor) and isinstance(second, ScratchTensor)
     assert list(tmp_path.iterdir()) == []
@@ -59,12 +61,12 @@ def test_nobody_sees_the_file_and_it_goes_with_its_last_tensor(tmp_path: Path, m
     assert file() is not None
     del second
     assert file() is None
-    np.testing.assert_array_equal(read, np.arange(7))  # what was read stays good
+    np.testing.assert_array_equal(read, np.arange(7))  # the array outlives the file
 
 
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: object) -> IO[bytes]:
-        return open("/dev/full", "w+b")  # as `TemporaryFile` does
+        return open("/dev/full", "w+b")  # `TemporaryFile` has the same mode
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     with pytest.raises(ArchcError, match="No space left on device") as failure:
@@ -72,7 +74,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [diagnostic.code for diagnostic in failure.value.diagnostics] == ["scratch-full"]
 
 
-def test_a_folder_that_takes_no_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "set")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not-there"))
     with pytest.raises(ArchcError, match="No such file or directory") as failure:

@@ -1,4 +1,4 @@
-"""The store of weights: what is set and removed, and in which order it comes."""
+"""Store of weights: changes, removal and order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from archc.weights.tensor import ArrayTensor, Weights
 A, B, C = (ArrayTensor(np.full(4, value, np.float32)) for value in (1, 2, 3))
 
 
-def test_order_is_that_of_insertion() -> None:
+def test_the_order_is_that_of_insertion() -> None:
     weights = Weights({"b": B, "a": A})
     weights.set("c", C)
     weights.set("b", A)
@@ -18,7 +18,7 @@ def test_order_is_that_of_insertion() -> None:
     assert weights.nbytes == 48
 
 
-def test_what_is_removed_is_gone() -> None:
+def test_removed_tensors_are_gone() -> None:
     weights = Weights({"a": A, "b": B})
     assert weights.remove("b") is B
     assert dict(weights) == {"a": A}
@@ -26,7 +26,7 @@ def test_what_is_removed_is_gone() -> None:
         weights.remove("b")
 
 
-def test_it_holds_what_it_was_made_of_for_itself() -> None:
+def test_the_store_copies_the_mapping_it_is_made_from() -> None:
     given = {"a": A}
     weights = Weights(given)
     weights.remove("a")

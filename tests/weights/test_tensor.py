@@ -1,4 +1,4 @@
-"""Lazy tensors: what they promise before they are read, and what they give."""
+"""Lazy tensors: declared shapes and dtypes, and elements and bytes when they are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bytes_of(tensor: LazyTensor) -> bytes:
 
 
 def every_kind(array: np.ndarray, folder: Path) -> list[LazyTensor]:
-    """The same elements held in each of the ways."""
+    """Return tensors of all classes and layouts with the same elements."""
     path = folder / "raw"
     path.write_bytes(b"\xff" * 3 + array.tobytes() + b"\xff" * 5)
     dtype = name_of_numpy(array.dtype)
@@ -53,7 +53,7 @@ def test_every_kind_gives_the_same_elements_and_bytes(dtype: str, tmp_path: Path
         assert bytes_of(tensor) == array.tobytes()
 
 
-def test_chunks_bound_what_is_handled_at_a_time(tmp_path: Path) -> None:
+def test_chunks_have_a_limited_size(tmp_path: Path) -> None:
     array = np.arange(CHUNK_BYTES // 4 * 2 + 5, dtype=np.float32).reshape(1, -1)
     for tensor in every_kind(array, tmp_path):
         chunks = list(tensor.chunks())
@@ -95,7 +95,7 @@ def test_an_array_cannot_be_changed_through_its_tensor() -> None:
         ArrayTensor(array).numpy()[0] = 1
 
 
-def test_a_computed_tensor_is_computed_each_time_and_must_keep_its_promise() -> None:
+def test_a_computed_tensor_is_computed_each_time_and_its_type_is_checked() -> None:
     calls = []
 
     def compute() -> np.ndarray:
