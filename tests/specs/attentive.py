@@ -1,6 +1,6 @@
-"""References of the Transformers: models of `transformers`, or of torch.nn, of the sizes that a spec's attributes give.
+"""References for the Transformer specs: models of `transformers` or torch.nn with the same sizes.
 
-Attention is computed by its formula where `transformers` lets one choose, and not by the function that the specs call.
+The option `eager` makes `transformers` compute attention from its formula; specs call PyTorch's attention function.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EAGER = {"attn_implementation": "eager"}
 
 
 def sizes(width: int, depth: int, heads: int) -> dict[str, Any]:
-    """As most configurations call them."""
+    """Return sizes under the names that most configurations of `transformers` use."""
     return {
         "hidden_size": width,
         "num_hidden_layers": depth,
@@ -60,7 +60,7 @@ def minilm(**values: int) -> Reference:
 
 
 def sentence_embedding(model: nn.Module, tokens: Tensor, mask: Tensor) -> Tensor:
-    """As the model's card gives it: the mean of the words, brought to length 1."""
+    """Compute the normalized mean of the word vectors, as on the card of the model all-MiniLM-L6-v2."""
     hidden = model(tokens, attention_mask=mask.long()).last_hidden_state
     share = mask[:, :, None].float()
     return nn.functional.normalize((hidden * share).sum(1) / share.sum(1), dim=1)
@@ -132,7 +132,7 @@ def whisper(vocab: int, width: int, depth: int, heads: int, mels: int, frames: i
 
 
 def resnet(layer: str, width: int, depths: tuple[int, ...], classes: int) -> Reference:
-    """`layer` is `basic` or `bottleneck`."""
+    """Build a ResNet; `layer` is `basic` or `bottleneck`."""
     expansion = {"basic": 1, "bottleneck": 4}[layer]
     config = ResNetConfig(
         embedding_size=width,
@@ -145,8 +145,9 @@ def resnet(layer: str, width: int, depths: tuple[int, ...], classes: int) -> Ref
 
 
 class Translator(nn.Module):
-    """torch.nn's Transformer as Vaswani et al. 2017 have it: torch.nn would normalize what leaves each stack once more,
-    and leaves embedding and positions to others.
+    """Transformer of Vaswani et al. 2017, made of the layers of torch.nn.
+
+    Unlike `nn.Transformer`, it has embeddings and positions, and no normalization after the last layer of a stack.
     """
 
     def __init__(self, vocab: int, width: int, depth: int, heads: int, hidden: int):
@@ -168,7 +169,7 @@ class Translator(nn.Module):
         decoded = self.transformer(
             self.embed(source),
             self.embed(target),
-            tgt_mask=torch.ones(length, length).triu(1).bool(),  # in torch.nn, true is what may not be seen
+            tgt_mask=torch.ones(length, length).triu(1).bool(),  # True means masked in torch.nn
             src_key_padding_mask=~mask,
             memory_key_padding_mask=~mask,
         )

@@ -1,4 +1,4 @@
-"""Convolutional networks in torch.nn, written from the papers, where no package has them."""
+"""Convolutional networks in torch.nn, written from their papers because no installed package has them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def conv(channels: int, kernel: int, stride: int = 1, eps: float = 1e-5) -> nn.Sequential:
-    """A convolution that keeps the size at stride 1, batch normalization, ReLU."""
+    """Convolution with same padding (for odd kernels), batch normalization and ReLU."""
     padding = kernel // 2
     return nn.Sequential(
         nn.LazyConv2d(channels, kernel, stride, padding, bias=False), nn.LazyBatchNorm2d(eps=eps), nn.ReLU()
@@ -16,7 +16,7 @@ def conv(channels: int, kernel: int, stride: int = 1, eps: float = 1e-5) -> nn.S
 
 
 class Branches(nn.Module):
-    """Several modules on the same input, their results side by side."""
+    """Modules with the same input, whose results are concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module):
         super().__init__()
@@ -26,7 +26,7 @@ class Branches(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-# The rows of table 1 of Szegedy et al. 2015, from "#1×1" to "pool proj", and the poolings between them.
+# Rows of table 1 of Szegedy et al. 2015: the columns from "#1×1" to "pool proj", and the poolings between the rows.
 GOOGLENET = (
     (64, 96, 128, 16, 32, 32),
     (128, 128, 192, 32, 96, 64),
@@ -43,7 +43,7 @@ GOOGLENET = (
 
 
 def googlenet(share: int, classes: int, largest: int = 3) -> nn.Module:
-    """Inception v1 with one `share`-th of the channels."""
+    """Build Inception v1 with all numbers of channels divided by `share`."""
 
     def unit(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
         return conv(channels // share, kernel, stride, eps=1e-3)
@@ -63,7 +63,7 @@ def googlenet(share: int, classes: int, largest: int = 3) -> nn.Module:
 
 
 class UNet(nn.Module):
-    """Ronneberger et al. 2015, figure 1, of any depth: what lies between a way down and a way up is a U-Net itself."""
+    """U-Net of Ronneberger et al. 2015, figure 1, for any depth; its inner part is a U-Net of depth - 1."""
 
     def __init__(self, width: int, depth: int):
         super().__init__()
@@ -83,7 +83,7 @@ class UNet(nn.Module):
 
 
 class SSD300(nn.Module):
-    """Liu et al. 2016, figure 2, with a VGG-16 in front."""
+    """SSD of Liu et al. 2016, figure 2, with VGG-16 as the backbone."""
 
     def __init__(self, width: int, classes: int):
         super().__init__()
@@ -129,9 +129,9 @@ class SSD300(nn.Module):
 
 
 class ChannelLength(nn.Module):
-    """Liu et al. 2015 (ParseNet): each place's channels brought to length 1, then scaled by learned numbers.
+    """L2 normalization over the channels, with a learned scale: Liu et al. 2015 (ParseNet).
 
-    The weight is in units of the root of the number of channels.
+    The scale of a channel is its weight times the square root of the number of channels.
     """
 
     def __init__(self, channels: int):
@@ -144,7 +144,7 @@ class ChannelLength(nn.Module):
 
 
 def net(classes: int = 10) -> nn.Module:
-    """The course's first network."""
+    """Build the first network of the course: convolutions with padding."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 3, padding=1),
         nn.ReLU(),
@@ -160,7 +160,7 @@ def net(classes: int = 10) -> nn.Module:
 
 
 def cnn(classes: int = 10) -> nn.Module:
-    """The course's classifier, of the `net`'s kind but without padding."""
+    """Build the classifier of the course: as `net`, without padding."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 3),
         nn.ReLU(),
@@ -176,7 +176,10 @@ def cnn(classes: int = 10) -> nn.Module:
 
 
 def lenet5(classes: int = 10) -> nn.Module:
-    """LeCun et al. 1998, figure 2, where padding takes the place of the images' edges, and poolings learn nothing."""
+    """Build LeNet-5 of LeCun et al. 1998, figure 2.
+
+    Images are padded from 28 to 32 pixels, the size in the paper, and the poolings have no weights.
+    """
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
         nn.Tanh(),

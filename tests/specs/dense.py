@@ -9,7 +9,7 @@ from torch import nn
 
 
 def perceptron(sizes: Sequence[int], dropout: float = 0.0) -> nn.Module:
-    """Dense layers with ReLU and dropout between them."""
+    """Build a network of dense layers with ReLU and dropout between them."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]

@@ -1,7 +1,7 @@
-"""A spec beside a reference whose weights come to it by the map of names that ships with the spec.
+"""Specs compiled with the weights of a reference; a map of `specs/names` translates the names.
 
-Twins match layers in the order in which they run; here the map does it, so that it is checked as well: a tensor that it
-forgets is an error, and one that it brings to the wrong place shows in the outputs.
+So the maps are tested, too: a tensor without a rule is an error, and a wrong rule changes the outputs.  `twins.py`
+needs no map, since it matches layers by their order of execution.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES = SPECS / "names"
 
 
 class Reference(nn.Module):
-    """A model of `transformers`, or of torch.nn, called as the spec is: with tensors only, and giving tensors only."""
+    """Model of `transformers` or torch.nn with the inputs and outputs of a spec, which are tensors."""
 
     def __init__(self, model: nn.Module, call: Callable[..., Any]):
         super().__init__()
@@ -37,7 +37,7 @@ class Reference(nn.Module):
         return self.call(self.model, *inputs)
 
     def save(self, folder: Path) -> Path:
-        """Its weights in a file, as people have them: `save_pretrained` gives them the names of published files."""
+        """Save the weights in a file with the names of published files, which `save_pretrained` writes."""
         save_pretrained = getattr(self.model, "save_pretrained", None)
         path = folder / "model.safetensors"
         if save_pretrained is None:
@@ -58,10 +58,10 @@ def named_twins(
     """Compile a spec with the weights of its reference.
 
     Args:
-        spec: its file, or its text.
-        values: the attributes of the sibling that the reference is.
-        inputs: what the reference is settled on.
-        names: the map's name.
+        spec: file or text of the spec.
+        values: attribute values that give the spec the sizes of the reference.
+        inputs: inputs of the reference for the statistics of its batch norms.
+        names: name of the map.
     """
     settle(reference, inputs)
     weights = reference.save(folder)
@@ -72,7 +72,7 @@ def named_twins(
 
 
 def renamed(tensors: Mapping[str, Tensor], both: Twins, folder: Path, names: str) -> dict[str, Tensor]:
-    """Tensors by the reference's names, such as gradients, as a map brings them to the paths of a spec."""
+    """Translate the names of a reference's tensors, such as gradients, to the paths of a spec."""
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "tensors.safetensors")
     shapes = {path: (weight.shape, weight.dtype.value) for path, weight in both.graph.weights.items()}
     found = rename(load(folder / "tensors.safetensors"), read_rules(NAMES / f"{names}.names"), shapes)

@@ -1,4 +1,4 @@
-"""Packages that bring trained weights with them."""
+"""Folders of installed packages that contain trained weights or data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def folder_of(package: str) -> Path:
-    """Where a package is installed; it is not imported, which takes longer than the test."""
+    """Return the folder of an installed package without importing it, which takes longer than the test."""
     found = find_spec(package)
     assert found is not None and found.submodule_search_locations is not None
     return Path(found.submodule_search_locations[0])

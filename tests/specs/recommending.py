@@ -1,6 +1,6 @@
-"""Recommenders as the papers write them, one sample after the other.
+"""Reference recommenders: formulas of the papers in float64, and a DeepFM in PyTorch.
 
-In float64 from the formulas, with one-hot vectors and all pairs; and in torch, to have gradients from.
+The formulas use one-hot vectors and sums over all pairs.  The DeepFM in PyTorch gives gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Ids = NDArray[Any]
 
 
 def one_hot(ids: Ids, vocab: int) -> list[Array]:
-    """A vector of zeros and a one for each field."""
+    """Return the one-hot vector of each field."""
     return [np.eye(vocab)[number] for number in ids]
 
 
@@ -32,19 +32,19 @@ def perceptron(x: Array, weight: Weight, path: str, depth: int) -> Array:
 
 
 def field_vectors(fields: Sequence[Array], table: Array) -> list[Array]:
-    """One-hot vectors times the part of a table that is their field's."""
+    """Multiply the one-hot vector of each field by the rows of the table that belong to the field."""
     return [part.T @ x for x, part in zip(fields, np.split(table, len(fields)), strict=True)]
 
 
 def pair_products(vectors: Sequence[Array]) -> float:
-    """Rendle 2010, equation 1: Σ ⟨v_i, v_j⟩ over all i < j, pair by pair."""
+    """Compute Σ ⟨v_i, v_j⟩ over all i < j, as in Rendle 2010, equation 1."""
     return float(sum(one @ other for one, other in combinations(vectors, 2)))
 
 
 def wide_deep(weight: Weight, values: Mapping[str, Any], ids: Ids, x: Array) -> Array:
-    """Cheng et al. 2016, equation 3 before the sigmoid: w_wide · [x, φ(x)] + w_deep · a + b.
+    """Compute the logit w_wide · [x, φ(x)] + w_deep · a + b of Cheng et al. 2016, equation 3.
 
-    Equation 1: φ is the product of the ones and zeros of two fields, for each pair of their values.
+    φ (equation 1) has an element for each pair of values of two fields: the product of their one-hot elements.
     """
     fields = one_hot(ids, values["vocab"])
     wide = weight("weights.table.weight")[:, 0] @ np.concatenate(fields) + weight("linear.weight")[0] @ x
@@ -56,7 +56,7 @@ def wide_deep(weight: Weight, values: Mapping[str, Any], ids: Ids, x: Array) -> 
 
 
 def deepfm(weight: Weight, values: Mapping[str, Any], ids: Ids, x: Array) -> Array:
-    """Guo et al. 2017, equation 1 before the sigmoid: ⟨w, x⟩ + Σ ⟨V_i, V_j⟩ x_i x_j, and a perceptron of V_i x_i."""
+    """Compute ⟨w, x⟩ + Σ ⟨V_i, V_j⟩ x_i x_j + MLP(V_i x_i), the logit of Guo et al. 2017, equation 1."""
     fields = one_hot(ids, values["vocab"])
     first = weight("weights.table.weight")[:, 0] @ np.concatenate(fields) + weight("linear.weight")[0] @ x
     vectors = field_vectors(fields, weight("embed.table.weight"))
@@ -66,7 +66,7 @@ def deepfm(weight: Weight, values: Mapping[str, Any], ids: Ids, x: Array) -> Arr
 
 
 def tower(weight: Weight, values: Mapping[str, Any], path: str, x: Array, ids: Ids) -> Array:
-    """Yi et al. 2019, section 3: a vector of length 1."""
+    """Compute the vector of length 1 of a user or item, as in Yi et al. 2019, section 3."""
     fields = field_vectors(one_hot(ids, values["vocab"]), weight(f"{path}.fields.table.weight"))
     a = perceptron(np.concatenate([x, *fields]), weight, f"{path}.deep", len(values["hidden"]))
     u = weight(f"{path}.head.weight") @ a + weight(f"{path}.head.bias")
@@ -76,7 +76,7 @@ def tower(weight: Weight, values: Mapping[str, Any], path: str, x: Array, ids: I
 def two_tower(
     weight: Weight, values: Mapping[str, Any], watched: Ids, mask: Ids, user: Ids, item: Ids, traits: Ids
 ) -> tuple[Array, Array, Array]:
-    """The vectors of all users and all items, and ⟨u, v⟩ / τ for each two."""
+    """Compute the vectors u of all users and v of all items, and ⟨u, v⟩ / τ for each user and item."""
     catalogue = weight("catalogue.weight")
     users, items = [], []
     for seen, real, ids in zip(watched, mask, user, strict=True):
@@ -92,7 +92,7 @@ def two_tower(
 
 
 class DeepFM(nn.Module):
-    """A table for each field, and all pairs."""
+    """DeepFM with a table for each field, and a sum over all pairs of fields."""
 
     def __init__(self, fields: int, numbers: int, vocab: int, width: int, hidden: Sequence[int]):
         super().__init__()
@@ -119,7 +119,7 @@ class DeepFM(nn.Module):
         return result
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of the spec."""
+        """Copy the weights of the spec into this model."""
         own = self.by_path()
         with torch.no_grad():
             for path, tensors in own.items():
@@ -127,7 +127,7 @@ class DeepFM(nn.Module):
                     tensor.copy_(part.view_as(tensor))
 
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients by the paths of the spec."""
+        """Return the gradients by the paths of the spec."""
         found = {}
         for path, tensors in self.by_path().items():
             parts = [tensor.grad for tensor in tensors if tensor.grad is not None]
@@ -136,7 +136,7 @@ class DeepFM(nn.Module):
         return found
 
     def by_path(self) -> dict[str, list[Tensor]]:
-        """The parameters that together are a tensor of the spec, one below the other."""
+        """Return, for each path of the spec, the parameters whose concatenation is the weight at that path."""
         own = {
             "weights.table.weight": [table.weight for table in self.w],
             "embed.table.weight": [table.weight for table in self.v],
@@ -151,5 +151,8 @@ class DeepFM(nn.Module):
 
 
 def batch_softmax(scores: Tensor) -> Tensor:
-    """Yi et al. 2019, section 3, without the correction for frequent items: user i wants item i."""
+    """Compute the loss of Yi et al. 2019, section 3, without the correction for frequent items.
+
+    The correct item of user i is item i.
+    """
     return -F.log_softmax(scores, 1).diagonal().mean()

@@ -1,4 +1,4 @@
-"""Recurrent networks, written in torch.nn, or in float64 from the formulas of the papers."""
+"""Reference recurrent networks: in torch.nn, or the formulas of the papers in float64."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 Array = NDArray[np.float64]
 Weight = Callable[[str], Array]
-"""The weight of a path, in float64."""
+"""Function that returns the weight at a path, in float64."""
 
 
 class Elman(nn.Module):
-    """PyTorch's recurrent layer, which has two biases for the one of the formula, and a linear one behind it."""
+    """Elman network: a recurrent layer, which has two biases in PyTorch, and a linear layer."""
 
     def __init__(self, features: int, hidden: int, classes: int):
         super().__init__()
@@ -30,7 +30,7 @@ class Elman(nn.Module):
 
 
 class Classifier(nn.Module):
-    """What the last word leaves behind, classified."""
+    """Text classifier: a linear layer on the state after the last word."""
 
     def __init__(self, cell: type[nn.RNNBase], vocab: int, width: int, hidden: int, classes: int):
         super().__init__()
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
 
 class Tagger(nn.Module):
-    """A tag for each word, from what is before it and behind it."""
+    """Bidirectional tagger: a tag for each word from the words before and after it."""
 
     def __init__(self, cell: type[nn.RNNBase], vocab: int, width: int, hidden: int, tags: int):
         super().__init__()
@@ -61,7 +61,7 @@ class Tagger(nn.Module):
 
 
 class SpeechRecognizer(nn.Module):
-    """Amodei et al. 2016, table 1 and section 3.4, with two convolutions and gated recurrent units."""
+    """Deep Speech 2 of Amodei et al. 2016 (table 1, section 3.4), with two convolutions and GRUs."""
 
     def __init__(self, bands: int, channels: int, hidden: int, depth: int, symbols: int):
         super().__init__()
@@ -73,7 +73,7 @@ class SpeechRecognizer(nn.Module):
             nn.BatchNorm2d(channels),
             nn.Hardtanh(0, 20),
         )
-        left = -(-bands // 4)  # of the bands, after two halvings
+        left = -(-bands // 4)  # bands after two convolutions of stride 2
         self.encoder = nn.GRU(channels * left, hidden, depth, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * hidden, symbols)
 
@@ -106,8 +106,9 @@ def softmax(x: Array) -> Array:
 
 
 def additive_attention(memory: Array, state: Array, weight: Weight) -> tuple[Array, Array]:
-    """Bahdanau et al. 2015, section 3.1: e_j = v · tanh(W_h h_j + W_s s + b), softmax, and the sum of the h_j.
+    """Compute the attention of Bahdanau et al. 2015, section 3.1.
 
+    The scores are e_j = v · tanh(W_h h_j + W_s s + b); the context is the sum of the h_j, weighted by their softmax.
     Shapes: memory[s, d], state[h] -> context[d], weights[s].
     """
     scores = np.empty(len(memory))
@@ -119,14 +120,17 @@ def additive_attention(memory: Array, state: Array, weight: Weight) -> tuple[Arr
 
 
 def gru_step(x: Array, h: Array, w: Array, u: Array, b: Array, c: Array) -> Array:
-    """Cho et al. 2014 with the reset gate behind the product; the rows of the matrices are those of r, z and n."""
+    """Compute a step of PyTorch's GRU, which applies the reset gate r after the product with the state.
+
+    The rows of the matrices are those of r, of the update gate z and of the new state n.
+    """
     (wr, wz, wn), (ur, uz, un) = np.split(w @ x + b, 3), np.split(u @ h + c, 3)
     z = sigmoid(wz + uz)
     return (1 - z) * np.tanh(wn + sigmoid(wr + ur) * un) + z * h
 
 
 def encode(weight: Weight, source: NDArray[Any], hidden: int, depth: int) -> Array:
-    """What the encoder's layers, each in both directions, make of one sentence: source[s] -> [s, 2 hidden]."""
+    """Compute the states of the bidirectional encoder for one sentence: source[s] -> [s, 2 hidden]."""
     memory = weight("source_words.weight")[source]
     for layer in range(depth):
         states = []
@@ -144,7 +148,7 @@ def encode(weight: Weight, source: NDArray[Any], hidden: int, depth: int) -> Arr
 def translate(
     weight: Weight, source: NDArray[Any], target: NDArray[Any], hidden: int, depth: int = 1
 ) -> tuple[Array, Array]:
-    """The logits and alignments of one sentence, place by place: source[s], target[t] -> [t, vocab], [t, s]."""
+    """Compute the logits and alignments of one sentence: source[s], target[t] -> [t, vocab], [t, s]."""
     memory = encode(weight, source, hidden, depth)
     s = np.tanh(weight("w_0.weight") @ memory[0, hidden:] + weight("w_0.bias"))
     cell = [weight(f"decoder.{name}") for name in ("from_x.weight", "from_h.weight", "from_x.bias", "from_h.bias")]
@@ -159,6 +163,6 @@ def translate(
 
 
 def in_double(tensors: Mapping[str, Tensor]) -> Weight:
-    """The weights of a state dict, in float64."""
+    """Return a function from paths to the weights of a state dict, in float64."""
     arrays = {path: tensor.double().numpy() for path, tensor in tensors.items()}
     return lambda path: arrays[path]

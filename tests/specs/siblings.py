@@ -1,4 +1,4 @@
-"""Small siblings of the specs: the same architectures, narrow enough to be run in a test."""
+"""Siblings of the specs: attribute values that make their models small enough for tests."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ SIBLINGS: Mapping[str, Mapping[str, Any]] = {
         "hidden": (16, 12),
     },
 }
-"""Attribute values by spec, for all that are not small themselves."""
+"""Attribute values by spec; the other specs are small with their defaults."""
 
 
 def sibling(path: Path) -> Mapping[str, Any]:
-    """The attribute values that make a spec small; none for a file that is no spec."""
+    """Return the attribute values that make a spec small; no values for a file that is no spec."""
     return SIBLINGS.get(path.stem, {}) if path.resolve().parent == SPECS else {}

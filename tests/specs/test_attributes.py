@@ -1,4 +1,4 @@
-"""How wide and how deep a network is, its attributes say: `--set depth=24` makes the larger one."""
+"""Attributes for the width and depth of specs, such as `--set depth=24`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDER: Mapping[str, Mapping[str, Any]] = {
     **{spec: {"width": 128} for spec in ("resnet34", "resnet50", "resnet101")},
     "speech_recognizer": {"hidden": 1024},
 }
-"""What makes a spec wider, where it is not `width` that is doubled."""
+"""Attribute values that make a spec wider; the width of other specs is doubled."""
 
 DEEPER: Mapping[str, Mapping[str, Any]] = {
     "clip": {"text_depth": 13},
@@ -41,7 +41,7 @@ DEEPER: Mapping[str, Mapping[str, Any]] = {
     "ssd300": {"depths": (2, 2, 3, 3, 4)},
     "vgg16": {"depths": (2, 2, 3, 3, 4)},
 }
-"""What makes a spec deeper, where it is neither `depth` nor a list of widths, `hidden`."""
+"""Attribute values that make a spec deeper; other specs have an attribute `depth` or a list of widths, `hidden`."""
 
 FIXED = {
     "linear_regression": "a line has no layers",
@@ -49,7 +49,7 @@ FIXED = {
     **dict.fromkeys(("net", "cnn"), "the course names their layers, one by one"),
     "inception_v1": "each row of the paper's table is another",
 }
-"""The specs whose number of layers is what they are, and why."""
+"""Specs with a fixed number of layers, and the reasons."""
 
 
 def model(spec: str, **values: Any) -> archc.Graph:
@@ -57,7 +57,7 @@ def model(spec: str, **values: Any) -> archc.Graph:
 
 
 def default(spec: str, attribute: str) -> Any:
-    """The value that the text gives an attribute, a number or a list of them; None where it has none of that name."""
+    """Return the default of an attribute (number or list); None if the spec has no such attribute."""
     found = re.search(rf"\b{attribute} = (\d[\d_]*|\[[\d, ]+\])", (SPECS / f"{spec}.arch").read_text(encoding="utf-8"))
     return None if found is None else ast.literal_eval(found[1])
 
@@ -67,7 +67,7 @@ def wider(spec: str) -> Mapping[str, Any]:
 
 
 def deeper(spec: str) -> Mapping[str, Any]:
-    """One layer more than the text says, by its number or by the list of the widths of all."""
+    """Return attribute values for one layer more than the default."""
     if spec in DEEPER:
         return DEEPER[spec]
     depth = default(spec, "depth")
@@ -93,7 +93,7 @@ def test_an_attribute_makes_a_spec_deeper(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", FIXED)
-def test_no_other_spec_is_excused_from_a_depth(spec: str) -> None:
+def test_specs_with_a_fixed_number_of_layers_have_no_depth(spec: str) -> None:
     assert "depth" not in (SPECS / f"{spec}.arch").read_text(encoding="utf-8").split("{")[0]
 
 

@@ -1,4 +1,4 @@
-"""The convolutional specs against independent implementations with the same weights, and the published counts."""
+"""Convolutional specs, compared with independent implementations and with published counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.specs.twins import Twins, assert_same_gradients, twins
 
 
 def of_any_size(model: nn.Module) -> nn.Module:
-    """pytorchcv's networks pool what is left of an image of 224 pixels; specs pool whatever is left."""
+    """Replace the last pooling, which pytorchcv sizes for 224 pixels, by an adaptive pooling."""
     features = model.get_submodule("features")
     features.add_module("final_pool", nn.AdaptiveAvgPool2d(1))
     return model
@@ -40,7 +40,7 @@ def resnet(bottleneck: bool, width: int, depths: tuple[int, ...], classes: int) 
 def vgg(width: int, size: int, hidden: int, classes: int) -> nn.Module:
     widths = [width * factor for factor in (1, 2, 4, 8, 8)]
     model = VGG([[wide] * depth for wide, depth in zip(widths, (2, 2, 3, 3, 3), strict=True)], num_classes=classes)
-    # Its dense layers are of the size that ImageNet wants.
+    # The dense layers of pytorchcv have fixed sizes for images of 224 pixels.
     model.output = perceptron([8 * width * (size // 32) ** 2, hidden, hidden, classes], dropout=0.5)
     return model
 
@@ -50,7 +50,7 @@ def mobilenet(width: int, features: int, classes: int) -> nn.Module:
     final = model.features.final_block
     final.conv = nn.Conv2d(10 * width, features, 1, bias=False)
     final.bn = nn.BatchNorm2d(features)
-    model.output = nn.Conv2d(features, classes, 1)  # pytorchcv's has no bias, which the published count has
+    model.output = nn.Conv2d(features, classes, 1)  # with a bias, as in the published count; pytorchcv has no bias
     return of_any_size(model)
 
 
@@ -74,12 +74,12 @@ def inception_v3(classes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Case:
-    """A spec at the size of its sibling.
+    """Small model of a spec, and its reference.
 
     Attributes:
-        build: makes the reference from the sibling's attributes.
-        shapes: of two inputs that differ in the batch, and in what else may differ.
-        values: the attributes, where they are not the sibling's.
+        build: builds the reference from the attribute values.
+        shapes: shapes of two inputs, which differ in all symbolic sizes.
+        values: attribute values; None for those of `sibling`.
     """
 
     spec: str
@@ -109,11 +109,11 @@ CASES = [
     Case("vgg16", vgg, ((4, 3, 32, 32), (2, 3, 32, 32))),
     Case("mobilenet_v2", mobilenet, IMAGES),
     Case("densenet121", densenet, IMAGES),
-    # The second size leaves something over at each pooling.
+    # In the second image, poolings end with an incomplete window.
     Case("inception_v1", googlenet_of, ((4, 3, 64, 64), (2, 3, 75, 80))),
-    # The largest convolution as the paper has it.
+    # With convolutions of size 5, as in the paper; the default is 3.
     Case("inception_v1", googlenet_of, ((4, 3, 64, 64), (2, 3, 75, 80)), {"width": 16, "classes": 10, "largest": 5}),
-    # Its other widths are nowhere but here.
+    # pytorchcv has only the default width, so the smaller width of `sibling` is not used.
     Case("inception_v3", inception_v3, ((4, 3, 107, 107), (2, 3, 75, 123)), {"classes": 10}),
     Case("unet", lambda width: nn.Sequential(UNet(width, 4), nn.LazyConv2d(2, 1)), ((4, 1, 32, 32), (2, 1, 48, 64))),
     Case(
@@ -136,14 +136,14 @@ def test_a_spec_computes_what_its_reference_does(case: Case, tmp_path: Path) -> 
         both.agree(random(shape, seed))
 
 
-# One of each kind: classifiers with shortcuts and with concatenations, one that labels pixels, one that finds objects.
-# A loss of squares takes part in all outputs, however many there are.
+# One network of each kind: a plain chain, residuals, concatenations, pixel labels and object detection.
+# The loss is a sum of squared errors of all outputs.
 @pytest.mark.parametrize("spec", ["cnn", "resnet18", "densenet121", "unet", "ssd300"])
 def test_the_gradients_of_a_spec_are_those_of_its_reference(spec: str, tmp_path: Path) -> None:
-    """In training, where batch statistics take part; and these end up the same."""
+    """Gradients and the updated running statistics agree in training mode."""
     case = next(case for case in CASES if case.spec == spec)
     both = case.twins(tmp_path)
-    # As fresh models are.  With channels last, sums are rounded otherwise, which statistics of few elements magnify.
+    # The layout of the reference.  In channels-last layout rounding errors differ, and batch norms magnify them.
     both.module.to(memory_format=torch.contiguous_format)
     goals = torch.Generator().manual_seed(6)
 
@@ -167,7 +167,7 @@ PUBLISHED = {
     "resnet101": (44_549_160, 7.801),
     "vgg16": (138_357_544, 15.47),
 }
-"""The parameters, and the billions of multiply-adds for an image, that torchvision gives for its weights."""
+"""Numbers of parameters, and billions of multiply-adds for one image, from the documentation of torchvision."""
 
 
 @pytest.mark.parametrize("spec", PUBLISHED)
@@ -196,12 +196,12 @@ def test_the_attributes_of_a_spec_give_its_published_siblings(
 
 
 def test_ssd300_has_the_published_number_of_parameters() -> None:
-    """Those of the implementation that others are measured by, for the 21 classes of Pascal VOC."""
+    """The number of parameters is that of the usual implementation, for the 21 classes of Pascal VOC."""
     assert cost(archc.parse(SPECS / "ssd300.arch")).parameters == 26_285_486
 
 
 def test_the_reference_of_inception_v1_has_the_published_number_of_parameters() -> None:
-    """It stands in no package that the tests use, so its own count is checked."""
+    """The reference, which is written for these tests, has the published size."""
     model = googlenet(1, 1000)
     model(torch.zeros(2, 3, 64, 64))
     assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED["inception_v1"][0]

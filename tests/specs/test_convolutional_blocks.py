@@ -1,4 +1,4 @@
-"""Blocks of the library that no spec uses, against the same in torch.nn."""
+"""Convolutional blocks of the library that no spec uses, compared with torch.nn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.specs.twins import twins
 
 
 class SqueezeExcitation(nn.Module):
-    """Hu et al. 2018, equations 2 to 4."""
+    """Squeeze-and-excitation block of Hu et al. 2018, equations 2 to 4."""
 
     def __init__(self, channels: int, reduction: int):
         super().__init__()
@@ -25,7 +25,7 @@ class SqueezeExcitation(nn.Module):
 
 
 def separable(kernel: int, stride: int) -> nn.Module:
-    """Two rows of table 1 of Howard et al. 2017, from 8 to 12 channels."""
+    """Build a separable convolution (two rows of table 1 of Howard et al. 2017) from 8 to 12 channels."""
     return nn.Sequential(
         nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False),
         nn.BatchNorm2d(8),

@@ -1,4 +1,4 @@
-"""The dense specs: against torch.nn with the same weights, and a line through points against its closed form."""
+"""Dense specs, compared with torch.nn; linear regression, compared with its closed form."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-# A straight line ----------------------------------------------------------------------------------------------
+# Linear regression --------------------------------------------------------------------------------------------
 
 
 def points(features: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The course's: y = 2x + noise; with more features y = 2x₁ + 3x₂ + … + noise."""
+    """Return the data of the course, y = 2x + noise; for more features, y = 2x₁ + 3x₂ + … + noise."""
     noise = np.random.default_rng(0)
     x = noise.uniform(-1, 1, (200, features))
     return x, x @ np.arange(2.0, 2 + features)[:, None] + noise.normal(0, 0.3, (200, 1))
 
 
 def least_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(XᵀX)⁻¹ Xᵀy with a column of ones: the slopes, then the height at 0."""
+    """Compute (XᵀX)⁻¹ Xᵀy, where X has a column of ones: the slopes and the intercept."""
     ones = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     result: NDArray[np.float64] = np.linalg.solve(ones.T @ ones, ones.T @ y)[:, 0]
     return result
 
 
 @pytest.mark.parametrize("features", [1, 3])
-def test_a_line_trained_on_points_is_that_of_least_squares(features: int, tmp_path: Path) -> None:
+def test_a_trained_line_is_that_of_least_squares(features: int, tmp_path: Path) -> None:
     compiled = archc.compile(SPECS / "linear_regression.arch", values={"features": features})
     compiled.write(tmp_path, emit=("torch",))
     module = load_module(tmp_path / "linear_regression.py").load().double().train()
@@ -56,12 +56,12 @@ def test_a_line_trained_on_points_is_that_of_least_squares(features: int, tmp_pa
         optimizer.step()
     found = torch.cat([module.line.weight[0], module.line.bias]).detach().numpy()
     np.testing.assert_allclose(found, least_squares(x, y), rtol=1e-9)
-    # Near what the points were made of, but not it: they are noisy.
+    # The result is near the true slopes, but not equal, since the data are noisy.
     np.testing.assert_allclose(found, [*np.arange(2.0, 2 + features), 0], atol=0.15)
     assert np.abs(found[0] - 2) > 1e-4
 
 
-def test_the_programs_compute_the_line_that_their_weights_say(tmp_path: Path) -> None:
+def test_the_programs_compute_the_line_of_their_weights(tmp_path: Path) -> None:
     x, y = points()
     slope, height = least_squares(x, y).astype(np.float32)
     np.savez(tmp_path / "line.npz", **{"line.weight": np.array([[slope]]), "line.bias": np.array([height])})

@@ -1,4 +1,4 @@
-"""The mixture of experts of the library against that of Mixtral in `transformers`, with seeded weights."""
+"""Mixture of experts of the library, compared with Mixtral in `transformers` with seeded weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ model mixture(experts, k, width = 12, hidden = 20) {
 
 
 def mixtral(experts: int, k: int) -> MixtralSparseMoeBlock:
-    """Weights of which all matter, and ratings that are far apart."""
+    """Build a Mixtral block with weights large enough that the scores of experts are well separated."""
     config = MixtralConfig(
         hidden_size=WIDTH, intermediate_size=HIDDEN, num_local_experts=experts, num_experts_per_tok=k
     )
@@ -40,7 +40,7 @@ def mixtral(experts: int, k: int) -> MixtralSparseMoeBlock:
 
 
 def by_path(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mixtral's tensors, or their gradients, by the paths of the text; it keeps those of all experts as one."""
+    """Divide Mixtral's tensors (or gradients) among the experts, and name the parts as in the text."""
     found = {"moe.router.weight": tensors["gate.weight"]}
     for number, (both, down) in enumerate(zip(tensors["experts.gate_up_proj"], tensors["experts.down_proj"])):
         found[f"moe.experts.{number}.gate.weight"], found[f"moe.experts.{number}.up.weight"] = both.chunk(2)
@@ -63,7 +63,7 @@ def places(batch: int, length: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("experts", "k"), [(8, 2), (5, 1), (3, 3), (1, 1)])
-def test_places_are_sent_to_the_experts_that_mixtral_sends_them_to(experts: int, k: int, tmp_path: Path) -> None:
+def test_outputs_agree_with_mixtral(experts: int, k: int, tmp_path: Path) -> None:
     both = twins(experts, k, tmp_path)
     for batch, length in ((3, 7), (2, 1), (5, 30)):
         both.agree(places(batch, length))
@@ -82,8 +82,8 @@ def test_the_gradients_are_those_of_mixtral(tmp_path: Path) -> None:
         assert_close(path, parameter.grad, expected[path])
 
 
-def test_who_was_not_asked_has_no_say(tmp_path: Path) -> None:
-    """With an expert that makes no number of anything, only its own places show it."""
+def test_experts_that_are_not_chosen_have_no_effect(tmp_path: Path) -> None:
+    """Huge results of one expert change only the outputs at positions that chose this expert."""
     both = twins(4, 2, tmp_path)
     x = places(3, 9)
     asked = (x @ both.reference.gate.weight.T).topk(2).indices
@@ -96,7 +96,7 @@ def test_who_was_not_asked_has_no_say(tmp_path: Path) -> None:
         assert torch.equal(loud, (asked == expert).any(2)) and 0 < loud.sum() < loud.numel()
 
 
-def test_another_expert_can_stand_in(tmp_path: Path) -> None:
+def test_another_block_as_expert(tmp_path: Path) -> None:
     text = """
         import "std/experts.arch" as e
         import "std/feed_forward.arch" as ff

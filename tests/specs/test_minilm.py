@@ -1,4 +1,4 @@
-"""`minilm` with the published weights of all-MiniLM-L6-v2, on real sentences, against `transformers`."""
+"""`minilm` with the weights of all-MiniLM-L6-v2, compared with `transformers` on real sentences."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ COUNT = 200
 
 @pytest.fixture(scope="module")
 def batches() -> list[tuple[Tensor, Tensor]]:
-    """Tokens and masks of the first sentences of articles, the short ones together."""
+    """Tokens and masks of the first sentences of articles, in batches of similar length."""
     articles = CORPUS.read_text(encoding="utf-8").splitlines()
-    firsts = dict.fromkeys(article.partition(". ")[0] for article in articles)  # some articles stand there twice
+    firsts = dict.fromkeys(article.partition(". ")[0] for article in articles)  # without duplicates
     sentences = sorted(list(firsts)[:COUNT], key=len)
     assert len(sentences) == COUNT
     tokenizer = PreTrainedTokenizerFast.from_pretrained(MODEL)
@@ -42,7 +42,7 @@ def expected(batches: list[tuple[Tensor, Tensor]]) -> Tensor:
     model = BertModel.from_pretrained(MODEL, attn_implementation="eager").eval()
     with torch.no_grad():
         found = torch.cat([sentence_embedding(model, *batch) for batch in batches])
-    # Sentences on other matters are apart, so that a distance means something.
+    # Most sentences have dissimilar vectors, so agreement is not trivial.
     assert (found @ found.T).median() < 0.3
     return found
 
@@ -58,11 +58,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def farthest(found: Tensor, expected: Tensor) -> float:
-    """The largest cosine distance of two vectors that should be the same."""
+    """Return the largest cosine distance between a found vector and the expected vector."""
     return float((1 - torch.cosine_similarity(found.double(), expected.double(), dim=1)).max())
 
 
-def test_sentences_become_the_vectors_of_transformers_in_pytorch(
+def test_pytorch_agrees_with_transformers(
     batches: list[tuple[Tensor, Tensor]], expected: Tensor, written: Path
 ) -> None:
     module = load_module(written / "minilm.py").load()
@@ -71,7 +71,7 @@ def test_sentences_become_the_vectors_of_transformers_in_pytorch(
     assert farthest(found, expected) < 1e-5
 
 
-def test_sentences_become_the_vectors_of_transformers_in_onnx_runtime(
+def test_onnx_runtime_agrees_with_transformers(
     batches: list[tuple[Tensor, Tensor]], expected: Tensor, written: Path
 ) -> None:
     model = session(written / "minilm.onnx")

@@ -1,4 +1,4 @@
-"""The recommenders among the specs against the formulas of their papers, in float64 and sample by sample."""
+"""Recommender specs, compared with the formulas of their papers in float64."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = ("wide_deep", "deepfm", "two_tower")
 
 @dataclass(frozen=True)
 class Built:
-    """A text compiled with seeded weights: the emitted module, the ONNX model, the weights, and in float64."""
+    """Emitted programs of a text, and their weights."""
 
     module: nn.Module
     onnx_file: Path
@@ -39,7 +39,7 @@ class Built:
         return in_double(self.weights)
 
     def follows(self, expected: Mapping[str, np.ndarray], inputs: Mapping[str, Tensor]) -> None:
-        """The outputs are as expected, in PyTorch and in ONNX Runtime."""
+        """Check that the outputs in PyTorch and in ONNX Runtime are as expected."""
         with torch.no_grad():
             results = self.module(*inputs.values())
         found = dict(zip(expected, (results,) if isinstance(results, Tensor) else results, strict=True))
@@ -51,7 +51,7 @@ class Built:
 
 
 def build(source: Path | str, values: Mapping[str, Any], folder: Path) -> Built:
-    """Every weight is large enough to make a difference."""
+    """Compile a text with seeded weights that are large enough that each weight changes the outputs."""
     graph = archc.parse(source, values=values)
     weights = {
         path: noise(*weight.shape, seed=number) / weight.shape[-1] ** 0.5
@@ -76,7 +76,7 @@ def small(spec: str) -> dict[str, Any]:
     return dict(sibling(SPECS / f"{spec}.arch"))
 
 
-# One logit a sample -------------------------------------------------------------------------------------------
+# Wide & Deep and DeepFM ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", ["wide_deep", "deepfm"])
@@ -114,7 +114,7 @@ def test_training_deepfm_has_the_gradients_of_torch(tmp_path: Path) -> None:
 
 
 def users_and_items(users: int, length: int, items: int) -> dict[str, Tensor]:
-    mask = torch.arange(length) < length - torch.arange(users)[:, None]  # the last users have watched nothing
+    mask = torch.arange(length) < length - torch.arange(users)[:, None]  # the last users have no items
     return {
         "watched": ids(users, length, below=40, seed=users),
         "mask": mask,
@@ -133,8 +133,8 @@ def test_two_towers_follow_the_formulas(users: int, length: int, items: int, tmp
     both.follows(dict(zip(("user_vector", "item_vector", "scores"), expected, strict=True)), inputs)
 
 
-def test_in_a_batch_the_items_of_others_are_what_a_user_did_not_want(tmp_path: Path) -> None:
-    """One step of training raises what belongs together, and only `catalogue` is in both towers."""
+def test_training_two_towers_has_the_gradients_of_the_formulas(tmp_path: Path) -> None:
+    """Gradients of the loss with in-batch negatives agree with differences of the formulas."""
     values = small("two_tower")
     both = build(SPECS / "two_tower.arch", values, tmp_path)
     inputs = users_and_items(8, 9, 8)
@@ -148,7 +148,10 @@ def test_in_a_batch_the_items_of_others_are_what_a_user_did_not_want(tmp_path: P
 
 
 def difference(both: Built, inputs: Mapping[str, Tensor], path: str, step: float = 1e-5) -> float:
-    """How the loss changes with the element of a weight that matters most, by the formulas in float64."""
+    """Compute the derivative of the loss by one element of a weight, from the formulas.
+
+    The element is the one with the largest gradient in the emitted module.
+    """
     grad = dict(both.module.named_parameters())[path].grad
     assert grad is not None
     place = int(grad.abs().argmax())
@@ -178,7 +181,7 @@ def test_pairs_are_all_pairs(tmp_path: Path) -> None:
         both.follows({"y": expected}, {"v": v})
 
 
-def test_a_factorization_machine_is_all_products_of_two_numbers(tmp_path: Path) -> None:
+def test_a_factorization_machine_sums_over_all_pairs(tmp_path: Path) -> None:
     text = """
         import "std/factorization.arch" as fm
         model m { input x: f32[N, 9]  output y: f32[N, 1] = x -> fm: fm.FactorizationMachine(4) }
@@ -209,7 +212,7 @@ def test_passes_leave_a_model_that_runs_and_prints(spec: str, passes: str, tmp_p
     assert archc.parse(archc.print_graph(compiled.graph)) == compiled.graph
 
 
-def test_tables_are_most_of_a_recommender_and_are_stored_as_integers() -> None:
+def test_quant_stores_the_tables_as_integers() -> None:
     compiled = archc.compile(SPECS / "deepfm.arch", passes="quant")
     (report,) = compiled.passes
     tables = [weight.storage for path, weight in compiled.graph.weights.items() if "table" in path]

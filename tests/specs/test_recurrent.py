@@ -1,4 +1,4 @@
-"""The recurrent specs against torch.nn, against formulas in float64, and with trained weights."""
+"""Recurrent specs, compared with torch.nn, with formulas in float64, and with a trained model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("spec", "reference"), [("text_classifier", Classifier), ("tagger", Tagger)])
-def test_words_are_read_as_torch_reads_them(
+def test_classifier_and_tagger_agree_with_torch(
     spec: str, reference: Callable[..., nn.Module], cell: str, tmp_path: Path
 ) -> None:
     values = small(spec)
@@ -64,7 +64,7 @@ def test_words_are_read_as_torch_reads_them(
 
 
 @pytest.mark.parametrize("spec", ["text_classifier", "tagger"])
-def test_padding_makes_no_difference(spec: str, tmp_path: Path) -> None:
+def test_padding_does_not_change_the_outputs(spec: str, tmp_path: Path) -> None:
     archc.compile(SPECS / f"{spec}.arch", values=small(spec)).write(tmp_path, emit=("torch",))
     model = load_module(tmp_path / f"{spec}.py").load()
     tokens, lengths = words(3, 8), torch.tensor([5, 3, 8])
@@ -76,7 +76,7 @@ def test_padding_makes_no_difference(spec: str, tmp_path: Path) -> None:
 
 
 FRAMES = torch.tensor([20, 7, 1, 13])
-"""How many of 20 frames are of each utterance, once the convolutions made them out of 40."""
+"""Lengths of four utterances in frames after the convolutions, which halve the 40 frames of the input."""
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -95,7 +95,7 @@ def speech(folder: Path) -> Twins:
     return twins(spec, values, SpeechRecognizer(**values), [noise(4, 1, values["bands"], 40), FRAMES], folder)
 
 
-def test_speech_is_recognized_as_in_torch(tmp_path: Path) -> None:
+def test_the_speech_recognizer_agrees_with_torch(tmp_path: Path) -> None:
     both = speech(tmp_path)
     both.agree(noise(4, 1, 17, 40, seed=4), FRAMES)
     both.agree(noise(2, 1, 17, 33, seed=2), torch.tensor([11, 17]))
@@ -134,7 +134,7 @@ def elman(folder: Path) -> Twins:
 def compiled(
     spec: str, values: Mapping[str, Any], reference: nn.Module, paths: Mapping[str, str], folder: Path
 ) -> Twins:
-    """A spec compiled with the weights that lie in the folder."""
+    """Compile a spec with the weights in the folder."""
     made = archc.compile(SPECS / f"{spec}.arch", values=values, weights=folder / "weights.safetensors")
     made.write(folder, emit=("torch", "onnx"))
     module = load_module(folder / f"{made.name}.py").load()
@@ -161,7 +161,7 @@ def test_elman_has_the_gradients_of_torch(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Translator:
-    """The emitted module, the ONNX model and their weights, which are large enough to make a difference."""
+    """Emitted programs of the translator, and weights that are large enough to change the outputs."""
 
     depth: int
     module: nn.Module
@@ -169,7 +169,7 @@ class Translator:
     weights: dict[str, Tensor]
 
     def by_the_formulas(self, weight: Weight, source: Tensor, target: Tensor) -> tuple[Array, Array]:
-        """The logits and the alignments of a batch."""
+        """Compute the logits and the alignments of a batch from the formulas."""
         sentences = zip(source.numpy(), target.numpy(), strict=True)
         logits, alignments = zip(*(translate(weight, s, t, hidden=8, depth=self.depth) for s, t in sentences))
         return np.stack(logits), np.stack(alignments)
@@ -209,7 +209,7 @@ def test_a_translation_follows_the_formulas(
 
 
 def test_a_translation_has_the_gradients_of_the_formulas(translator: Translator) -> None:
-    """Along a random direction for each parameter, by differences of the formulas in float64."""
+    """The gradient of each parameter agrees, along a random direction, with differences of the formulas."""
     source, target = words(2, 4, count=40, seed=2), words(2, 3, count=30, seed=3)
     goals = noise(2, 3, 30, seed=4)
     own = in_double(translator.weights)
@@ -240,7 +240,7 @@ TRAINED = RESEMBLYZER / "pretrained.pt"
 
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    """The package's own network, trained; the rest of the package, which reads sound files, stays away."""
+    """Trained network of `resemblyzer`, imported without its module `audio`, which needs other packages."""
     package = ModuleType("resemblyzer")
     package.__path__ = [str(RESEMBLYZER)]
     for module in (package, ModuleType("resemblyzer.audio")):
@@ -250,13 +250,13 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     return network.eval()
 
 
-def test_speakers_are_told_apart_as_resemblyzer_does(encoder: nn.Module, tmp_path: Path) -> None:
+def test_the_speaker_encoder_agrees_with_resemblyzer(encoder: nn.Module, tmp_path: Path) -> None:
     spec, names = SPECS / "speaker_encoder.arch", NAMES / "speaker_encoder.names"
     made = archc.compile(spec, weights=TRAINED, allow_pickle=True, renaming=names)
     made.write(tmp_path, emit=("torch", "onnx"))
     module = load_module(tmp_path / "speaker_encoder.py").load()
     both = Twins(encoder, module, tmp_path / "speaker_encoder.onnx", made.graph, {})
-    for batch, frames in ((5, 160), (2, 37)):  # Resemblyzer cuts utterances into parts of 160 frames
+    for batch, frames in ((5, 160), (2, 37)):  # Resemblyzer divides utterances into parts of 160 frames
         mels = noise(batch, frames, 40, seed=batch).exp() * 0.1
         both.agree(mels)
         embedding = module(mels)

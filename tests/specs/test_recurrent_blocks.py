@@ -1,4 +1,4 @@
-"""The cells of `std/recurrent.arch`, step by step in a `scan`, against the layers of torch."""
+"""Cells of `std/recurrent.arch` in a `scan`, compared with the recurrent layers of PyTorch."""
 
 from __future__ import annotations
 

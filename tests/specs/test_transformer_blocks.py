@@ -1,4 +1,4 @@
-"""Layers of the library in the ways that no spec uses them, against torch.nn."""
+"""Transformer layers of the library with options that no spec uses, compared with torch.nn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.specs.named import Reference, named_twins
 
 BATCH, LENGTH, SOURCE = 3, 6, 8
 SIZES = {"d_model": 24, "nhead": 4, "dim_feedforward": 40, "batch_first": True}
-UNSEEN = torch.ones(LENGTH, LENGTH).triu(1).bool()  # in torch.nn, true is what may not be seen
+UNSEEN = torch.ones(LENGTH, LENGTH).triu(1).bool()  # True means masked in torch.nn
 MASK = torch.arange(SOURCE) < torch.tensor([[8], [5], [3]])
 
 
 def stack(name: str, layer: nn.Module) -> nn.Module:
-    """A layer under the name that torch.nn.Transformer gives the first one of a stack."""
+    """Wrap a layer so that it has the name of the first layer of a stack in torch.nn.Transformer."""
     module = nn.Module()
     module.transformer = nn.ModuleDict({name: nn.ModuleDict({"layers": nn.ModuleList([layer])})})
     return module

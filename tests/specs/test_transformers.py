@@ -1,4 +1,4 @@
-"""The Transformers among the specs against independent implementations, with seeded weights; nothing is downloaded."""
+"""Transformer specs, compared with independent implementations with seeded weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tokens(batch: int, length: int, below: int = VOCABULARY, seed: int = 0) -> T
 
 
 def mask(batch: int, length: int) -> Tensor:
-    """Of texts of several lengths, the first of them whole."""
+    """Return the mask of texts of different lengths; the first text has no padding."""
     return torch.arange(length) < length - torch.arange(batch)[:, None]
 
 
@@ -38,19 +38,19 @@ def numbers(*shape: int) -> Tensor:
 
 
 def ended(text: Tensor) -> Tensor:
-    """Each text with an end, at another place, and padded with ends behind it."""
+    """Replace the last tokens of each text by the end token; the length differs between texts."""
     places = torch.arange(text.shape[1]) >= text.shape[1] - 1 - torch.arange(text.shape[0])[:, None]
     return text.clamp(max=VOCABULARY - 2).masked_fill(places, VOCABULARY - 1)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A spec at the size of its sibling.
+    """Small model of a spec, and its reference.
 
     Attributes:
-        build: makes the reference from the sibling's attributes.
-        inputs: two sets of them, that differ in batch and in length.
-        names: the map, where it is not called as the spec is.
+        build: builds the reference from the attribute values of `sibling`.
+        inputs: two sets of inputs with different batch sizes and lengths.
+        names: name of the map, if it differs from the name of the spec.
     """
 
     spec: str
@@ -107,10 +107,10 @@ DROPPING = [case for case in CASES if case.spec not in ("transformer", "resnet18
 
 
 @pytest.mark.parametrize("case", DROPPING, ids=lambda case: case.spec)
-def test_a_spec_drops_what_its_reference_drops(case: Case, tmp_path: Path) -> None:
-    """In training, with one seed, both draw the same numbers in the same order: each dropout is in its place.
+def test_a_spec_has_the_dropouts_of_its_reference(case: Case, tmp_path: Path) -> None:
+    """With equal seeds, a spec and its reference have equal outputs in training mode.
 
-    torch.nn's Transformer has a dropout within its dense layers that the paper has not.
+    The spec `transformer` is left out: unlike the paper, torch.nn has a dropout between the two dense layers.
     """
     both = case.twins(tmp_path)
     inputs = case.inputs[0]
@@ -127,7 +127,7 @@ def test_a_spec_drops_what_its_reference_drops(case: Case, tmp_path: Path) -> No
 
 
 def test_the_gradients_of_a_spec_are_those_of_its_reference(tmp_path: Path) -> None:
-    """Those of the tied weight too, which is used at both ends."""
+    """Gradients agree, with that of the tied weight of the first and last layers."""
     both = next(case for case in CASES if case.spec == "gpt2").twins(tmp_path)
     text = tokens(3, 9, seed=7)
     for model in (both.reference, both.module):
@@ -139,18 +139,18 @@ def test_the_gradients_of_a_spec_are_those_of_its_reference(tmp_path: Path) -> N
     assert found.keys() == wanted.keys()
     largest = max(gradient.abs().max() for gradient in wanted.values())
     for path, gradient in wanted.items():
-        # A bias of the keys changes nothing, so its gradient is zero but for rounding.
+        # Softmax cancels a bias of the keys, so its gradient is zero up to rounding.
         scale = largest if path.endswith("key.bias") else gradient.abs().max()
         assert scale > 0
         assert (found[path] - gradient).abs().max() <= TOLERANCE * scale, path
 
 
-def test_a_map_holds_with_and_without_what_stands_before_each_name(tmp_path: Path) -> None:
-    """The published GPT-2 calls `h.0.ln_1.weight` what a language model with it calls `transformer.h.0.ln_1.weight`."""
+def test_a_map_holds_with_and_without_the_prefix(tmp_path: Path) -> None:
+    """Names with and without the prefix `transformer.` are mapped; the published GPT-2 has none."""
     both = next(case for case in CASES if case.spec == "gpt2").twins(tmp_path)
     own = load_file(tmp_path / "model.safetensors")
     bare = {name.removeprefix("transformer."): tensor for name, tensor in own.items()}
-    bare["h.0.attn.bias"] = torch.ones(1, 1, 8, 8)  # a mask, which older files have among the weights
+    bare["h.0.attn.bias"] = torch.ones(1, 1, 8, 8)  # a mask, which older files store as a weight
     assert not bare.keys() & own.keys()
     expected, found = renamed(own, both, tmp_path, "gpt2"), renamed(bare, both, tmp_path, "gpt2")
     assert expected.keys() == both.graph.weights.keys() == found.keys()
@@ -167,7 +167,7 @@ def test_the_code_of_gpt2_has_a_class_for_each_block_and_one_list_of_layers() ->
 
 PUBLISHED = {
     "bert": {"bert": 109_482_240, "bert_large": 335_141_888},
-    "minilm": {"minilm": 22_713_216 - 384 * 385},  # but for a layer that its sentences do without
+    "minilm": {"minilm": 22_713_216 - 384 * 385},  # without the pooler, which the sentence vectors do not use
     "gpt2": {
         "gpt2": 124_439_808,
         "gpt2_medium": 354_823_168,
@@ -189,7 +189,7 @@ def test_a_spec_has_the_published_number_of_parameters(spec: str, model: str) ->
 
 @pytest.mark.parametrize(("model", "heads"), [("transformer", 8), ("transformer_big", 16)])
 def test_the_translator_has_as_many_parameters_as_its_reference(model: str, heads: int) -> None:
-    """The paper gives 65 and 213 million, for a vocabulary of about the size."""
+    """Numbers of parameters agree; the paper says 65 and 213 million for a similar vocabulary."""
     with torch.device("meta"):
         reference = attentive.Translator(37_000, 64 * heads, 6, heads, 256 * heads)
     expected = sum(parameter.numel() for parameter in reference.parameters())

@@ -1,7 +1,7 @@
-"""A spec beside an independent implementation with the same weights.
+"""Comparison of a spec with an independent implementation that has the same weights.
 
-Layers are matched in the order in which they run, and their tensors by name: `weight` is `weight` on both sides,
-whatever the paths are.  A wrong match would show in the outputs.
+Layers are matched by their order of execution, and the tensors of two matched layers by name, such as `weight`.
+A wrong match changes the outputs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from archc.driver.emitted_programs import load_module
 from archc.ir.graph import Graph
 
 TOLERANCE = 1e-4
-"""The largest error of an output, relative to its largest element; both compute in single precision."""
+"""Largest allowed error of an output, relative to its largest element, for single precision."""
 
 
 @dataclass(frozen=True)
 class Twins:
-    """A compiled spec and its reference.
+    """Compiled spec and its reference.
 
     Attributes:
-        reference, module: the independent implementation, and what the spec was compiled to.
-        paths: the reference's name of each tensor of the spec, where the two were matched layer by layer.
+        reference: independent implementation.
+        module: PyTorch module that the spec was compiled to.
+        paths: name in the reference for the path of each weight of the spec; empty if a map matched the weights.
     """
 
     reference: nn.Module
@@ -40,7 +41,7 @@ class Twins:
     paths: Mapping[str, str] = field(default_factory=dict)
 
     def agree(self, *inputs: Tensor) -> None:
-        """The same inputs give the same outputs, in PyTorch and in ONNX Runtime."""
+        """Check that the outputs in PyTorch and in ONNX Runtime agree with those of the reference."""
         with torch.no_grad():
             expected = _sequence(self.reference(*inputs))
             found = _sequence(self.module(*inputs))
@@ -49,7 +50,7 @@ class Twins:
         for name, wanted, tensor in zip(self.graph.outputs, expected, found, strict=True):
             assert_close(name, tensor, wanted)
             assert_close(name, torch.from_numpy(arrays[name]), wanted)
-            # Outputs that do not depend on the inputs would agree whatever happens before the last layer.
+            # Outputs that do not depend on the inputs would agree even if the first layers were wrong.
             assert wanted.std(0).max() > 0.05 * wanted.abs().max(), f"{name} hardly depends on the inputs"
 
 
@@ -65,9 +66,9 @@ def twins(
     """Compile a spec with the weights of its reference.
 
     Args:
-        spec: its file, or its text.
-        values: the attributes of the sibling that the reference is.
-        inputs: what the reference's statistics are made of.
+        spec: file or text of the spec.
+        values: attribute values that give the spec the sizes of the reference.
+        inputs: inputs of the reference for the statistics of its batch norms.
     """
     settle(reference, inputs)
     graph = archc.parse(spec, values=values)
@@ -75,7 +76,7 @@ def twins(
     own = reference.state_dict()
     assert sorted(paths.values()) == sorted(own), "every tensor of the reference has its place"
     shapes = {path: weight.shape for path, weight in graph.weights.items()}
-    # A convolution of size 1 over a single place is a dense layer, with two axes less.
+    # The reference may have a 1×1 convolution instead of a dense layer; its weight has two more axes.
     save_file(
         {path: own[name].reshape(shapes[path]).clone() for path, name in paths.items()}, folder / "weights.safetensors"
     )
@@ -86,10 +87,13 @@ def twins(
 
 
 def settle(reference: nn.Module, inputs: Sequence[Tensor]) -> None:
-    """Seeded weights of which all matter: signals neither die nor explode on their way, and no scale is 1."""
+    """Give a reference seeded weights that keep the scale of signals, and norms with scales other than 1.
+
+    Running statistics of batch norms become those of the inputs.
+    """
     torch.manual_seed(0)
     with torch.no_grad():
-        reference(*inputs)  # lazy layers learn their sizes
+        reference(*inputs)  # initializes lazy layers
     norms = [module for module in reference.modules() if isinstance(module, nn.BatchNorm2d)]
     for name, parameter in reference.named_parameters():
         if parameter.dim() > 1:
@@ -98,7 +102,7 @@ def settle(reference: nn.Module, inputs: Sequence[Tensor]) -> None:
             nn.init.normal_(parameter, mean=float(name.endswith("weight")), std=0.2)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 1.0  # the running statistics become those of the batch
+        norm.momentum = 1.0  # running statistics become those of the batch
     with torch.no_grad():
         reference.train()(*inputs)
     for norm, momentum in zip(norms, momenta):
@@ -107,7 +111,7 @@ def settle(reference: nn.Module, inputs: Sequence[Tensor]) -> None:
 
 
 def layers_as_run(model: nn.Module, inputs: Sequence[Tensor]) -> list[str]:
-    """The names of the modules that hold tensors themselves, in the order in which they run."""
+    """Return the names of the modules with tensors of their own, in the order of execution."""
     names: list[str] = []
     hooks = [
         module.register_forward_pre_hook(lambda module, arguments, name=name: names.append(name))
@@ -122,7 +126,7 @@ def layers_as_run(model: nn.Module, inputs: Sequence[Tensor]) -> list[str]:
 
 
 def matched(graph: Graph, layers: Iterable[str]) -> dict[str, str]:
-    """The reference's name of each weight of a graph."""
+    """Return the name in the reference for the path of each weight of a graph."""
     nodes = [node for node in graph.nodes() if node.weights]
     return {
         path: f"{layer}.{parameter}"
@@ -136,7 +140,7 @@ def _sequence(results: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def assert_same_gradients(both: Twins, inputs: Sequence[Tensor], loss: Callable[..., Tensor]) -> None:
-    """In training, a loss of the outputs has the same gradient by each parameter of the two."""
+    """Check that the gradients of a loss of the outputs agree in training mode, for all parameters."""
     for model in (both.reference, both.module):
         loss(*_sequence(model.train()(*inputs))).backward()
     expected = dict(both.reference.named_parameters())
