@@ -1,4 +1,4 @@
-"""Values of symbolic sizes that a user gives, as text such as `N=32` or by name."""
+"""Symbolic sizes that a user gives, as text such as `N=32` or as a dict."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_the_type_of_a_sum_changes_with_both_operands() -> None:
     graph, rewriter, x = start(8)
     start_ = rewriter.add(OPERATORS["relu"](), [x])
     inner = rewriter.add(OPERATORS["tanh"](), start_.results)
-    for _ in range(3):  # type inference reaches the sum first through the shorter operand
+    for _ in range(3):  # with three nodes, type inference reaches the sum before this operand has its new type
         inner = rewriter.add(OPERATORS["sigmoid"](), inner.results)
     total = rewriter.add(OPERATORS["add"](), [start_.result, inner.result])
     last = rewriter.add(OPERATORS["softmax"](-1), total.results)

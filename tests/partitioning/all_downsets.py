@@ -30,7 +30,7 @@ def least_bottleneck(problem: Problem) -> float:
 
     @cache
     def load(low: frozenset[int], high: frozenset[int]) -> float:
-        # All tasks before the stage form one stage, and all tasks after it another one: its load is the same.
+        # The load of a stage does not depend on the division of other tasks: one stage before and one after suffice.
         parts = [part for part in (low, high - low, whole - high) if part]
         here = parts.index(high - low)
         return measure_stages(problem, [sorted(part) for part in parts], [0] * len(parts), [0] * len(parts))[here].load

@@ -53,7 +53,7 @@ class Placed:
 
 
 def splits(problem: Problem) -> Iterator[Placed]:
-    """Yield all splits, with those that exceed the memory of a device."""
+    """Yield all splits, including those that exceed the memory of a device."""
     devices = len(problem.order) if problem.order is not None else sum(kind.count for kind in problem.kinds)
     counts = [devices] if problem.all_used else range(1, min(devices, len(problem.tasks)) + 1)
     for count in counts:

@@ -15,14 +15,15 @@ BYTES = [0.0, 0.0, 1.0, 2.0, 3.0]
 
 
 def problems() -> st.SearchStrategy[Problem]:
-    """Random problems, of which Hypothesis draws the seeds: it would repeat numbers too often."""
+    """Random problems from seeds; if Hypothesis drew each number, it would repeat numbers too often."""
     return st.integers(0, 2**63).map(lambda seed: random_problem(Random(seed)))
 
 
 def random_problem(draw: Random) -> Problem:
     """Return a problem with up to 9 tasks and up to 2 kinds of devices.
 
-    Up to 6 tasks have up to 4 devices; more tasks have up to 3 devices.  Task numbers are not in topological order.
+    Up to 6 tasks have up to 4 devices; more tasks have up to 3 devices.  A consumer may precede its producer in the
+    list of tasks.
     """
     count, kinds = draw.randint(1, 9), draw.randint(1, 2)
     devices = draw.randint(1, 4 if count <= 6 else 3)

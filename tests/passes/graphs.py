@@ -82,7 +82,7 @@ def operators(graph: Graph) -> list[str]:
 
 
 def remarks(report: PassReport, kind: str) -> dict[str, str]:
-    """Return the messages of one kind of remark, by layer."""
+    """Return the messages of all remarks of a kind, by layer."""
     return {remark.layer: remark.message for remark in report.remarks if remark.kind == kind}
 
 

@@ -36,7 +36,7 @@ model shared {
 
 
 def compiled(text: str, passes: str, changes: dict[str, Any], x: Array, folder: Path) -> tuple[Compiled, Array]:
-    """Compile a text with changed elements of its weights; return the outputs without passes, too."""
+    """Compile a text after changing elements of its weights; return also its outputs without passes."""
     plain = archc.compile(text)
     values = {path: plain.graph.weight_values(path).copy() for path in plain.graph.weights}
     for place, number in changes.items():

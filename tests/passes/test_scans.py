@@ -103,7 +103,7 @@ def test_a_feature_is_removed_from_the_state_and_all_weights(tmp_path: Path) -> 
     shapes = {path: weight.shape for path, weight in graph.weights.items()}
     assert shapes["w_xh.weight"] == (3, 4) and shapes["w_hh.weight"] == (3, 3) and shapes["w_hy.weight"] == (3, 3)
     assert "h = zeros((B, 3))" in print_graph(graph)
-    # Reference: the original model, with zeros for the weights that read the removed features.
+    # Reference: the original model, with zero weights for the removed features in later layers.
     whole, kept = before.weight_values("w_xh.weight"), graph.weight_values("w_xh.weight")
     left = [int(abs(whole - row).sum(1).argmin()) for row in kept]
     inputs = inputs_of(graph, **SIZES)

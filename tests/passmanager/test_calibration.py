@@ -99,7 +99,7 @@ def test_integers_beyond_an_embedding() -> None:
 
 
 def test_places_beyond_the_end_of_an_axis() -> None:
-    """Invalid indices in the data are refused before the model runs; computed indices fail when it runs."""
+    """Invalid indices in the data are refused before a run; invalid computed indices fail in the run."""
     text = "model m {{ input x: f32[N, T]  input k: i64[3]  output y = (x, {places}) -> index_select(1) }}"
     graph = archc.parse(text.format(places="k"))
     data = {"x": np.ones((2, 5)), "k": np.array([0, 4, 4])}

@@ -86,7 +86,7 @@ def test_places_that_the_model_computes_itself(tmp_path: Path) -> None:
 
 def test_a_size_that_is_too_large_for_pytorch() -> None:
     text = f"output y = full(({' * '.join(['N'] * 24)},), value = 1.0) -> sum(0)  output z = x"
-    diagnostic = failure(text, "quant", 4)  # 3 samples: 3**24 elements are too many for the memory
+    diagnostic = failure(text, "quant", 4)  # N is 3, and 3**24 elements do not fit the memory
     assert diagnostic.message.startswith("full (line 1) cannot run on the calibration data: ")
     diagnostic = failure(text.replace("N", "N * N"), "quant", 4)
     assert diagnostic.message.endswith(": the size 8.0e+22 is too large for PyTorch")

@@ -58,7 +58,7 @@ class Papering(Remembering):
 
 @dataclass(frozen=True)
 class Splitting(Remembering):
-    """Pass that needs an undivided graph and divides it."""
+    """Pass that needs the state `UNDIVIDED` and ends it."""
 
     name = "test_splitting"
     ends = (UNDIVIDED,)

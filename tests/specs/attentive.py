@@ -60,7 +60,7 @@ def minilm(**values: int) -> Reference:
 
 
 def sentence_embedding(model: nn.Module, tokens: Tensor, mask: Tensor) -> Tensor:
-    """Compute the normalized mean of the word vectors, as on the card of the model all-MiniLM-L6-v2."""
+    """Compute the normalized mean of the word vectors, as the page of all-MiniLM-L6-v2 describes."""
     hidden = model(tokens, attention_mask=mask.long()).last_hidden_state
     share = mask[:, :, None].float()
     return nn.functional.normalize((hidden * share).sum(1) / share.sum(1), dim=1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def conv(channels: int, kernel: int, stride: int = 1, eps: float = 1e-5) -> nn.Sequential:
-    """Convolution with same padding (for odd kernels), batch normalization and ReLU."""
+    """Build a convolution with half of the kernel size as padding, batch normalization and ReLU."""
     padding = kernel // 2
     return nn.Sequential(
         nn.LazyConv2d(channels, kernel, stride, padding, bias=False), nn.LazyBatchNorm2d(eps=eps), nn.ReLU()

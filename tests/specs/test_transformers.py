@@ -127,7 +127,7 @@ def test_a_spec_has_the_dropouts_of_its_reference(case: Case, tmp_path: Path) ->
 
 
 def test_the_gradients_of_a_spec_are_those_of_its_reference(tmp_path: Path) -> None:
-    """Gradients agree, with that of the tied weight of the first and last layers."""
+    """Gradients agree, including that of the weight that the first and last layers share."""
     both = next(case for case in CASES if case.spec == "gpt2").twins(tmp_path)
     text = tokens(3, 9, seed=7)
     for model in (both.reference, both.module):

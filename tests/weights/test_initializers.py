@@ -104,7 +104,7 @@ def test_paths_and_seeds_give_unrelated_numbers() -> None:
 
 
 def test_numbers_are_pinned() -> None:
-    """Weights of a seed are the same in every version of archc."""
+    """Weights for a given seed are the same in every version of archc."""
     assert sample(Uniform(0, 1), (3,), "fc.weight", 0).tolist() == pytest.approx(
         [0.21465313, 0.73435313, 0.21100855], abs=1e-7
     )

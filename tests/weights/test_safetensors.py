@@ -228,7 +228,7 @@ HOSTILE = {
 
 
 def test_the_valid_file_is_read(tmp_path: Path) -> None:
-    """Valid file from which the hostile files are made is read, so their refusal is due to the changes."""
+    """The valid file is read, so hostile files, which are made from it, are refused for their changes."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(SOUND)
     assert read(path)["w"].numpy().tolist() == [0, 0]

@@ -157,6 +157,6 @@ def test_a_multiple_of_a_new_size_may_have_a_bound() -> None:
 
 @pytest.mark.parametrize("symbol", ["+", "*"])
 def test_long_sums_and_products(symbol: str) -> None:
-    """Sums and products of 3000 terms do not exceed the recursion limit: their trees have depth 3000."""
+    """Trees of depth 3000, from sums and products of 3000 terms, do not exceed the recursion limit."""
     new = f" {symbol} ".join(f"A{k}" for k in range(3000))
     assert codes(f"model m {{ input x: f32[{new}]  output x -> relu }}") == ["unknown-name"]
