@@ -132,7 +132,9 @@ def _split(stage_problem: StageProblem) -> tuple[Sequence[PipelineStage], float]
         Infeasible: no split fits the devices.
     """
     split = solve(stage_problem.problem())
-    bound = split.lower_bound  # remains a lower bound with size sources, since they only add transfers
+    # Below, inputs are transferred to stages that read sizes from their shapes.  This only adds time to a stage, so the
+    # lower bound of the first split holds for every split.
+    bound = split.lower_bound
     while stage_problem.add_size_sources(stage_numbers(stage_problem.nodes, split.stages)):
         split = solve(stage_problem.problem())
     return refine_stages(
@@ -149,8 +151,8 @@ def insert_transfers(
     """Insert `to_stage` on every edge that crosses into a later stage.
 
     A tensor enters a later stage once, for all its consumers there.  If an operator only decodes smaller tensors, its
-    operands are transferred in place of its result, and the operator is repeated in the later stage.  The inputs of the
-    model enter stage 0 if that stage has a device.
+    operands are transferred in place of its result, and the operator is repeated in the later stage.  If a device is
+    named for stage 0, `to_stage(0)` is also inserted after each input of the model.
 
     Args:
         stage_of: the stage of each node.

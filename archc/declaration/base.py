@@ -306,8 +306,8 @@ class Operator(Notation, Traits):
     def torch(self, spell: TorchSpelling) -> str:
         """PyTorch expression over `spell.operands` and `spell.weights`.
 
-        The expression has inference semantics, unless `spell.training` is given: an expression that is true in
-        training.  For several results, the expression is a tuple.
+        `spell.training` is None or a Python expression that is true in training.  If it is None, the operator is
+        spelled for inference.  For several results, the returned expression is a tuple.
         """
         assert self.torch_name, f"{type(self).__name__} declares neither `torch_name` nor `torch`"
         options = {info.name: getattr(self, info.name) for info in attributes(type(self))}

@@ -24,7 +24,7 @@ class Vertex:
         node: the node; None for a dummy.
         rank: the number of its row.
         above, below: the segments to the adjacent rows.
-        x: the coordinate of the center, at which most segments end; x does not change if routing widens a bar.
+        x: the coordinate of the center, at which most segments end.  Routing may widen a vertex, but keeps x.
         left, right: the coordinates of the sides.
     """
 
@@ -226,7 +226,7 @@ class LinearProgram:
         self.at_least({high: 1.0, low: -1.0}, distance)
 
     def pull(self, low: int, high: int, weight: float) -> None:
-        """Minimize the difference of two variables, which must be nonnegative."""
+        """Minimize the variable `high` minus the variable `low`; constraints must keep the difference nonnegative."""
         self._costs[high] += weight
         self._costs[low] -= weight
 

@@ -88,7 +88,7 @@ def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
         raise error(
             "weights-not-quantized",
             f"the text stores {named} as integers with a scale, and the file holds floats",
-            help="compile the text from before `quant` with this file and `--passes quant`",
+            help="compile the unquantized text with this file and `--passes quant`",
         )
 
 

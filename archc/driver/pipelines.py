@@ -234,5 +234,5 @@ def value_of(node: tree.Expression | tree.SliceExpression, argument: str | int |
     if isinstance(node, (tree.Tuple, tree.List)):
         return tuple(value_of(item, argument) for item in node.items)
     raise AttributeProblem(
-        "wrong-type", f"a literal is needed here, and `{node.span.text}` is none", argument, "write its value"
+        "wrong-type", f"a literal is needed here, but `{node.span.text}` is not a literal", argument, "write its value"
     )

@@ -115,8 +115,8 @@ def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> r
     """Return the integers that are valid elements of an input, or None if all integers are valid.
 
     Operators such as `embedding` limit their indices.  The limits are traced back to the input through operators that
-    move elements, and through sums and products with known integers.  For example, if several fields share one table
-    with 1000 rows for each field, a model adds 2000 to the ids of the third field, so these ids must be below 1000.
+    move elements, and through sums and products with known integers.  For example, if a model adds 2000 to
+    the elements of an input and looks them up in a table of 3000 rows, the elements must be below 1000.
 
     Args:
         sizes: values of all symbolic sizes; the limits of indices may depend on them.

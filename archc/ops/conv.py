@@ -351,9 +351,10 @@ class TransposedConvolution(BaseConvolution, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str:
         """Add `ConvTranspose`, also for an `output_padding` of at least the stride.
 
-        PyTorch accepts an `output_padding` below the stride or the dilation, ONNX Runtime only one below the stride.
-        For any other value, zeros are appended to the operand if necessary, so that the result becomes longer.  The
-        padding at the end is then chosen such that the result has the correct size.
+        PyTorch requires that `output_padding` is less than the stride or less than the dilation.  ONNX Runtime requires
+        that it is less than the stride.  For a value that ONNX Runtime refuses, zeros are appended to the operand if
+        necessary, so that the result becomes longer.  The padding at the end is then chosen such that the result has
+        the correct size.
         """
         extra, value = self._end_padding, spell.operands[0]
         longer = any(one >= stride for one, stride in zip(extra, self.strides))

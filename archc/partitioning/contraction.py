@@ -21,8 +21,9 @@ def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tupl
 
     If a group is before a cut, the devices before the cut also run all its ancestors.  If a group is after a cut, the
     devices after the cut also run all its descendants.  A group whose ancestors are too heavy is therefore after the
-    cut, and a group whose descendants are too heavy is before the cut.  Two groups share a stage if in each state of
-    the devices both are before the cut, or both are after it.  In a long graph, only groups near the cuts stay
+    cut, and a group whose descendants are too heavy is before the cut.  A state of
+    the devices says which devices run the stages before a cut (`lower_bounds.DeviceStates`).  Two groups share a stage
+    if in each state both are before the cut, or both are after it.  In a long graph, only groups near the cuts stay
     undecided.
 
     Returns:

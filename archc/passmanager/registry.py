@@ -18,11 +18,11 @@ GROUP = "archc.passes"
 _QUANT = "write `quant`"
 _WEIGHTS_ONLY = 'write `quant(scheme = "weight")`'
 _LOWRANK = "write `lowrank(energy = 0.95)`"
-_PRUNE = "write `prune(0.5)`, for the share of the weights to mask"
+_PRUNE = "write `prune(0.5)`; 0.5 is the share of the weights to mask"
 _CHANNELS = 'write `prune(0.5, scheme = "channel")`'
 _FOLD = "write `fold`"
 _SIMPLIFY = "write `simplify`"
-_PARTITION = "write `partition(2)`, for the number of stages"
+_PARTITION = "write `partition(2)`; 2 is the number of stages"
 _NONE = "leave it out: without passes the model is compiled as it is written"
 
 FOREIGN_NAMES = {

@@ -31,7 +31,7 @@ Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 MOST_IDLE_RULES = 20
 """Maximum number of rules without effect that are reported separately.
 
-A map for another model has hundreds.
+A `.names` file for another model can have hundreds of them.
 """
 
 
@@ -182,7 +182,7 @@ def _warn_of_idle(idle: Sequence[Rule], remarks: Diagnostics) -> None:
         names = _listed(str(source) for source in rule.sources)
         remarks.warn(
             "rename-without-effect",
-            f"no weight in the file matches {names}, or an earlier rule applies to it",
+            f"no weight in the file matches {names}, or an earlier rule applies to all that match",
             rule.span,
             help="remove the rule, or correct its name",
         )

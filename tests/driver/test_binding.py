@@ -103,4 +103,4 @@ def test_floats_for_a_text_that_quant_wrote_are_refused_once(tmp_path: Path) -> 
         archc.compile(integers, weights=tmp_path / "floats.safetensors")
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "weights-not-quantized"
-    assert "compile the text from before `quant`" in (diagnostic.help or "")
+    assert "compile the unquantized text" in (diagnostic.help or "")

@@ -1,10 +1,10 @@
 """Choice of the channels-last layout for a module's convolutions on the CPU.
 
-oneDNN, the CPU's convolution library, computes in channels-last layout and converts the operands and results of each
-convolution from other layouts.  A convolution of PyTorch returns its result in the layout of its weight, so it suffices
-that `load` converts the weights.  The conversion reduces the time of ResNet-50 to 3/4, and the time of a convolution of
-one channel to 1/3 (`docs/reference/benchmarks.md`, `memory_format`).  The conversion changes neither the state
-dict, nor values or gradients.
+oneDNN, the CPU's convolution library, computes in channels-last layout.  For tensors in another layout, it converts the
+operand of each convolution to channels-last, and the result back.  A convolution of PyTorch returns its result in the
+layout of its weight, so it suffices that `load` converts the weights.  The conversion reduces the time of ResNet-50 to
+3/4, and the time of a convolution of one channel to 1/3 (`docs/reference/benchmarks.md`, `memory_format`).  The
+conversion changes neither the state dict, nor values or gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def channels_last(graph: Graph) -> bool:
     These models keep the default layout:
 
     - models with weights of five axes, since `Module.to` converts all weights or none;
-    - models with stages, since a stage sends tensors in their memory layout;
+    - models with stages, since a stage sends tensors in their memory layout, and the next stage expects the default
+      layout;
     - models with a convolution that is not safe in channels-last layout (see `safe`), since other convolutions would
       pass operands in this layout to that convolution.
     """

@@ -34,8 +34,8 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
 
     Args:
         texts: the expression in each instance.
-        argument: returns the replacement for a literal that differs, from its value in each instance and its keyword
-            (`p` in `Dropout(p=0.5)`, or "").
+        argument: a function that is called for each literal that differs between instances, with the value of the
+            literal in each instance and its keyword (`p` in `Dropout(p=0.5)`, or "").  It returns the replacement.
 
     Raises:
         Mismatch: the texts differ in more than literals.

@@ -118,7 +118,7 @@ def item_count(value: Any) -> int:
 
 
 def check_items(values: Sequence[Any], written: int = 0) -> None:
-    """Check the number of items of a tuple or list of the given values, including nested items.
+    """Check the number of items of a new tuple or list that holds the given values, with nested items.
 
     Args:
         written: the length of the tuple or list in the text; the limit grows by one item for each character.

@@ -56,8 +56,8 @@ class Parameters:
         lists: for each loop, its lists by name; each list has one value for each iteration.
         ends: for each loop, the exclusive end of its range.
         variable: name of the loop variable.
-        sizes: for each size with a name in the types of the inputs, its value in each instance.  None if the inputs are
-            printed without types, because the name of a size would hide another name in the body.
+        sizes: for each size with a name in the types of the inputs, its value in each instance.  If the name of a size
+            would hide another name in the body, the inputs are printed without types, and `sizes` is None.
         operators: for each statement with attributes that refer to sizes, its operator with these sizes named as in the
             definition.
     """

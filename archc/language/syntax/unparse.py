@@ -18,7 +18,7 @@ WIDTH = 120
 """Limit on the columns of a line."""
 
 COMFORTABLE = 100
-"""Limit on the columns of a one-line chain of several groups, if the tree was not parsed from a text."""
+"""Limit on the columns of a one-line chain with several labelled layers, for a tree without a text."""
 
 
 class ChainBreaks(Enum):
