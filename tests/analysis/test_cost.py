@@ -1,4 +1,4 @@
-"""Figures of graphs, against counting by hand."""
+"""Costs of graphs, compared with counts by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_network() -> None:
     }
 
 
-def test_activations_are_those_of_all_results() -> None:
+def test_activations_include_all_results() -> None:
     graph = archc.parse("model m { input x: f16[N, 6]  a, b = x -> split(3, dim = 1)  output (a, b) }")
     (node,) = graph.nodes()
     assert isinstance(node.op, OPERATORS["split"])

@@ -1,4 +1,4 @@
-"""Which elements of weights go together, for graphs whose groups can be written down by hand."""
+"""Channel groups of small graphs, compared with groups written by hand."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.passes.graphs import Build
 
 
 def slices(group: ChannelGroup) -> dict[tuple[str, int], list[int]]:
-    """The elements of a group in the weights that are called so; biases go the same way."""
+    """The elements of a group in parameters named `weight`, without those in biases."""
     return {place: list(map(int, found)) for place, found in group.slices.items() if place[0].endswith(".weight")}
 
 
 def groups(graph: Graph) -> list[dict[tuple[str, int], list[int]]]:
-    """Those that can go."""
+    """The weight elements of each removable group."""
     return [slices(group) for group in Coupling(graph).groups if group.reason is None]
 
 
@@ -61,7 +61,7 @@ def test_the_heads_of_attention() -> None:
     ]
 
 
-def test_shuffled_channels_are_found_again() -> None:
+def test_channels_are_followed_through_a_shuffle() -> None:
     build = Build()
     x = build.layer("conv2d", build.input(3, 4, 4), 6, 1, name="a")
     graph = build.done(build.layer("conv2d", build.layer("channel_shuffle", x, 2), 1, 1, name="b"))
@@ -82,7 +82,7 @@ def test_a_grouped_convolution_loses_an_input_of_every_group() -> None:
     assert {("b.weight", 0): [2, 5], ("c.weight", 1): [2, 5]} in found
 
 
-def test_a_depthwise_channel_has_its_multiples() -> None:
+def test_a_depthwise_channel_is_coupled_with_its_two_outputs() -> None:
     build = Build()
     x = build.layer("conv2d", build.input(3, 4, 4), 2, 1, name="a")
     x = build.layer("conv2d", x, 4, 3, name="b", groups=2)
@@ -99,7 +99,7 @@ def test_a_tied_weight_is_one_weight() -> None:
     assert groups(graph) == [{("table.weight", 1): [0]}, {("table.weight", 1): [1]}]
 
 
-def test_reasons_name_what_needs_the_channels() -> None:
+def test_reasons_name_the_use_that_fixes_the_channels() -> None:
     build = Build()
     x = build.input(4)
     a = build.layer("linear", x, 4, name="a")
@@ -117,7 +117,7 @@ def test_reasons_name_what_needs_the_channels() -> None:
     }
 
 
-def test_part_of_an_axis_can_be_needed() -> None:
+def test_part_of_an_axis_can_be_fixed() -> None:
     build = Build()
     x = build.input(3, 4, 4)
     joined = build.layer("concat", x, build.layer("conv2d", x, 2, 1, name="a"), dim=1)
@@ -131,7 +131,7 @@ def test_part_of_an_axis_can_be_needed() -> None:
 
 @st.composite
 def networks(draw: st.DrawFn) -> Graph:
-    """Convolutions in a row with sums, copies, shuffles and cuts between them."""
+    """Convolutions with sums, products, concatenations, shuffles and chunks between them."""
     build = Build()
     values: list[Value] = [build.layer("conv2d", build.input(2, 3, 3), 8, 1, name="stem")]
     for number in range(draw(st.integers(1, 7))):

@@ -1,4 +1,4 @@
-"""Devices as data: what they are called, and how they stand in a chain."""
+"""Devices: their names, defaults and links."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def box(**links: float) -> Devices:
     return Devices("box", members, {frozenset(pair): speed for pair, speed in links.items()})
 
 
-def test_pytorch_can_make_them() -> None:
+def test_pytorch_accepts_the_names_of_devices() -> None:
     import torch
 
     assert torch.device(Cpu().torch) == torch.device("cpu")
     assert torch.device(Cuda(index=3).torch) == torch.device("cuda", 3)
 
 
-def test_memory_is_no_limit_unless_it_is_given() -> None:
+def test_memory_is_unlimited_by_default() -> None:
     assert Cpu().limit == math.inf
     assert Cpu(memory=5).limit == 5
 
 
-def test_links_go_both_ways_and_are_slow_where_nobody_says() -> None:
+def test_links_go_both_ways_and_have_a_default_speed() -> None:
     machine = box(ab=300e9)
     assert machine.link("a", "b") == machine.link("b", "a") == 300e9
     assert machine.link("a", "c") == DEFAULT_LINK
@@ -37,13 +37,13 @@ def test_the_slower_link_to_a_neighbour_counts() -> None:
     assert all(place.named for place in places)
 
 
-def test_the_order_does_not_matter_where_all_links_are_alike() -> None:
+def test_links_of_equal_speed_are_uniform() -> None:
     assert box().uniform_links
     assert box(ab=5e9, bc=5e9, ac=5e9).uniform_links
     assert not box(ab=300e9).uniform_links
 
 
-def test_every_kind_has_defaults_to_work_with() -> None:
+def test_every_kind_has_usable_defaults() -> None:
     for name, kind in KINDS.items():
         assert kind.kind == name
         assert kind().speed > 0 and kind().bandwidth > 0

@@ -1,7 +1,8 @@
-"""What an operator says of its indices, tried on every case of every operator.
+"""Shrinkable axes of operators, tested on every case of every operator.
 
-A group of elements is taken out of the operands and the weights.  The operator, told the new extents, must give what it
-gave before with those elements set to zero, without those that the group has of the result.
+A test removes a group of elements from the operands and the weights, and gives the operator the new sizes.  The
+expected results come from the original operator: the elements of the group are zero in its operands and weights, and
+are removed from its results.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ DTYPES = {getattr(torch, dtype.torch): dtype for dtype in DType}
 
 
 def build(op: Operator, inputs: list[np.ndarray], weights: dict[str, np.ndarray] | None) -> Graph:
-    """The operator alone, its results as outputs."""
+    """A graph of one operator, with random weights by default."""
     graph = Graph("one")
     rewriter = Rewriter(graph)
     values = [
@@ -61,7 +62,10 @@ def results(graph: Graph, inputs: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def taken(coupling: Coupling, tensor: Tensor, array: np.ndarray, number: int, zero: bool) -> np.ndarray:
-    """An array without a group, or with zeros in its place; whole numbers, which tell places, stay as they are then."""
+    """An array without the elements of a group, or with zeros in their place.
+
+    Integers may be indices, so they are not set to zero.
+    """
     kept = [
         np.arange(size) if (tensor, axis) in coupling.shrinkable.fixed_axes else coupling.kept((tensor, axis), {number})
         for axis, size in enumerate(array.shape)
@@ -76,13 +80,13 @@ def taken(coupling: Coupling, tensor: Tensor, array: np.ndarray, number: int, ze
 
 
 def removable(coupling: Coupling) -> list[ChannelGroup]:
-    """The groups that can go without leaving nothing of an index."""
+    """The removable groups that leave at least one element of each index."""
     free = [group for group in coupling.groups if group.reason is None]
     return [group for group in free if all(n < coupling.sizes[spot] for spot, n in group.index_counts.items())]
 
 
 @pytest.mark.parametrize("one", CASES, ids=str)
-def test_what_is_left_computes_what_it_did(one: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_equal_those_with_zeros(one: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ShrinkableAxes, "_fix_inputs_and_outputs", lambda self: None)
     torch.manual_seed(0)
     inputs = [tensor.numpy() for tensor in one.inputs]
@@ -108,8 +112,8 @@ def test_what_is_left_computes_what_it_did(one: Case, monkeypatch: pytest.Monkey
             np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
 
 
-def test_nearly_all_operators_have_something_that_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearly_all_operators_have_a_removable_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ShrinkableAxes, "_fix_inputs_and_outputs", lambda self: None)
     tried = {one.op.name for one in CASES if removable(Coupling(build(one.op, [x.numpy() for x in one.inputs], None)))}
-    # What is left: places that other data tell, and all axes of which some are taken together.
+    # These operators look up elements by index, or combine all elements of an axis.
     assert {one.op.name for one in CASES} - tried <= {"argmax", "argmin", "gather", "norm", "scatter"}

@@ -1,4 +1,4 @@
-"""Work, transfers and memory of stages, against the formulas with the numbers put in."""
+"""Work, transfers and memory of stages, compared with formulas for the given sizes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_outputs_leave_from_the_last_stage() -> None:
     assert [one.received - other.received for one, other in zip(found, without, strict=True)] == [0, made, made]
 
 
-def test_an_input_that_tells_a_size_travels_too() -> None:
+def test_an_input_that_defines_a_size_is_sent_too() -> None:
     text = """
     model m {
         input x: f32[B, T, 8]
@@ -73,7 +73,7 @@ def test_an_input_that_tells_a_size_travels_too() -> None:
     assert [cost.sent for cost in costs(text, B=2, T=3)] == [x + x, x + x, x]
 
 
-def test_memory_is_weights_once_a_stage_and_all_results() -> None:
+def test_memory_counts_weights_once_per_stage_and_all_results() -> None:
     first, second, third = costs(N=2)
     shared = 4 * 8 * 8
     assert (first.weights, first.activations) == (shared, 2 * 4 * (8 + 8))
@@ -89,7 +89,7 @@ def test_all_work_is_in_some_stage() -> None:
     assert sum(cost.work for cost in costs()) == pytest.approx(
         sum(everything.seconds(node, DEVICE) for node in graph.nodes())
     )
-    assert sum(cost.operators for cost in costs()) == len(graph) - 4  # the entries are none
+    assert sum(cost.operators for cost in costs()) == len(graph) - 4  # `to_stage` is not counted
     for cost in costs():
         assert cost.load == cost.work + cost.transfer == cost.to_json()["load_seconds"]
 
@@ -97,5 +97,5 @@ def test_all_work_is_in_some_stage() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(1.5, "1.5 s"), (1.234e-3, "1.23 ms"), (45.4e-6, "45.4 us"), (3e-9, "3 ns"), (0, "0 ns")]
 )
-def test_durations_as_a_person_reads_them(seconds: float, text: str) -> None:
+def test_durations_have_readable_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
