@@ -1,4 +1,4 @@
-"""The benchmark of the partitioner reads cost graphs, and says what trying everything says."""
+"""The partitioning benchmark reads cost graphs, and finds the same optimum as a brute-force search."""
 
 from __future__ import annotations
 

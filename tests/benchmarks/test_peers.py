@@ -1,4 +1,4 @@
-"""Which lines of somebody else's file count as in use, and what the pages say of it."""
+"""Line counts of reference implementations, and their tables in the documentation."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def apart():
 
 
 def test_functions_and_tables_are_followed_and_classes_are_not() -> None:
-    parts = Peer("nobody", SOURCE, ("Part",)).parts()
+    parts = Peer("package", SOURCE, ("Part",)).parts()
     assert sorted(part.split()[1].split("(")[0].rstrip(":") for part in parts) == ["=", "Part", "deeper", "helper"]
     assert sum(map(python_lines, parts)) == 3 + 2 + 3 + 1
-    assert len(Peer("nobody", SOURCE, ("apart",)).parts()) == 2
+    assert len(Peer("package", SOURCE, ("apart",)).parts()) == 2
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """The rows of the table of lengths by spec, or none."""
+    """The rows of the table of lengths by spec; empty if the text has no such table."""
     table = re.search(r"^\| lines of code .*\n\|[- |:]+\n((?:\|.*\n?)+)", text, re.MULTILINE)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in (table[1].splitlines() if table else ())]
     return {line[0].strip("`"): line[1:] for line in lines}

@@ -1,4 +1,4 @@
-"""The benchmarks run, at sizes that say nothing, and print tables of Markdown."""
+"""The benchmarks run at tiny sizes, and print Markdown tables."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ROWS = {
 
 
 def table(text: str) -> list[list[str]]:
-    """The cells of the only table in a text, without its head."""
+    """The cells of the only table in a text, without its header."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert {len(row) for row in rows} == {len(rows[0])}
     assert all(re.fullmatch(r"---:?", cell) for cell in rows[1])
@@ -62,13 +62,13 @@ def table(text: str) -> list[list[str]]:
 def test_script_prints_a_table(script: str) -> None:
     rows = table(python("-m", f"benchmarks.{script}", *TINY[script].split()))
     assert len(rows) == ROWS[script]
-    figures = slice(1, -1) if script == "lengths" else slice(1, None)  # its last column says whose the other source is
+    figures = slice(1, -1) if script == "lengths" else slice(1, None)  # its last column names a package
     assert all(re.search(r"\d", cell) for row in rows for cell in row[figures])
 
 
 @pytest.mark.slow
 def test_every_script_has_help() -> None:
-    """In one process, since importing what they measure takes most of the time."""
+    """One process prints all help texts, since the imports take most of the time."""
     usages = re.findall(r"^usage: .*?(\w+)(?:\.py)? \[-h\]", python("-c", HELP, *SCRIPTS), re.MULTILINE)
     assert usages == list(SCRIPTS)
 
@@ -79,14 +79,14 @@ def test_every_script_is_run_by_make_bench() -> None:
 
 
 def test_process_is_measured() -> None:
-    """The peak follows what the process holds, and the time what it computes."""
-    # Measured from a small process: what this one holds, with torch in it, would count.
+    """Memory and time of a busy process exceed those of an idle process."""
+    # A small process starts the measured ones: the memory of this process, with PyTorch, would be counted.
     idle, busy = json.loads(python("-c", MEASUREMENT))
     assert 250_000_000 < busy["peak"] - idle["peak"] < 400_000_000
     assert busy["seconds"] > idle["seconds"]
 
 
-def test_failing_process_is_told() -> None:
+def test_message_of_a_failing_process_is_reported() -> None:
     with pytest.raises(SystemExit, match="no such thing"):
         measure(["-c", "raise SystemExit('no such thing')"])
 
