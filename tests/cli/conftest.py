@@ -1,4 +1,4 @@
-"""Running the command line inside of the test's own process."""
+"""Fixtures that run the command line in the process of the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPECS = Path(__file__).parents[2] / "specs"
 
 @dataclass(frozen=True)
 class Result:
-    """What a command printed, and its exit status."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -47,7 +47,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Writes a file of the test's folder."""
+    """Function that writes a file into the folder of the test."""
 
     def write(name: str, text: str) -> Path:
         path = tmp_path / name
@@ -59,7 +59,7 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
 
 @pytest.fixture
 def plugins() -> Iterator[None]:
-    """Forgets the operators and passes that a test defines."""
+    """Remove the operators and passes that a test defines."""
     tables: list[dict[str, Any]] = [OPERATORS, REGISTERED]
     before = [dict(table) for table in tables]
     yield

@@ -20,7 +20,7 @@ model large(width = 16) { input x: f32[N, 8]  output y = x -> fc: linear(width) 
 """
 
 
-def test_a_fine_file_is_one_line(run: Run) -> None:
+def test_a_correct_file_gives_one_line(run: Run) -> None:
     path = SPECS / "cnn.arch"
     result = run("check", path)
     assert (result.status, result.err) == (0, "")
@@ -29,7 +29,7 @@ def test_a_fine_file_is_one_line(run: Run) -> None:
 
 @pytest.mark.parametrize("has_pipeline", [False, True])
 def test_it_imports_nothing_heavy(has_pipeline: bool) -> None:
-    """A person's editor runs it on every keystroke; only the passes of a pipeline need NumPy."""
+    """Editors run `archc check` on every keystroke; only the passes of a pipeline need NumPy."""
     program = """
 import sys
 from archc.cli import main
@@ -174,7 +174,7 @@ def test_a_plugin_that_fails(run: Run, write: Write, tmp_path: Path, text: str |
     assert f"error[{code}]" in result.err and message in result.err and "Traceback" not in result.err
 
 
-def test_the_models_of_a_file_have_a_limit_together(run: Run, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_models_of_a_file_share_a_limit(run: Run, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("archc.language.elaboration.limits.MOST_PARTS_TOGETHER", 10)
     body = "{ input x: f32[N]  for i in 0..90 { x = x -> relu }  output x }\n"
     path = write("net.arch", "".join(f"model m{k} {body}" for k in range(12)))
@@ -206,7 +206,7 @@ def test_other_commands_read_standard_input(
 
 
 @pytest.mark.parametrize("order", ["AOB", "OAB", "ABO", "AOBO"])
-def test_options_stand_anywhere_among_files(order: str, run: Run, write: Write) -> None:
+def test_options_may_be_anywhere_among_files(order: str, run: Run, write: Write) -> None:
     files = {name: str(write(f"{name}.arch", TWO_MODELS)) for name in "AB"}
     words = [files.get(letter, "--json") for letter in order]
     assert [report["file"] for report in run("check", *words).json["files"]] == [files["A"], files["B"]]

@@ -24,7 +24,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_it_writes_every_file_and_says_so(run: Run, tmp_path: Path) -> None:
+def test_it_writes_and_lists_every_file(run: Run, tmp_path: Path) -> None:
     result = run("compile", CNN, "-o", tmp_path / "new" / "out", "--check")
     assert (result.status, result.err) == (0, "")
     folder = tmp_path / "new" / "out"
@@ -45,8 +45,8 @@ DEEP = """model deep {
 }"""
 
 
-def test_a_check_that_says_little_tells_so(run: Run, tmp_path: Path) -> None:
-    """Deep down, fresh layers leave nothing of the input."""
+def test_outputs_that_hardly_depend_on_inputs_are_reported(run: Run, tmp_path: Path) -> None:
+    """Fresh layers attenuate the input so much that the outputs hardly depend on it."""
     (tmp_path / "deep.arch").write_text(DEEP)
     result = run("compile", tmp_path / "deep.arch", "-o", tmp_path / "out", "--check")
     assert result.status == 0
@@ -60,8 +60,8 @@ def test_a_check_that_says_little_tells_so(run: Run, tmp_path: Path) -> None:
     assert "      give trained weights with `--weights`\n" in quantized.out and "scaled" not in quantized.out
 
 
-def test_the_note_tells_of_the_outputs_that_say_little(run: Run, tmp_path: Path) -> None:
-    """The spread with scaled weights is that of those outputs, whatever the others are."""
+def test_the_note_is_about_faint_outputs_alone(run: Run, tmp_path: Path) -> None:
+    """The spread in the note is that of `a` and `b`: the constant output `still` does not count."""
     text = DEEP.replace("output b =", "output still = arange(3)\n    output b =")
     (tmp_path / "deep.arch").write_text(text)
     result = run("compile", tmp_path / "deep.arch", "-o", tmp_path / "out", "--check")
@@ -70,7 +70,7 @@ def test_the_note_tells_of_the_outputs_that_say_little(run: Run, tmp_path: Path)
     assert "with each layer's weights scaled (spread 0)" not in result.out and "give trained" not in result.out
 
 
-def test_a_check_tells_where_rounding_is_magnified_and_where_nothing_is_scaled(run: Run, tmp_path: Path) -> None:
+def test_amplified_rounding_and_unscaled_models_are_reported(run: Run, tmp_path: Path) -> None:
     text = "model m { input x: f32[N, 64]  LAYERS  output y = x }"
     own, shared = (
         text.replace("LAYERS", f"{layer}  for i in 0..100 {{ x = x -> {use} -> tanh }}")
@@ -104,7 +104,7 @@ def test_the_same_input_gives_the_same_bytes_in_another_folder_and_process(run: 
     passes = "lowrank(rank=16, on='fc1'), quant"
     assert run("compile", CNN, "-o", tmp_path / "one", "--passes", passes, "--check").status == 0
     command = [sys.executable, "-m", "archc", "compile", str(CNN), "-o", "two", "--passes", passes, "--check"]
-    # The tests run on one thread.
+    # Two threads, since this process has one.
     more = {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(SPECS.parent), "OMP_NUM_THREADS": "2"}
     environment = {**os.environ, **more}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
@@ -115,7 +115,7 @@ def test_the_same_input_gives_the_same_bytes_in_another_folder_and_process(run: 
     assert content(tmp_path / "one")["cnn.safetensors"] != two["cnn.safetensors"]
 
 
-def test_warnings_stand_in_the_report_without_the_folder_of_the_file(run: Run, tmp_path: Path) -> None:
+def test_warnings_in_the_report_name_the_file_without_its_folder(run: Run, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     path = tmp_path / "in" / "m.arch"
     path.write_text("model m {\n    input x: f32[N, 8]\n    z = x -> relu\n    output y = x -> tanh\n}\n")
@@ -193,7 +193,7 @@ def test_the_output_compiles_again_to_the_same_model(run: Run, tmp_path: Path) -
 
 @pytest.fixture
 def earlier(run: Run, tmp_path: Path) -> Path:
-    """An output folder with an earlier output and a file of the user's."""
+    """An output folder with an earlier output and a file of the user."""
     folder = tmp_path / "out"
     assert run("compile", CNN, "-o", folder, "--emit", "torch").status == 0
     (folder / "notes.txt").write_text("mine")
@@ -247,7 +247,7 @@ def test_an_interrupt_in_the_middle_of_writing_leaves_the_folder_as_it_was(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(emission, "make_report", interrupted)  # the last thing before the report is written
+    monkeypatch.setattr(emission, "make_report", interrupted)  # called just before the report is written
     result = run("compile", CNN, "-o", earlier, "--set", "classes=3")
     assert result.status == 130
     assert content(earlier) == before
@@ -277,6 +277,6 @@ def test_a_pass_from_a_plugin(run: Run, tmp_path: Path, plugins: None) -> None:
     result = run(
         "compile", CNN, "-o", tmp_path / "out", "--emit", "arch", "--load", plugin, "--passes", "count(2)", "--explain"
     )
-    assert result.status == 0 and "warning[pass-without-effect]" in result.err  # it counts, and rewrites nothing
+    assert result.status == 0 and "warning[pass-without-effect]" in result.err  # the pass rewrites nothing
     assert "count(least = 2)  (exact)\n  note    cnn  4 of at least 2\n" in result.out
     assert "least: an integer = 0" in run("passes", "count", "--load", plugin).out

@@ -19,7 +19,7 @@ CNN = SPECS / "cnn.arch"
 @pytest.mark.parametrize(
     ("name", "begin"), [("a.svg", '<svg xmlns="http'), ("a.mmd", "flowchart TD\n"), ("a.dot", 'digraph "cnn" {\n')]
 )
-def test_the_name_says_what_kind_of_picture_it_is(run: Run, tmp_path: Path, name: str, begin: str) -> None:
+def test_the_suffix_selects_the_format(run: Run, tmp_path: Path, name: str, begin: str) -> None:
     result = run("draw", CNN, "-o", tmp_path / "made" / name)
     text = (tmp_path / "made" / name).read_text(encoding="utf-8")
     assert (result.status, result.err) == (0, "")
@@ -28,20 +28,20 @@ def test_the_name_says_what_kind_of_picture_it_is(run: Run, tmp_path: Path, name
     assert [file.name for file in (tmp_path / "made").iterdir()] == [name]
 
 
-def test_by_default_it_has_the_name_of_the_model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_file_name_is_that_of_the_model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("draw", SPECS / "gpt2.arch", "--model", "gpt2_medium").status == 0
     tree = ElementTree.parse(tmp_path / "gpt2_medium.svg")
     assert "h[0..24]" in {span.text for span in tree.iter("{http://www.w3.org/2000/svg}tspan")}
 
 
-def test_json_tells_what_was_drawn(run: Run, tmp_path: Path) -> None:
+def test_json_describes_the_picture(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "r.svg"
     report = run("draw", SPECS / "resnet18.arch", "-o", path, "--json").json
     assert (report["model"], report["file"], report["bytes"]) == ("resnet18", str(path), path.stat().st_size)
     assert [panel["title"] for panel in report["panels"]] == ["resnet18", "BasicBlock", "BasicBlockWithDownsample"]
     open_ = run("draw", SPECS / "resnet18.arch", "-o", path, "--json", "--open", "BasicBlock").json
-    (model,) = open_["panels"]  # the text has one block, whatever its forms are called
+    (model,) = open_["panels"]  # both panels of the block are opened by its name in the text
     assert model["nodes"] > report["panels"][0]["nodes"]
     deep = run("draw", SPECS / "resnet18.arch", "-o", path, "--json", "--depth", "1").json
     assert deep["panels"] == open_["panels"]
@@ -59,7 +59,7 @@ sys.exit(status or ", ".join(sorted({"torch", "onnx", "onnxruntime", "rich"} & s
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_with_passes_it_shows_what_they_leave(run: Run, tmp_path: Path) -> None:
+def test_with_passes_it_draws_the_resulting_model(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "small.svg"
     assert run("draw", CNN, "-o", path, "--passes", "lowrank(on = 'fc1'), quant").status == 0
     text = path.read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def test_wrong_usage(run: Run, arguments: list[str], message: str) -> None:
     assert message in result.err
 
 
-def test_what_cannot_be_written_is_not_begun(run: Run, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_gets_no_partial_file(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     result = run("draw", CNN, "-o", tmp_path / "file" / "a.svg")
     assert result.status == 1 and "error[output-not-a-folder]" in result.err
@@ -103,7 +103,7 @@ def test_a_mistake_writes_nothing(run: Run, write: Write, tmp_path: Path) -> Non
     assert not (tmp_path / "m.svg").exists()
 
 
-def test_the_text_itself_is_never_replaced(run: Run, write: Write, tmp_path: Path) -> None:
+def test_the_source_file_is_never_replaced(run: Run, write: Write, tmp_path: Path) -> None:
     path = write("m.svg", CNN.read_text(encoding="utf-8"))
     result = run("draw", path, "-o", path)
     assert result.status == 1 and "error[output-replaces-input]" in result.err

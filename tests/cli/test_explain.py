@@ -36,7 +36,7 @@ def test_the_page_of_a_code(run: Run) -> None:
     assert all(line == line.rstrip() for line in page.splitlines())
 
 
-def test_the_page_of_a_code_that_cannot_be_shown(run: Run) -> None:
+def test_the_page_of_a_code_without_an_example(run: Run) -> None:
     page = run("explain", "output-not-finite").out
     assert page.startswith("output-not-finite  (warning)\n")
     assert "example" not in page and "\nway out\n  Correct the weights" in page
@@ -80,7 +80,7 @@ def test_an_unknown_code_gets_the_nearest_ones(run: Run, code: str, help: str) -
 
 
 def test_check_reads_no_explanation() -> None:
-    """An editor runs `archc check` on every keystroke."""
+    """Editors run `archc check` on every keystroke."""
     script = (
         "import sys; from archc.cli import main; main(sys.argv[1:]); print('archc.cli.explanations' in sys.modules)"
     )

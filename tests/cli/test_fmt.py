@@ -42,7 +42,7 @@ def test_a_formatted_file_is_not_touched(run: Run, write: Write) -> None:
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_what_we_ship_is_formatted(run: Run) -> None:
+def test_shipped_files_are_formatted(run: Run) -> None:
     library = SPECS.parent / "archc" / "language" / "std"
     files = [*sorted(SPECS.rglob("*.arch")), *sorted(library.glob("*.arch"))]
     assert len({file.parent for file in files}) == 2
@@ -60,7 +60,7 @@ def test_check_shows_the_difference_and_writes_nothing(run: Run, write: Write) -
     assert result.err == f"archc: {path} would be reformatted\n"
 
 
-def test_a_file_with_mistakes_stays_and_the_others_are_done(run: Run, write: Write) -> None:
+def test_a_file_with_mistakes_is_kept_and_the_others_are_formatted(run: Run, write: Write) -> None:
     bad = write("bad.arch", "model m { input }\n")
     good = write("good.arch", UGLY)
     result = run("fmt", bad, good)
@@ -79,14 +79,14 @@ def test_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "error[invalid-utf8]" in result.err and "<stdin>:1:7" in result.err
 
 
-def test_a_byte_order_mark_is_layout(run: Run, tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_removed(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "m.arch"
     path.write_bytes(b"\xef\xbb\xbf" + PRETTY.encode())
     assert run("fmt", path).status == 0
     assert path.read_bytes() == PRETTY.encode()
 
 
-def test_lines_end_as_most_of_them_did(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_frequent_line_ending_is_kept(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.arch"
     windows = PRETTY.replace("\n", "\r\n").encode()
     path.write_bytes(UGLY.replace("\n", "\r\n").encode())

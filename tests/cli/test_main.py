@@ -1,4 +1,4 @@
-"""Exit statuses, and what ends a command early."""
+"""Exit statuses, and errors that end a command early."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_error_is_a_diagnostic_with_status_1(run: Run) -> None:
     assert "\033" not in result.err
 
 
-def test_an_error_is_an_object_for_those_who_ask_for_json(run: Run) -> None:
+def test_with_json_an_error_is_an_object(run: Run) -> None:
     result = run("show", SPECS / "cnn.arch", "--model", "cn", "--json")
     assert (result.status, result.err) == (1, "")
     assert [diagnostic["code"] for diagnostic in result.json["diagnostics"]] == ["unknown-model"]
@@ -119,7 +119,7 @@ BROKEN = {
     "stages": ("torch.emit", "_class", ("--passes", "partition(2)")),
     "pipeline program": ("pipeline.emit", "_constant", ("--passes", "partition(2)")),
 }
-"""For each emitted file, a function that gives a part of its text, and the passes that make it."""
+"""For each emitted file: the emitter, its function for a part of the text, and the options."""
 
 
 @pytest.mark.parametrize("file", BROKEN)
@@ -140,7 +140,7 @@ def test_emitted_python_that_does_not_compile_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_the_system_refuses_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_system_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(24, "Too many open files")
 
@@ -158,14 +158,14 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert (result.returncode, result.stderr) == (CLOSED_PIPE, "")
 
 
-def test_a_terminal_without_unicode_is_served() -> None:
+def test_output_on_a_terminal_without_unicode() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     result = archc_process("show", str(CNN), capture_output=True, env=environment)
     assert (result.returncode, result.stderr) == (0, "")
     assert "225,034" in result.stdout
 
 
-def test_full_disk_behind_standard_output() -> None:
+def test_standard_output_on_a_full_disk() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w") as full:
@@ -185,7 +185,7 @@ def test_a_report_that_cannot_be_printed_leaves_no_files(tmp_path: Path) -> None
             assert not (tmp_path / "out").exists()
 
 
-def test_a_closed_pipe_does_not_keep_files_from_being_written(tmp_path: Path) -> None:
+def test_files_are_written_despite_a_closed_pipe(tmp_path: Path) -> None:
     (tmp_path / "net.arch").write_text("model net { input x: f32[N, 4]  output y = x -> linear(2) }")
     reading, writing = os.pipe()
     os.close(reading)

@@ -1,4 +1,4 @@
-"""`archc ops` and `archc passes`: all that they say comes from the classes."""
+"""`archc ops` and `archc passes`, whose output comes from the classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_list_has_every_operator_below_its_family(run: Run) -> None:
     assert listed == {name: cls.family for name, cls in OPERATORS.items()}
 
 
-def test_every_operator_has_a_line_that_says_what_it_is(run: Run) -> None:
+def test_every_operator_has_a_summary(run: Run) -> None:
     described = run("ops", "--json").json["operators"]
     assert [operator["name"] for operator in described] == sorted(OPERATORS)
     assert [operator["name"] for operator in described if not operator["summary"]] == []
@@ -78,7 +78,7 @@ def test_the_list_of_passes(run: Run) -> None:
     assert [line.split()[0] for line in result.out.splitlines()] == pass_names()
 
 
-def test_every_pass_says_what_it_is_for(run: Run) -> None:
+def test_every_pass_has_a_summary(run: Run) -> None:
     for described in run("passes", "--json").json["passes"]:
         assert described["summary"] and described["example"]
         assert all(option["doc"] for option in described["options"])

@@ -49,7 +49,7 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stream.getvalue() == "" or shown
 
 
-def test_colour_is_for_terminals_of_people_who_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_is_for_terminals_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     assert output.colourful(Terminal())
@@ -60,7 +60,7 @@ def test_colour_is_for_terminals_of_people_who_want_it(monkeypatch: pytest.Monke
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
     assert not output.colourful(Terminal())
-    monkeypatch.setenv("NO_COLOR", "")  # set and empty counts as not set
+    monkeypatch.setenv("NO_COLOR", "")  # an empty value counts as unset
     assert output.colourful(Terminal())
 
 
@@ -86,7 +86,7 @@ def test_a_table_fits_the_terminal_and_loses_no_figure(width: int, monkeypatch: 
         assert all(f" {cell}" in text for cell in cells[2:])
 
 
-def test_a_table_that_no_terminal_reads_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_is_not_cut_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     text = output.table(COLUMNS, ROWS)
@@ -107,7 +107,7 @@ def test_a_table_that_no_terminal_reads_is_whole(monkeypatch: pytest.MonkeyPatch
     ],
     ids=" ".join,
 )
-def test_what_commands_print_fits_the_terminal(
+def test_output_of_commands_fits_the_terminal(
     command: tuple[str, ...], width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "net.arch"

@@ -87,7 +87,7 @@ def test_sizes_that_the_model_lacks_or_forbids(run: Run, write: Write) -> None:
     assert run("show", path, "--sizes", "T=16,B=2").status == 0
 
 
-def test_sizes_that_leave_nothing_of_a_tensor_are_refused(run: Run, write: Write) -> None:
+def test_sizes_that_make_a_tensor_empty_are_refused(run: Run, write: Write) -> None:
     path = write("m.arch", "model m {\n    input x: f32[N, 1, H, H]\n    output y = x -> conv2d(4, 3)\n}\n")
     result = run("show", path, "--sizes", "H=2")
     assert result.status == 1
@@ -107,7 +107,7 @@ sys.exit(status or ", ".join(sorted({"torch", "onnx"} & set(sys.modules))) or 0)
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_with_passes_it_shows_what_they_leave(run: Run) -> None:
+def test_with_passes_it_shows_the_resulting_model(run: Run) -> None:
     result = run("show", SPECS / "mlp.arch", "--set", "width=256", "--passes", "lowrank(rank=8)")
     assert result.status == 0
     assert "linear(8, bias = false)" in result.out
@@ -155,7 +155,7 @@ def test_a_model_without_stages_shows_none(run: Run) -> None:
     assert "stage" not in run("show", CNN).out
 
 
-def test_what_partition_leaves_is_shown(run: Run) -> None:
+def test_the_stages_of_partition_are_shown(run: Run) -> None:
     result = run("show", CNN, "--passes", "partition(stages=2)", "--json")
     (step,) = result.json["passes"]
     loads = [remark["figures"]["load"] for remark in step["remarks"] if remark["kind"] == "rewrote"]
@@ -163,7 +163,7 @@ def test_what_partition_leaves_is_shown(run: Run) -> None:
     assert "conv1 … conv2" in run("show", CNN, "--passes", "partition(stages=2)").out
 
 
-def test_stages_that_make_no_sense_are_told(run: Run, write: Write) -> None:
+def test_an_empty_stage_is_an_error(run: Run, write: Write) -> None:
     path = write("m.arch", DIVIDED.replace("to_stage(1)", "to_stage(2)"))
     for command in ("show", "check"):
         result = run(command, path)
@@ -171,7 +171,7 @@ def test_stages_that_make_no_sense_are_told(run: Run, write: Write) -> None:
 
 
 def test_the_examples_of_its_help_run(run: Run, tmp_path: Path) -> None:
-    """Those that need no file but a spec; what one of them draws goes elsewhere."""
+    """The examples that need no file but a spec; pictures are written into the folder of the test."""
     examples = [
         shlex.split(line) for line in run("show", "--help").out.splitlines() if line.startswith("  archc show ")
     ]

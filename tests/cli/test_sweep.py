@@ -1,4 +1,4 @@
-"""`archc show --sweep`: what a model costs as one attribute grows."""
+"""`archc show --sweep`: the costs of a model for several values of one attribute."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_range_includes_its_ends() -> None:
     assert sweep("ratio=0.5,1,2").values == (0.5, 1, 2)
 
 
-def test_a_wide_range_is_cut_into_so_many_points() -> None:
+def test_a_wide_range_has_a_limited_number_of_points() -> None:
     values = sweep("width=1..100000").values
     assert len(values) <= MOST_POINTS and values[0] == 1
 
@@ -40,7 +40,7 @@ def test_a_wide_range_is_cut_into_so_many_points() -> None:
 @pytest.mark.parametrize(
     "text", ["depth", "=1..2", "depth=2..1", "depth=1..9..0", "depth=a,b", "depth=1..2..3..4", "depth="]
 )
-def test_what_is_no_sweep_is_refused(text: str) -> None:
+def test_texts_that_are_no_sweep_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         sweep(text)
 

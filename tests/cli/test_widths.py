@@ -1,4 +1,4 @@
-"""`archc show --passes` says how wide layers are before and after."""
+"""Table of layer widths before and after passes, by `archc show --passes`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def widths(text: str, passes: str) -> list[Width]:
     return compare(archc.parse(text), archc.compile(text, passes=passes).graph)
 
 
-def test_all_layers_that_pass_the_channels_on_are_told() -> None:
+def test_all_layers_with_the_removed_channels_are_listed() -> None:
     found = widths(RESIDUAL, PRUNE)
     assert found == [Width("stem", 8, 4), Width("bn", 8, 4), Width("conv", 8, 4), Width("fc", 10, 10)]
 
 
-def test_new_layers_stand_where_the_old_ones_were() -> None:
+def test_new_layers_follow_the_layer_that_they_replace() -> None:
     found = widths(RESIDUAL, "lowrank(rank = 2, on = 'fc')")
     assert [(width.layer, width.before, width.after) for width in found[3:]] == [
         ("fc", 10, None),
@@ -41,7 +41,7 @@ def test_table(run: Run) -> None:
     assert rows == [["conv1", "32", "16"], ["conv2", "64", "32"], ["fc1", "128", "64"], ["fc2", "10", "10"]]
 
 
-def test_nothing_to_tell_is_told(run: Run) -> None:
+def test_unchanged_widths_are_reported(run: Run) -> None:
     assert "all layers are as wide as before" in run("show", SPECS / "cnn.arch", "--passes", "prune(0.5)").out
     assert "wide" not in run("show", SPECS / "cnn.arch").out
 
