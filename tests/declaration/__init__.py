@@ -1,1 +1,1 @@
-"""Tests of the base class of operators and of its parts."""
+"""Tests of the base class of operators, its tables and its spellings."""

@@ -54,7 +54,7 @@ def test_numbers_that_are_too_large(type: str, use: str, number: str) -> None:
         ("i8", "x -> pad((200, 200))"),
     ],
 )
-def test_numbers_that_are_not(type: str, use: str) -> None:
+def test_numbers_that_are_not_too_large(type: str, use: str) -> None:
     archc.parse(f"model m {{ input x: {type}[N, 2, 400]  output y = {use} }}")
 
 

@@ -1,4 +1,4 @@
-"""Texts of the PyTorch spelling."""
+"""Parentheses in the PyTorch spelling of expressions."""
 
 from __future__ import annotations
 
@@ -45,5 +45,5 @@ def test_parentheses_keep_the_meaning(tree: Tree) -> None:
         (method(infix("a", "+", "b"), "flatten", 1), "(a + b).flatten(1)"),
     ],
 )
-def test_no_more_parentheses_than_a_person_writes(text: str, expected: str) -> None:
+def test_no_unnecessary_parentheses(text: str, expected: str) -> None:
     assert text == expected

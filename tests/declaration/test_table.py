@@ -1,4 +1,4 @@
-"""The tables of operators know every operator, and import a family at its first lookup."""
+"""Tables of operators list every operator, and import a family at its first lookup."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ assert OPERATORS["mine"] is second
 """
 
 
-def test_a_name_of_archcs_own_is_taken_whether_its_family_is_loaded_or_not() -> None:
+def test_the_names_of_operators_of_archc_are_reserved_before_their_import() -> None:
     """Users may redefine their own names: a notebook cell that runs again defines its operator again."""
     run = subprocess.run([sys.executable, "-c", TAKEN], check=True, capture_output=True, text=True)
     assert run.stdout.splitlines() == [
