@@ -1,7 +1,7 @@
-"""The cases of bad input: one Markdown file each, with the texts, the command and the output.
+"""Cases of invalid input: one Markdown file each, with the input files, the commands and the output.
 
-The form is that of the explanations of `archc explain` (`archc/cli/explanations.py`), which are cases too.  The file's
-own words are those that a user sees, so that a reviewer can judge them without running anything.
+The format is that of the explanations of `archc explain` (`archc/cli/explanations.py`); their examples are cases, too.
+A file shows the output that a user sees, so a reviewer can judge it without running anything.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _OUTPUT = re.compile(r"^```console\n(?:\$ [^\n]*\n)+(?P<output>.*?)^```$", re.MU
 
 @dataclass(frozen=True)
 class Case:
-    """One case.
+    """A case of invalid input.
 
     Attributes:
-        example: its output ends with the exit status.
+        example: the input files, the commands and their output, which ends with the exit status.
     """
 
     path: Path
@@ -39,17 +39,17 @@ class Case:
 
     @staticmethod
     def read(path: Path) -> Case | None:
-        """The case of a file; None for an explanation without an example."""
+        """Read the case of a file; None for an explanation without an example."""
         found = parse(path.read_text(encoding="utf-8"), path.stem, path.parent.name)
         return None if found.example is None else Case(path, found.summary, found.example)
 
     @property
     def texts(self) -> dict[str, str]:
-        """The texts of the language by file name."""
+        """The contents of the `.arch` files by file name."""
         return {name: text for name, text in self.example.files.items() if name.endswith(".arch")}
 
     def update(self, output: str) -> None:
-        """Write the file anew with another output."""
+        """Replace the output in the file."""
         text = self.path.read_text(encoding="utf-8")
         console = _OUTPUT.search(text)
         assert console is not None
@@ -64,7 +64,7 @@ def all_cases() -> list[Case]:
 
 
 def perform(example: Run, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """Write files into the current folder and run commands; returns the result of the last command."""
+    """Write files into the current folder and run commands; return the result of the last command."""
     for name, text in example.files.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text, encoding="utf-8")
@@ -80,14 +80,14 @@ def perform(example: Run, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
                 assert program == "archc"
                 status, output = run(tuple(arguments), capsys)
     finally:
-        for name in set(OPERATORS) - known:  # those of `--load`, not those that are imported when they are used
+        for name in set(OPERATORS) - known:  # keep operators of archc, which are imported at their first use
             if not OPERATORS[name].__module__.startswith("archc.ops."):
                 del OPERATORS[name]
     return status, output.replace(f"{Path.cwd()}{os.sep}", "")
 
 
 def run(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit status of a command line, and all that it printed, errors first, the status as the last line."""
+    """Run a command; return its exit status, and a text of stderr, stdout and a line with the status."""
     capsys.readouterr()
     status = main(command)
     printed = capsys.readouterr()
@@ -95,7 +95,7 @@ def run(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 
 def check_built(name: str, output: str, update: bool) -> None:
-    """Compare an output with `built/<name>.txt`, for the cases whose input no Markdown file can hold."""
+    """Compare an output with `built/<name>.txt`, for inputs that a Markdown file cannot contain."""
     path = BUILT / f"{name}.txt"
     if update:
         path.write_text(output, encoding="utf-8")

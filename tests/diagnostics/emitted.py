@@ -29,7 +29,7 @@ _CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 
 
 def emitted() -> dict[str, str]:
-    """For each code a place of the source that emits it."""
+    """For each code, a place in the source that emits it."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in _files()}
     positions: dict[str, set[int]] = {}
     for tree in trees.values():
@@ -49,7 +49,7 @@ def _files() -> Iterator[Path]:
 
 
 def _takers(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Names of functions and classes with a parameter `code`, and its position among the arguments of a call."""
+    """Names of functions and classes with a parameter `code`, and its position in calls."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             fields = [ast.unparse(part.target) for part in node.body if isinstance(part, ast.AnnAssign)]

@@ -1,6 +1,6 @@
-"""Files that are wrong: weights, calibration data, texts that no Markdown file can hold, and folders in the way.
+"""Invalid weights, calibration data and output paths, and texts that a Markdown file cannot contain.
 
-Each case makes its files in code; what archc says stands in `built/<case>.txt`.
+Each case writes its files in code; `built/<case>.txt` has the expected output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ model net(classes = 3) {
 
 
 def weights(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Sound weights for `NET`, some changed (`fc1_bias=...`) and some left out (`fc1_bias=None`)."""
+    """Valid weights for `NET`, with some replaced (`fc1_bias=...`) or removed (`fc1_bias=None`)."""
     tensors: dict[str, np.ndarray | None] = {
         "fc1.weight": np.ones((8, 4), np.float32),
         "fc1.bias": np.ones(8, np.float32),
@@ -42,7 +42,7 @@ def safetensors(**changes: np.ndarray | None) -> None:
 
 
 def cut(size: int) -> None:
-    """A sound file of weights, of which only the first bytes (or all but the last) are there."""
+    """Write a valid file of weights, and keep `content[:size]`; a negative size removes the last bytes."""
     safetensors()
     content = Path("w.safetensors").read_bytes()
     Path("w.safetensors").write_bytes(content[:size])
@@ -55,7 +55,7 @@ def not_a_number() -> np.ndarray:
 
 
 class Payload:
-    """What a hostile pickle holds: it writes a file when it is read."""
+    """Object in a malicious pickle: unpickling it creates a file."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return Path.touch, (Path("pwned"),)
@@ -104,7 +104,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refused(
     case: str, command: tuple[str, ...], capsys: pytest.CaptureFixture[str], update: bool, status: int = 1
 ) -> None:
-    """Run a command that must fail as its case says, and leave no file behind."""
+    """Check that a command fails with the output of its case, and writes no file."""
     before = sorted(Path().rglob("*"))
     code, output = run(command, capsys)
     assert "Traceback" not in output
@@ -197,13 +197,13 @@ def test_selectors(case: str, capsys: pytest.CaptureFixture[str], update_golden:
 
 
 def deep(opening: str, closing: str = "") -> bytes:
-    """A model whose output is nested ten thousand deep."""
+    """A model whose output expression has 10,000 nested levels."""
     text = opening * 10_000 + "x" + closing * 10_000
     return f"model net {{\n    input x: f32[N, 4]\n    output y = {text}\n}}\n".encode()
 
 
 def within(text: str) -> bytes:
-    """A model with a text as an attribute."""
+    """A model with an attribute that is the given text."""
     return f"model net {{\n    input x: f32[N, 4]\n    output x -> linear({text})\n}}\n".encode()
 
 
@@ -256,8 +256,8 @@ def test_a_folder_in_the_way_of_an_output_file(capsys: pytest.CaptureFixture[str
     assert Path("out/net.arch").read_text() == "mine"
 
 
-def test_a_folder_that_nobody_may_write_to(capsys: pytest.CaptureFixture[str], update_golden: bool) -> None:
-    """Not even root may make files in `/proc`."""
+def test_a_folder_without_write_permission(capsys: pytest.CaptureFixture[str], update_golden: bool) -> None:
+    """Not even root can create files in `/proc`."""
     if not Path("/proc/self").exists():
         pytest.skip("there is no /proc here")
     refused("output-not-writable", ("compile", "net.arch", "-o", "/proc/archc"), capsys, update_golden)
@@ -279,8 +279,8 @@ def test_an_import_of_a_folder(capsys: pytest.CaptureFixture[str], update_golden
     refused("import-a-folder", ("check", "net.arch"), capsys, update_golden)
 
 
-def test_standard_error_that_lacks_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal without Unicode gets the message all the same."""
+def test_standard_error_without_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal without Unicode gets the message with replaced letters."""
     from archc.cli import main
 
     Path("net.arch").write_text(NET.replace("relu", "réłu"), encoding="utf-8")

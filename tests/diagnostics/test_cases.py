@@ -1,4 +1,4 @@
-"""Each text that is wrong in one way is told so in the same words as when its case was reviewed."""
+"""Outputs for invalid texts equal those in the reviewed files of the cases."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def test_case(
     assert status == expected_status(output)
     if (
         case.path.parent == FOLDER
-    ):  # the examples of explanations write files first, and warnings do not keep from writing
+    ):  # examples of explanations may write files: a script writes inputs, and warnings do not prevent outputs
         files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
         assert files == set(case.example.files), "something was written"
 
 
 def expected_status(output: str) -> int:
-    """What the printed text promises: 2 is for the command line, 1 for errors, 0 for warnings alone."""
+    """The exit status that an output implies: 2 for wrong usage, 1 for errors, 0 otherwise."""
     if "usage: archc" in output:
         return 2
     return 1 if "error[" in output or '"severity": "error"' in output else 0
 
 
-def test_there_are_enough_cases_each_with_a_purpose_of_its_own() -> None:
+def test_cases_are_many_and_distinct() -> None:
     assert len(CASES) >= 70
     for what in ("title", "path"):
         assert max(Counter(str(getattr(case, what)) for case in CASES).values()) == 1
@@ -51,7 +51,7 @@ def test_there_are_enough_cases_each_with_a_purpose_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.path.stem)
-def test_no_mistake_is_told_twice(case: Case) -> None:
+def test_no_mistake_is_reported_twice(case: Case) -> None:
     headlines = [line for line in case.example.output.splitlines() if line.startswith(("error[", "warning["))]
     places = [line.strip() for line in case.example.output.splitlines() if line.lstrip().startswith("--> ")]
     assert headlines or "usage: archc" in case.example.output or '"code": ' in case.example.output

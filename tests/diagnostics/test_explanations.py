@@ -1,4 +1,4 @@
-"""Every code has an explanation, whose example yields it and whose correction does not."""
+"""Explanations exist for all codes; examples give the code, and corrections give no diagnostic."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_code_has_an_explanation_and_no_other() -> None:
 
 
 def test_codes_of_all_recorded_diagnostics_are_explained() -> None:
-    """A check of the collection itself: these codes were emitted by real runs."""
+    """The recorded outputs come from real runs, so they may have codes that `emitted` misses."""
     outputs = [*(case.example.output for case in all_cases()), *(path.read_text("utf-8") for path in BUILT.iterdir())]
     recorded = set().union(*map(codes_in, outputs))
     assert len(recorded) > 140
@@ -86,7 +86,7 @@ def test_codes_without_an_example_are_few() -> None:
 
 @pytest.mark.parametrize("one", SHOWN, ids=lambda one: one.code)
 def test_the_example_yields_that_code_alone(one: Explanation) -> None:
-    """`test_cases.py` compares the output with that of a run."""
+    """`test_cases.py` checks that a run gives this output."""
     assert one.example is not None
     assert codes_in(one.example.output) == {one.code}
 

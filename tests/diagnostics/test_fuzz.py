@@ -1,4 +1,4 @@
-"""Whatever stands in a text: a graph comes out, or diagnostics, and nothing else; and soon."""
+"""Random texts give a graph or diagnostics, and no other exception."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archc.driver.pipelines import check_pipelines
 from archc.language.elaboration.loading import decode
 
 SPECS = [path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))]
-# A little of everything, so that mutations reach the rest of the language.
+# This text uses all constructs of the language, so that mutations reach all of them.
 GARDEN = """\
 import "std/none.arch" as std
 model garden(width = 8, deep = true, name = "x", sizes = [4, 8], p = 0.1) {
@@ -58,7 +58,7 @@ words = st.sampled_from(STRANGE)
 
 @st.composite
 def mutated(draw: st.DrawFn) -> str:
-    """A sound text of which some words are missing, doubled, exchanged or replaced."""
+    """A valid text with one to six random changes: words removed, doubled, swapped, inserted or replaced."""
     tokens = TOKEN.findall(draw(st.sampled_from(SEEDS)))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, len(tokens) - 1))
@@ -75,7 +75,7 @@ def mutated(draw: st.DrawFn) -> str:
             case 4:
                 tokens[at] = draw(words)
             case _:
-                # A number is where operators are most easily surprised.
+                # Numbers have a case of their own, since unusual numbers are the likeliest cause of errors.
                 numbers = [place for place, token in enumerate(tokens) if token[:1].isdigit()]
                 if numbers:
                     tokens[draw(st.sampled_from(numbers))] = draw(words)
@@ -83,7 +83,7 @@ def mutated(draw: st.DrawFn) -> str:
 
 
 def check(source: Source) -> None:
-    """Parse and elaborate every model of a text; only diagnostics may come out, and all of them can be shown."""
+    """Check that parsing and elaboration raise only diagnostics, and that all of them can be rendered."""
     found = Diagnostics()
     try:
         module = open_module(source, found)

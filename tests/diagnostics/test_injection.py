@@ -1,4 +1,4 @@
-"""Nothing in a text becomes code: strings, comments and paths reach the outputs as literals and comments only."""
+"""Strings, comments and paths of a text reach the outputs only as literals and comments."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def imported(path: Path) -> ModuleType:
-    """The emitted module, imported as a user would."""
+    """Import the emitted module as a user does."""
     spec = importlib.util.spec_from_file_location(f"emitted_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -73,7 +73,7 @@ def imported(path: Path) -> ModuleType:
 
 
 def assert_harmless(folder: Path, name: str = "net") -> torch.nn.Module:
-    """All outputs can be read back, the module holds no code of the text's, and running it does nothing else."""
+    """Check that all outputs are readable, and that the module neither contains nor runs code of the text."""
     source = (folder / f"{name}.py").read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -82,7 +82,7 @@ def assert_harmless(folder: Path, name: str = "net") -> torch.nn.Module:
         if isinstance(node, ast.Name | ast.Attribute):
             word = node.id if isinstance(node, ast.Name) else node.attr
             assert word not in ("__import__", "touch", "exec", "pwned")
-    assert not any(c not in "\n\t" and not c.isprintable() for c in source), "a control character stands in the source"
+    assert not any(c not in "\n\t" and not c.isprintable() for c in source), "a control character is in the source"
     module = imported(folder / f"{name}.py").load()
     module.eval()
     onnx.checker.check_model(onnx.load(folder / f"{name}.onnx"))
@@ -93,7 +93,7 @@ def assert_harmless(folder: Path, name: str = "net") -> torch.nn.Module:
 
 
 def commented(text: str) -> str:
-    """A text as comment lines, as far as a comment can hold it."""
+    """A text as comment lines, with spaces for the characters that are not allowed in comments."""
     allowed = "".join(c if c == "\n" or c.isprintable() else " " for c in text)
     return "\n".join(f"# {line}" for line in allowed.split("\n"))
 
@@ -141,7 +141,7 @@ WORDS = ("torch", "F", "nn", "Tensor", "super", "len", "print", "math", "Path", 
 
 @pytest.mark.parametrize("word", WORDS)
 def test_names_that_the_module_uses_itself(word: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """As names of an input, a tensor, an attribute, a size, a layer and a block all at once."""
+    """The word names an input, a tensor, an attribute and a layer in one text."""
     Path("net.arch").write_text(
         f"model net {{\n    input {word}: f32[N, 4]\n    h = {word} -> a: Inner(4) -> b: Inner(5)\n"
         f"    output h -> softmax -> {word}: linear(3) -> relu\n}}\n"
@@ -167,7 +167,7 @@ def test_blocks_named_like_what_the_module_uses(word: str, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_what_a_text_says_cannot_command_the_terminal(payload: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_have_no_control_characters(payload: str, capsys: pytest.CaptureFixture[str]) -> None:
     message = string_literal(PAYLOADS[payload])
     Path("net.arch").write_text(
         f"model net {{\n    input x: f32[N, 4]\n    assert false, {message}\n    output x\n}}\n",

@@ -1,4 +1,4 @@
-"""A compile that ends before its end: interrupted, or because a target cannot express the model."""
+"""Compilations that write nothing: interrupted, or with operators that a target cannot express."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.signals import restore_signals
 
 NET = "model net {\n    input x: f32[N, 4]\n    output x -> linear(4) -> pause -> also_pause\n}\n"
 OPERATORS = '''\
-"""Operators that take their time when they are written to ONNX."""
+"""Operators whose ONNX form takes a minute to emit."""
 from __future__ import annotations
 
 import time
@@ -27,7 +27,7 @@ from archc.declaration.base import Operator, operator
 
 @operator
 class Pause(Operator):
-    """Gives back what it receives."""
+    """Return the operand."""
 
     signature = "x[*s] -> y[*s]"
 
@@ -42,10 +42,10 @@ class Pause(Operator):
 
 @operator
 class AlsoPause(Pause):
-    """Gives back what it receives."""
+    """Return the operand, too."""
 '''
 TORCH_ONLY = '''\
-"""Operators that PyTorch has and ONNX has not."""
+"""Operators with a PyTorch form and without an ONNX form."""
 from __future__ import annotations
 
 from archc.declaration.base import Operator, operator
@@ -53,7 +53,7 @@ from archc.declaration.base import Operator, operator
 
 @operator
 class Spin(Operator):
-    """Gives back what it receives."""
+    """Return a copy of the operand."""
 
     signature = "x[*s] -> y[*s]"
     torch_name = "torch.clone"
@@ -61,7 +61,7 @@ class Spin(Operator):
 
 @operator
 class Whirl(Spin):
-    """Gives back what it receives, faster."""
+    """Return a copy of the operand, too."""
 '''
 
 
@@ -78,7 +78,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         (signal.SIGHUP, 129, ""),
     ],
 )
-def test_an_interrupt_while_files_are_written_leaves_what_stood_there(
+def test_an_interrupt_while_files_are_written_keeps_the_earlier_files(
     number: signal.Signals, status: int, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "net.arch").write_text(NET)
@@ -102,7 +102,7 @@ def test_an_interrupt_while_files_are_written_leaves_what_stood_there(
         deadline = time.monotonic() + 120
         while not (tmp_path / "begun").exists():
             assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "the compile never came to ONNX"
+            assert time.monotonic() < deadline, "the emission of ONNX never began"
             time.sleep(0.02)
         assert any(path.name.startswith(".archc-") for path in out.iterdir()), "nothing was being written"
         process.send_signal(number)
@@ -116,7 +116,7 @@ def test_an_interrupt_while_files_are_written_leaves_what_stood_there(
     assert not any(path.name.startswith(".archc-") for path in out.iterdir())
 
 
-def test_what_onnx_lacks_is_listed_before_anything_is_written(
+def test_operators_without_an_onnx_form_are_listed_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], update_golden: bool
 ) -> None:
     from archc.declaration.base import OPERATORS as KNOWN

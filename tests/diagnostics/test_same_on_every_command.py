@@ -24,11 +24,11 @@ model net {
 """
 
 LATER = {"already-divided", "not-emittable", "stage-size"}
-"""Cases that are correct texts of a model in stages, or of one that only the PyTorch target refuses."""
+"""Cases whose texts pass `archc check`: a pass or a target rejects them later."""
 
 
 def said(command: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
-    """The errors and warnings of one command as headline, place and help."""
+    """The errors and warnings that a command prints."""
     capsys.readouterr()
     main(command)
     blocks = capsys.readouterr().err.split("\n\n")
@@ -58,7 +58,9 @@ def test_golden_cases(
             check_all(name, ["--model", model], tmp_path / "out", capsys)
 
 
-def test_pipelines_devices_and_models_are_all_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_in_pipelines_devices_and_models_are_reported_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "net.arch"
     file.write_text(PIPELINE)
     assert len(said(["check", str(file)], capsys)) == 8
