@@ -1,4 +1,4 @@
-"""The examples of a page: its code blocks that have a file name above them."""
+"""Examples of a page: the code blocks below a file name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _BLOCK = re.compile(r"^`(?P<name>[^`\n]+)`:\n\n```\w*\n(?P<text>.*?)^```$", re.D
 
 
 def named_blocks(page: Path) -> list[tuple[str, str]]:
-    """The names and the texts of the blocks that have a name."""
+    """The file names and the texts of the examples of a page."""
     return [(block["name"], block["text"]) for block in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
 def write_examples(page: Path, folder: Path) -> list[str]:
-    """Write each named block into a file of its name below a folder; returns the names."""
+    """Write each example into a file of its name in a folder; return the names."""
     names = []
     for name, text in named_blocks(page):
         file = folder / name
@@ -29,10 +29,10 @@ def write_examples(page: Path, folder: Path) -> list[str]:
 
 
 def python(*arguments: str | Path, path: Path | None = None, folder: Path = ROOT) -> str:
-    """Run Python in a process of its own, so that what an example defines stays there; returns what it printed.
+    """Run Python in a separate process, which keeps definitions out of this one; return its output.
 
     Args:
-        path: stands first among the folders that modules come from.
+        path: the folder in which Python looks first for modules.
     """
     places = [*([str(path)] if path is not None else []), str(ROOT)]
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""What the pages on architectures quote stands in the files that they name; their figures are those of the specs."""
+"""Pages on architectures quote existing lines of files, and have the figures of the specs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem
 
 
 @page_by_page
-def test_what_a_page_quotes_is_in_the_file(page: Path) -> None:
+def test_quoted_lines_are_in_the_file(page: Path) -> None:
     blocks = list(named_blocks(page))
     assert blocks
     for name, text in blocks:
@@ -31,7 +31,7 @@ def test_what_a_page_quotes_is_in_the_file(page: Path) -> None:
 
 
 @page_by_page
-def test_what_a_page_links_to_is_there(page: Path) -> None:
+def test_linked_files_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
 
@@ -43,7 +43,7 @@ def test_the_parameters_on_a_page_are_those_of_the_specs(page: Path) -> None:
 
 
 @page_by_page
-def test_what_one_changes_are_attributes_of_the_spec(page: Path) -> None:
+def test_named_attributes_belong_to_the_spec(page: Path) -> None:
     for name, changes in re.findall(
         r"^\| \[`(\w+)`\]\([^)]+\) \| [\d,]+ \| ([^|]*) \|$", page.read_text("utf-8"), re.MULTILINE
     ):
@@ -69,7 +69,7 @@ def test_the_sweeps_on_a_page_are_those_of_the_specs(page: Path, capsys: pytest.
         ], f"{command} ({name})"
 
 
-def test_the_library_on_the_page_is_the_one_that_there_is() -> None:
+def test_the_page_lists_the_whole_library() -> None:
     page = (ROOT / "docs" / "explanation" / "architectures" / "README.md").read_text(encoding="utf-8")
     library = page.partition("## The library")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", library, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""docs/reference/benchmarks.md explains every script that there is, with options that it has."""
+"""docs/reference/benchmarks.md explains every script, with commands that have existing options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_every_script_has_its_section() -> None:
     assert sorted(re.findall(r"^## `(\w+)`", PAGE, re.MULTILINE)) == sorted(SCRIPTS)
 
 
-def test_commands_have_options_that_there_are() -> None:
+def test_commands_have_existing_options() -> None:
     commands = re.findall(r"^    .*python -m benchmarks\.(\w+)(.*)$", PAGE, re.MULTILINE)
     assert {name for name, _ in commands} == set(SCRIPTS)
     for name, rest in commands:

@@ -1,4 +1,4 @@
-"""The worked examples for contributors: files in their places, then their tests."""
+"""Worked examples for contributors: the files work in archc, and their tests pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.docs.examples import ROOT, python, write_examples
 PAGE = ROOT / "CONTRIBUTING.md"
 GUIDES = [ROOT / "docs" / "how-to" / name for name in ("add-an-operator.md", "add-a-pass.md")]
 
-# What putting the files into the repository would do, without touching it.
+# Imports the files as if they were in the repository.
 PLUGIN = """
 import archc.ops, archc.passes
 archc.ops.__path__.append("{folder}/archc/ops")
@@ -38,8 +38,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("test", ["tests/ops/test_layer_scale.py", "tests/passes/test_clip.py"])
-def test_their_tests_pass(examples: Path, test: str) -> None:
-    # The examples' folder `tests` must not hide the one that holds the harness.
+def test_tests_of_the_examples_pass(examples: Path, test: str) -> None:
+    # The `tests` folder of the examples must not hide the one of the repository, which has the harness.
     alone = examples / Path(test).name
     alone.write_text((examples / test).read_text())
     options = ["-p", "no:cacheprovider", "-p", "contributed", "--rootdir", examples, "--import-mode=importlib"]
@@ -49,7 +49,7 @@ def test_their_tests_pass(examples: Path, test: str) -> None:
     assert "3 passed" in python("-m", "pytest", *options, alone, path=path)
 
 
-def test_they_work_together_in_every_program(examples: Path) -> None:
+def test_the_examples_work_together_in_every_program(examples: Path) -> None:
     python(
         "-m", "archc", "compile", "--load", examples / "contributed.py", examples / "specs/scaled.arch", "--check",
         "--passes", "clip(1.5)", "-o", examples / "out",

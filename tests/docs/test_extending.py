@@ -1,4 +1,4 @@
-"""The examples of docs/how-to/extending.md: a file that is loaded, and the same as an installed package."""
+"""Examples of docs/how-to/extending.md, as a loaded file and as an installed package."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def installed(folder: Path) -> Path:
-    """A folder for `sys.path` that holds the package as an installer would leave it."""
+    """A folder for `sys.path` with the files of the installed package."""
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     site = folder / "site-packages"
     info = site / f"{project['name']}-{project['version']}.dist-info"
@@ -67,7 +67,7 @@ def installed(folder: Path) -> Path:
 
 
 def compiled(folder: Path, *options: str | Path, path: Path | None = None) -> dict[str, float]:
-    """The errors against the graph, of a compile that ran what it wrote."""
+    """Compile the example with `--check`, and return the errors of its programs."""
     arguments = ["compile", folder / "tides.arch", "--passes", "swing(0.5)", "--check", "-o", folder / "out"]
     report = json.loads(python("-m", "archc", *arguments, "--json", *options, path=path))
     assert [remark["kind"] for remark in report["passes"][0]["remarks"]] == ["rewrote"]
@@ -87,7 +87,7 @@ def test_loaded_file(folder: Path) -> None:
 
 
 def test_computes_the_formula(folder: Path) -> None:
-    """The emitted module against the formula, written down once more."""
+    """The emitted module agrees with its formula in NumPy."""
     compiled(folder, "--load", folder / "plugin.py")
     assert python("-c", FORMULA, path=folder / "out") == "equal\n"
 
@@ -108,7 +108,7 @@ def test_installed_package_is_listed(installed: Path) -> None:
 
 
 def test_package_is_imported_only_when_used(folder: Path, installed: Path) -> None:
-    """A package that fails harms nobody who does not use it, and is named to those who do."""
+    """A broken package causes errors only in models that use it."""
     (installed / "plugin.py").write_text("import nothing_of_that_name\n")
     python("-m", "archc", "check", ROOT / "specs/mlp.arch", path=installed)
     printed = python("-c", UNLOADABLE, path=installed, folder=folder)

@@ -1,4 +1,4 @@
-"""The page on the language says what the parser does."""
+"""The reference page of the language agrees with the parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links of the documentation: files and headings exist."""
+"""Links of the documentation lead to existing files and headings."""
 
 from __future__ import annotations
 

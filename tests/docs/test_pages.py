@@ -1,4 +1,4 @@
-"""Pages that a reader follows: their files and commands, run in an empty folder."""
+"""Tutorials and guides: their files and commands, run in an empty folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGES = sorted(page for kind in ("how-to", "explanation") for page in (DOCS / ki
 SLOW = {"two-machines"}
 """Pages that start several processes."""
 CELLS = {"use-in-a-notebook"}
-"""Pages whose blocks of Python are run, one after the other."""
+"""Pages whose blocks of Python are run in order."""
 IPYTHON = "def SVG(text):\n    assert text.startswith('<svg')\n"
 WITH_COMMANDS = [
     pytest.param(page, marks=pytest.mark.slow) if page.stem in SLOW else page
@@ -28,7 +28,7 @@ SHOWN = {
     "docs/tutorial/first-network.md": ["python3 -m venv", "pip install"],
     "docs/tutorial/quarter-size.md": ["pip install", "export CHECKOUT"],
 }
-"""Commands that are not run, by page: each block contains the text."""
+"""By page, texts in the commands that are not run."""
 
 
 def name_of(page: Path) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of the documentation are those of the specs as they are."""
+"""Pictures of the documentation are up to date with the specs."""
 
 from __future__ import annotations
 

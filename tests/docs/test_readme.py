@@ -1,4 +1,4 @@
-"""What the README shows is what archc does."""
+"""Examples in the README agree with archc."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def test_the_classifier_is_the_shipped_one() -> None:
     assert block_with("model cnn") in shipped
 
 
-def test_the_screen_of_the_language_compiles() -> None:
+def test_the_example_of_the_language_compiles() -> None:
     graph = archc.parse(block_with("model gpt"), values={"depth": 2})
     assert str(graph.outputs["logits"].type) == "f32[N, T, 50257]"
     assert archc.parse(archc.print_graph(graph)) == graph
-    # The head has no weight of its own.
+    # `head` shares the weight of `wte`.
     assert [path for path, weight in graph.weights.items() if 50257 in weight.shape] == ["wte.weight"]
 
 
-def test_the_mistake_is_answered_as_shown() -> None:
+def test_the_diagnostic_is_that_of_archc() -> None:
     shown = block_with("error[shape-mismatch]")
     case = (ROOT / "tests" / "diagnostics" / "cases" / "course-network.md").read_text(encoding="utf-8")
     source = re.search(r"```arch net.arch\n(.*?)```", case, re.DOTALL)

@@ -1,4 +1,4 @@
-"""The reference pages are up to date."""
+"""Reference pages are up to date and complete."""
 
 from __future__ import annotations
 
