@@ -1,4 +1,4 @@
-"""What must hold of every picture: nothing overlaps, and no line goes through what it does not belong to."""
+"""Laws of every picture: boxes do not overlap, and a line crosses no box."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLACK = 0.6  # lines and boxes are rounded to whole pixels
 
 
 def violations(page: Page) -> list[str]:
-    """Every place where a picture is wrong, in words."""
+    """Descriptions of all places where a picture breaks a law."""
     found: list[str] = []
     cards = [(card.x, card.y, card.x + card.width, card.y + card.height) for card in page.cards]
     for number, one in enumerate(cards):
@@ -26,7 +26,7 @@ def violations(page: Page) -> list[str]:
 
 
 def panel_violations(geometry: Geometry, room: Rect, where: str) -> list[str]:
-    """The same of one panel, and of what is in its frames."""
+    """Descriptions of all places where a panel, or a panel in one of its frames, breaks a law."""
     found: list[str] = []
     boxes = {box.node.key: box for box in geometry.boxes}
     for box in geometry.boxes:
@@ -46,7 +46,7 @@ def panel_violations(geometry: Geometry, room: Rect, where: str) -> list[str]:
 
 
 def path_violations(path: Path, boxes: dict[str, Box], room: Rect, where: str) -> list[str]:
-    """What is wrong with one line."""
+    """Descriptions of all places where a line breaks a law."""
     found: list[str] = []
     name = f"{where}: {path.edge.source} to {path.edge.target}"
     for start, end in pairwise(path.points):
@@ -71,7 +71,7 @@ def rect_of(box: Box) -> Rect:
 
 
 def overlap(one: Rect, other: Rect) -> bool:
-    """Whether two rectangles, or a line and one, have more in common than their edges."""
+    """Return whether two rectangles share more than their edges; `one` may be a line."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     down = min(one[3], other[3]) - max(one[1], other[1])
     wide = SLACK if one[2] - one[0] > SLACK else -SLACK
@@ -85,7 +85,7 @@ def inside(one: Rect, room: Rect) -> bool:
 
 
 def merged_lines(geometry: Geometry) -> list[str]:
-    """The lines of different values to different places that lie on one another, in a panel and in its frames."""
+    """Pairs of lines that run on top of each other, with neither their values nor their targets equal."""
     found: list[str] = []
     for inner in geometry.within():
         pieces = [

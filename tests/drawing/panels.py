@@ -1,4 +1,4 @@
-"""Random panels: any graph without cycles, boxes of all kinds, frames within, lines that lead back."""
+"""Random panels: acyclic graphs with boxes of all kinds, panels in frames, and edges that lead back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rows(draw: st.DrawFn) -> BoxRow:
 
 @st.composite
 def panels(draw: st.DrawFn, depth: int = 1, banded: bool = False, framed: bool = False) -> Panel:
-    """A panel with inputs, some nodes each of which reads from those before, and outputs."""
+    """A panel with inputs, nodes that read from earlier nodes, and outputs."""
     panel = Panel(draw(TEXTS), banded=banded)
     for number in range(draw(st.integers(1, 3))):
         panel.nodes.append(SceneNode(f"i{number}", "input", (draw(rows()),)))
@@ -47,7 +47,7 @@ def panels(draw: st.DrawFn, depth: int = 1, banded: bool = False, framed: bool =
 
 
 def _connect(draw: st.DrawFn, panel: Panel, node: SceneNode, most: int = 4) -> None:
-    """Let a node read from nodes that are there; a frame has one value for each of its entries."""
+    """Add edges from existing nodes to a node; a frame gets one edge for each entry."""
     count = len(node.entries) if node.inner is not None else draw(st.integers(1, most))
     for entry in range(count):
         source = draw(st.sampled_from([one for one in panel.nodes if one.kind != "output"]))
@@ -57,7 +57,7 @@ def _connect(draw: st.DrawFn, panel: Panel, node: SceneNode, most: int = 4) -> N
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    """A model and up to two blocks, with the stages of a pipeline or without."""
+    """A scene of a model and up to two blocks, with or without stages."""
     banded = draw(st.booleans())
     found = [draw(panels(banded=banded)), *draw(st.lists(panels(), max_size=2))]
     for number, panel in enumerate(found):

@@ -1,4 +1,4 @@
-"""Small models as scenes, and what is in a scene in words."""
+"""Scenes of small models, with descriptions of their nodes and edges."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from archc.drawing.scene import Panel, Scene, SceneNode
 
 
 def scene_of(text: str, depth: int = 0, opened: tuple[str, ...] = (), passes: str = "") -> Scene:
-    """What is drawn of a text."""
+    """The scene of a model."""
     graph = archc.compile(text, passes=passes).graph if passes else archc.parse(text)
     return compose(graph, depth, opened)
 
 
 def words(panel: Panel) -> list[str]:
-    """Each node in a line: what it is, what is written in it."""
+    """A description of each node: its kind, title, number of repetitions and shape."""
     return [word(node) for node in panel.nodes]
 
 
@@ -25,6 +25,6 @@ def word(node: SceneNode) -> str:
 
 
 def wires(panel: Panel) -> set[tuple[str, str]]:
-    """The edges, by what their ends are called first: a label, or a text."""
+    """Pairs of nodes with an edge that does not lead back; a node is given by its first label or text."""
     names = {node.key: node.rows[0].label or node.rows[0].text for node in panel.nodes}
     return {(names[edge.source], names[edge.target]) for edge in panel.edges if not edge.back}

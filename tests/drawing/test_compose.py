@@ -1,4 +1,4 @@
-"""What is drawn of a model: its nodes and edges, blocks, loops, scans, shared weights, stages, what passes left."""
+"""Scenes of models: nodes, edges, blocks, loops, scans, shared weights, stages and effects of passes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ model net(width = 16, depth = 3) {
 """
 
 
-def test_a_layer_takes_what_is_done_to_its_result_at_once() -> None:
+def test_a_box_has_a_layer_and_the_light_operators_after_it() -> None:
     scene = scene_of(
         "model m { input x: f32[N, 1, 28, 28]  output y = x -> c: conv2d(8, 3, padding = 1, bias = false)"
         " -> n: batch_norm(eps = 1e-3) -> relu -> max_pool2d(2) -> flatten -> fc: linear(10) }"
@@ -51,7 +51,7 @@ def test_a_sum_is_a_sign_and_the_skip_an_edge() -> None:
     assert wires(scene.panels[0]) == {("x", "fc"), ("fc", "+"), ("x", "+"), ("+", "y")}
 
 
-def test_what_a_value_flows_into_besides_keeps_a_light_operator_apart() -> None:
+def test_a_second_use_of_a_value_keeps_a_light_operator_apart() -> None:
     scene = scene_of("model m { input x: f32[N, 8]  a = x -> fc: linear(8)  b = a -> tanh  output y = a * b }")
     assert words(scene.panels[0])[1:4] == ["layer fc: linear(8)", "layer tanh", "symbol ×"]
 
@@ -84,7 +84,7 @@ def test_a_loop_of_one_block_is_a_stack_and_the_block_has_a_panel() -> None:
         "output y: N × 2",
     ]
     assert (layer.title, layer.note) == ("Layer", "4 uses")
-    # What differs between the uses has the name that the block gives it; what is the same in all is a number.
+    # `hidden` differs between the uses, and D is 16 in all of them.
     assert words(layer) == [
         "input x: B × D",
         "layer up: linear(hidden); relu",
@@ -106,13 +106,13 @@ def test_levels_and_blocks_are_opened_where_they_are_used() -> None:
         assert [stack.inner.node(key).kind for key in (*stack.entries, *stack.exits)] == ["input", "output"]
 
 
-def test_a_block_that_is_not_there() -> None:
+def test_an_unknown_block() -> None:
     with pytest.raises(ArchcError, match="`net` has no block `Lyer`") as problem:
         scene_of(BLOCKS, opened=("Lyer",))
     assert problem.value.diagnostics[0].code == "unknown-block"
 
 
-def test_a_block_of_one_operator_is_drawn_as_that() -> None:
+def test_a_block_of_one_operator_is_drawn_as_the_operator() -> None:
     text = 'block Act { input x\n output x -> gelu(approximate = "tanh") }\n'
     scene = scene_of(text + "model m { input x: f32[N, 8]  output y = x -> fc: linear(8) -> a: Act }")
     assert words(scene.panels[0])[1] == 'layer fc: linear(8); a: gelu(approximate "tanh")'
@@ -131,7 +131,7 @@ def test_a_loop_of_several_things_is_a_frame() -> None:
     assert wires(frame.inner) >= {("h[i].a", "h[i].b"), ("h[i].b", "concat(dim 1)"), ("x", "concat(dim 1)")}
 
 
-def test_a_scan_has_its_state_lead_back() -> None:
+def test_the_state_of_a_scan_has_an_edge_that_leads_back() -> None:
     scene = scene_of(
         "model m { input x: f32[B, T, 8]\n scan x_t in x, h = zeros((B, 4)) {"
         " h = (x_t -> a: linear(4)) + (h -> b: linear(4)) -> tanh\n yield y = h }\n"
@@ -158,7 +158,7 @@ def test_a_scan_has_its_state_lead_back() -> None:
     assert sorted(outside.values()) == [0, 1]
 
 
-def test_a_loop_may_read_what_a_carried_tensor_was_at_first() -> None:
+def test_a_loop_may_read_the_initial_value_of_a_carried_tensor() -> None:
     scene = scene_of(
         "model m { input x: f32[N, 8]\n y = x\n for i in 0..5 { y = y + (x -> l[i]: linear(8)) }\n output y }"
     )
@@ -170,7 +170,7 @@ def test_a_loop_may_read_what_a_carried_tensor_was_at_first() -> None:
     assert sorted(edge.entry for edge in scene.panels[0].edges if edge.target == frame.key) == [0, 1]
 
 
-def test_a_stack_may_read_what_a_carried_tensor_was_at_first() -> None:
+def test_a_stack_may_read_the_initial_value_of_a_carried_tensor() -> None:
     scene = scene_of(
         "block B { input x: f32[N, D]\n input y: f32[N, D]\n output x + (y -> a: linear(D)) }\n"
         "model m { input x: f32[N, 8]\n y = x\n for i in 0..5 { y = (y, x) -> l[i]: B }\n output y }",
@@ -192,7 +192,7 @@ def test_a_stack_may_read_what_a_carried_tensor_was_at_first() -> None:
         ("h = h + x_t\n yield z = h0", ["x_t", "h", "h0"]),
     ],
 )
-def test_a_scan_may_read_what_it_begins_with(body: str, entries: list[str]) -> None:
+def test_a_scan_may_read_its_sequence_and_its_initial_state(body: str, entries: list[str]) -> None:
     scene = scene_of(
         "model m { input x: f32[B, T, 8]\n input h0: f32[B, 8]\n"
         f" scan x_t in x, h = h0 {{ {body} }}\n output y = h{' + (z -> mean(1))' if 'yield' in body else ''} }}"
@@ -205,7 +205,7 @@ def test_a_scan_may_read_what_it_begins_with(body: str, entries: list[str]) -> N
     assert frame.entries[2] in read
 
 
-def test_scans_in_one_another_may_go_through_the_same_tensor() -> None:
+def test_nested_scans_may_iterate_over_the_same_tensor() -> None:
     scene = scene_of(
         "model m { input x: f32[B, T, 8]\n scan a in x, h = zeros((B, 8)) {\n"
         " scan b in x, k = h { k = k + a * b }\n h = k }\n output y = h }"
@@ -219,7 +219,7 @@ def test_scans_in_one_another_may_go_through_the_same_tensor() -> None:
     assert [inner.inner.node(key).rows[0].label for key in inner.entries] == ["b", "k", "a"]
 
 
-def test_what_shares_weights_has_the_same_number() -> None:
+def test_layers_that_share_weights_have_the_same_number() -> None:
     scene = scene_of(
         "model m { input t: i64[N, T]  layer w = embedding(50, 8)  layer f = linear(8)\n"
         " x = t -> w -> f -> relu -> f -> own: linear(8)\n"
@@ -233,7 +233,7 @@ def test_what_shares_weights_has_the_same_number() -> None:
     assert marks["own"] == [()] and marks["w"] != marks["f"][:1]
 
 
-def test_passes_leave_their_marks() -> None:
+def test_results_of_passes_are_drawn() -> None:
     cnn = (ROOT / "specs" / "cnn.arch").read_text(encoding="utf-8")
     (panel,) = scene_of(cnn, passes="lowrank(on = 'fc1'), quant(keep = 'fc2')").panels
     rows = [row for node in panel.nodes for row in node.rows]
@@ -261,7 +261,7 @@ def test_a_block_across_stages_shows_where_it_is_cut() -> None:
 
 
 def test_every_node_of_the_graph_is_drawn_once() -> None:
-    """Opened to the bottom, without loops, a picture has a row for each operator."""
+    """If all blocks are opened and there are no loops, a picture has a row for each operator."""
     graph = archc.parse(
         "block R { input x: f32[N, D]\n output x + (x -> a: linear(D) -> relu) }\n"
         "model m { input x: f32[N, 8]  output y = x -> p: R -> q: linear(8) -> tanh -> r: R }"

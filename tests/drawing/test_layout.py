@@ -1,4 +1,4 @@
-"""Where things are in pictures: the laws hold for every spec, and for whatever else may come."""
+"""Layouts of pictures: the laws of `tests/drawing/laws.py` hold for every spec and for random scenes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_nothing_overlaps(spec: Path, depth: int) -> None:
 
 @given(scenes())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_nothing_overlaps_whatever_comes(scene: Scene) -> None:
+def test_nothing_overlaps_in_random_scenes(scene: Scene) -> None:
     assert violations(make_page(scene)) == []
 
 
-def test_the_laws_find_what_is_wrong() -> None:
-    """Boxes on one another, a line through one, a line into nowhere, things outside."""
+def test_broken_laws_are_found() -> None:
+    """Overlapping boxes, a line through a box, a line that ends early, an oblique line, a box outside."""
     boxes = [Box(SceneNode(key, "layer", (BoxRow(key),)), 0, y, 50, 20) for key, y in (("a", 0), ("b", 40), ("c", 80))]
     room = (0.0, 0.0, 60.0, 100.0)
 
@@ -58,7 +58,7 @@ def test_the_laws_find_what_is_wrong() -> None:
 
 
 def chain(*edges: tuple[str, str], **kinds: str) -> Geometry:
-    """A small panel laid out."""
+    """The layout of a small panel."""
     keys = dict.fromkeys(key for edge in edges for key in edge)
     nodes = [SceneNode(key, kinds.get(key, "layer"), (BoxRow(key),)) for key in keys]  # type: ignore[arg-type]
     return lay_out(Panel("m", nodes=nodes, edges=[Edge(*edge) for edge in edges]))
@@ -75,12 +75,12 @@ def test_a_chain_is_straight_and_a_skip_passes_beside_it() -> None:
     (skip,) = (path for path in geometry.paths if (path.edge.source, path.edge.target) == ("x", "s"))
     assert max(x for x, _ in skip.points) > geometry.box("a").right
     circle = geometry.box("s")
-    assert skip.points[-1] == (circle.right, circle.y + circle.height / 2)  # it comes from the side
+    assert skip.points[-1] == (circle.right, circle.y + circle.height / 2)  # the skip ends at its side
     (main,) = (path for path in geometry.paths if (path.edge.source, path.edge.target) == ("b", "s"))
     assert main.points[0][0] == main.points[-1][0]
 
 
-def test_branches_stand_around_the_middle_and_a_bar_reaches_over_them() -> None:
+def test_branches_are_centered_and_a_bar_spans_them() -> None:
     edges = [("x", key) for key in "abc"] + [(key, "j") for key in "abc"] + [("j", "y")]
     geometry = chain(*edges, j="bar", x="input", y="output")
     assert middle(geometry, "x") == pytest.approx((middle(geometry, "a") + middle(geometry, "c")) / 2, abs=1)
@@ -97,14 +97,14 @@ def test_lines_of_a_skip_over_many_rows_are_straight() -> None:
     assert len({x for x, _ in skip.points}) <= 3
 
 
-def test_boxes_that_stand_alone_are_equally_wide() -> None:
+def test_boxes_alone_in_their_rows_are_equally_wide() -> None:
     geometry = chain(("a", "a much longer name"), ("a much longer name", "c"))
     assert len({box.width for box in geometry.boxes}) == 1
 
 
 @pytest.mark.parametrize("many", [0, 2000])
 def test_many_lines_over_many_rows(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Places that are found without the linear program keep the laws too."""
+    """Coordinates that are computed without the linear program obey the laws, too."""
     monkeypatch.setattr(coordinates, "_MANY_DUMMIES", many)
     for depth in (0, 9):
         for spec in ("unet", "ssd300", "whisper", "densenet121"):
@@ -113,7 +113,7 @@ def test_many_lines_over_many_rows(many: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_picture_of_very_many_lines_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each layer reads all before it: as many lanes as the square of the layers."""
+    """Each layer reads all earlier ones, so the number of lanes is quadratic."""
     sizes: list[int] = []
     solve = LinearProgram.solve
     monkeypatch.setattr(LinearProgram, "solve", lambda program: (sizes.append(len(program._rows)), solve(program))[1])
@@ -122,6 +122,6 @@ def test_a_picture_of_very_many_lines_takes_seconds(monkeypatch: pytest.MonkeyPa
         " for i in 0..50 { xs = xs + (xs -> concat(1) -> l[i]: linear(8),) }\n output y = xs -> concat(1) }"
     )
     text = draw_svg(scene)
-    (size,) = sizes  # that of the rows; the columns, with three for each lane, are found otherwise
+    (size,) = sizes  # one program, for the rows; with so many lanes, no linear program computes the columns
     assert size < 2000
     assert len(text) < 500_000  # lanes are straight

@@ -1,4 +1,4 @@
-"""SVG files: well-formed, whatever stands in them, and the same wherever they are made."""
+"""SVG files: well-formed for all names, and equal in every process."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def texts(svg: str) -> list[str]:
-    """All that is written in a picture."""
+    """All texts in a picture."""
     return [span.text or "" for span in ElementTree.fromstring(svg).iter(f"{SVG}tspan")]
 
 
 def of_names(*names: str) -> Scene:
-    """A scene in which names stand in every place that takes some."""
+    """A scene with a name in every place that has a text."""
     nodes = [
         SceneNode("a", "input", (BoxRow(names[0], names[0]),)),
         SceneNode(
@@ -58,7 +58,7 @@ def test_names_are_escaped(name: str) -> None:
         f"{SVG}{tag}" for tag in ("svg", "title", "style", "defs", "marker", "path", "rect", "circle", "text", "tspan")
     }
     readable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
-    assert texts(svg).count(readable) == 2 + 2 + 4 + 2  # the panel's, and those of the three nodes
+    assert texts(svg).count(readable) == 2 + 2 + 4 + 2  # texts of the panel, and of the three nodes
     svg.encode("utf-8")
 
 
@@ -68,7 +68,7 @@ def test_a_very_long_name_makes_its_box_wider() -> None:
     assert width > text_width("w" * 300, 11)
 
 
-def test_names_of_a_model_are_cut_where_they_are_too_long() -> None:
+def test_names_of_a_model_that_are_too_long_are_cut() -> None:
     svg = draw_svg(scene_of(f"model m {{ input x: f32[N, 8]  output y = x -> {'long' * 24}: linear(8) }}"))
     assert "…" in next(text for text in texts(svg) if text.startswith("longlong"))
     assert float(ElementTree.fromstring(svg).attrib["width"]) < 500
@@ -76,7 +76,7 @@ def test_names_of_a_model_are_cut_where_they_are_too_long() -> None:
 
 @given(scenes())
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_whatever_comes_is_xml(scene: Scene) -> None:
+def test_random_scenes_give_xml(scene: Scene) -> None:
     ElementTree.fromstring(draw_svg(scene))
 
 
@@ -92,7 +92,7 @@ def test_a_spec_makes_a_picture_that_a_page_can_show(spec: Path) -> None:
 
 
 def test_texts_fit_into_their_boxes_by_the_widths_of_a_wide_font() -> None:
-    """Each row of a box is no wider than it, whether names or operators are long."""
+    """No row is wider than its box, with a long operator or a long name."""
     from archc.drawing.style import node_size, row_width
 
     for row in (

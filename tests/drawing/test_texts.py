@@ -1,4 +1,4 @@
-"""Mermaid and DOT: as they should be for a small model, and closed quotes whatever stands in them."""
+"""Mermaid and DOT texts: the expected text of a small model, and closed quotes for all names."""
 
 from __future__ import annotations
 
