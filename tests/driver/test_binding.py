@@ -1,4 +1,4 @@
-"""Weights: bound, not read; the same for the same seed."""
+"""Binding of weights: no values are read, and fresh weights depend only on the seed."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Unreadable(LazyTensor):
         self.shape, self.dtype = shape, dtype
 
     def numpy(self) -> Any:
-        raise AssertionError("this was to be read by nobody")
+        raise AssertionError("this tensor was read")
 
     def chunks(self) -> Iterator[Any]:
-        raise AssertionError("this was to be read by nobody")
+        raise AssertionError("this tensor was read")
 
 
 def values(graph: archc.Graph) -> dict[str, np.ndarray]:
@@ -54,7 +54,7 @@ def test_the_seed_makes_the_weights() -> None:
     assert not any((one[path] == other[path]).all() for path in one)
 
 
-def test_they_are_drawn_as_pytorch_draws_them() -> None:
+def test_fresh_weights_have_the_distribution_of_pytorch() -> None:
     found, reference = values(fresh(0)), torch.nn.Linear(8, 6)
     bound = 1 / np.sqrt(8)
     for path, tensor in (("fc1.weight", reference.weight), ("fc1.bias", reference.bias)):
@@ -76,7 +76,7 @@ def test_nothing_is_read_before_it_is_needed() -> None:
     assert archc.parse(archc.print_graph(graph)) == graph
     assert cost(graph).parameters == 8 * 6 + 6 + 6 * 4 + 4
     verify(graph)
-    with pytest.raises(AssertionError, match="read by nobody"):
+    with pytest.raises(AssertionError, match="this tensor was read"):
         graph.weight_values("fc1.weight")
 
 

@@ -1,4 +1,4 @@
-"""`--check` finds files that do not compute what the graph does."""
+"""Check of emitted programs against the graph: `--check` finds programs with other results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {suffix: tmp_path / f"net{suffix}" for suffix in (".py", ".onnx")}
 
 
-def test_what_was_written_agrees(files: dict[str, Path]) -> None:
+def test_written_files_agree(files: dict[str, Path]) -> None:
     outcome = check_agreement(archc.compile(TEXT), files)
     assert set(outcome["errors"]) == {"torch", "onnxruntime"} and max(outcome["errors"].values()) < 1e-5
 
@@ -53,7 +53,7 @@ def not_a_number(path: Path) -> None:
 
 
 def scale_last_layer(path: Path, factor: float) -> None:
-    """Let the outputs be off by `factor - 1`, relatively."""
+    """Change the outputs by the relative error `factor - 1`."""
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if tensor.name in ("fc2.bias", "fc2.weight", "fc2.weight_scale") and tensor.data_type == onnx.TensorProto.FLOAT:
@@ -62,7 +62,7 @@ def scale_last_layer(path: Path, factor: float) -> None:
 
 
 @pytest.mark.parametrize("passes", ["", "quant(scheme = weight)"])
-def test_what_differs_by_less_than_the_tolerance_agrees(passes: str, tmp_path: Path) -> None:
+def test_only_differences_above_the_tolerance_are_errors(passes: str, tmp_path: Path) -> None:
     compiled = archc.compile(TEXT, passes=passes)
     compiled.write(tmp_path)
     files, tolerance = {".onnx": tmp_path / "net.onnx"}, FLOORS["f32"]
@@ -94,7 +94,7 @@ def test_a_corrupt_module(files: dict[str, Path]) -> None:
         check_agreement(archc.compile(TEXT), files)
 
 
-# What the inputs have no say in ------------------------------------------------------------------------------
+# Outputs that hardly depend on the inputs --------------------------------------------------------------------
 
 DEEP = """
 model deep(depth = 20) {
@@ -104,11 +104,11 @@ model deep(depth = 20) {
     output logits = x -> flatten -> fc: linear(5)
 }
 """
-"""Fresh, a layer of it makes numbers so much smaller that the biases of the last ones are all that is left."""
+"""A network that attenuates its input: fresh outputs depend almost only on the last biases."""
 
 
 def kernel_turned_in_onnx(files: dict[str, Path]) -> None:
-    """The first kernel, upside down."""
+    """Flip the first kernel of the ONNX model upside down."""
     model = onnx.load(files[".onnx"])
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "conv.0.weight")
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[:, :, ::-1].copy(), weight.name))
@@ -130,7 +130,7 @@ def image_turned_in_torch(files: dict[str, Path]) -> None:
         ("prune(0.5)", kernel_turned_in_onnx, ".onnx"),
     ],
 )
-def test_what_an_early_layer_does_wrong_is_found_though_signals_die(
+def test_errors_of_early_layers_of_attenuating_networks_are_found(
     passes: str, spoil: Callable[[dict[str, Path]], None], suffix: str, tmp_path: Path
 ) -> None:
     compiled = archc.compile(DEEP, passes=passes)
@@ -144,13 +144,13 @@ def test_what_an_early_layer_does_wrong_is_found_though_signals_die(
     expected = Calibration(compiled.graph).outputs(compiled.graph)
     found = dict(Programs({suffix: files[suffix]}, ()).results(compiled.graph, inputs))
     (wrong,) = found.values()
-    assert largest_error(expected, wrong) < FLOORS["f32"], "by its size alone nobody would see it"
+    assert largest_error(expected, wrong) < FLOORS["f32"], "the error is found even without scaled weights"
     with pytest.raises(ArchcError, match=r"differs from the graph by .* once weights are scaled") as failure:
         check_agreement(compiled, {suffix: files[suffix]})
     assert failure.value.diagnostics[0].code == "check-failed"
 
 
-def test_a_model_whose_weights_stand_in_another_file_is_scaled_too(
+def test_a_model_with_weights_in_another_file_is_scaled_too(
     tmp_path: Path,
 ) -> None:
     compiled = archc.compile(DEEP)
@@ -161,7 +161,7 @@ def test_a_model_whose_weights_stand_in_another_file_is_scaled_too(
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     outcome = check_agreement(compiled, {".onnx": tmp_path / "deep.onnx"})
     assert outcome["scaled"]["faint"] == [] and outcome["scaled"]["errors"]["onnxruntime"] < 2e-5
-    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}, "what was written stays as it is"
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}, "the check changed a written file"
     weight, fresh = (graph.weight_values("fc.weight") for graph in (compiled.graph, archc.compile(DEEP).graph))
     np.testing.assert_array_equal(weight, fresh)
 
@@ -173,14 +173,14 @@ def test_the_stages_of_a_deep_model_are_scaled_too(tmp_path: Path) -> None:
     assert outcome["scaled"]["faint"] == []
 
 
-def test_where_integers_flow_nothing_is_scaled(tmp_path: Path) -> None:
-    """Their scales were made for the numbers that there are."""
+def test_a_model_with_integer_layers_is_not_scaled(tmp_path: Path) -> None:
+    """Quantization scales are valid only for the original weights."""
     outcome = archc.compile(DEEP, passes="quant").write(tmp_path, check=True)["check"]
     assert outcome["faint"] == ["logits"] and "scaled" not in outcome
 
 
 def test_errors_are_relative_to_the_spread(tmp_path: Path) -> None:
-    """With a large bias an output is much the same for all inputs."""
+    """With a large bias, an output differs little between inputs."""
     text = "model net { input x: f32[N, 8]  output y = 10 + (x -> fc2: linear(4)) }"
     compiled = archc.compile(text)
     compiled.write(tmp_path)
@@ -190,7 +190,7 @@ def test_errors_are_relative_to_the_spread(tmp_path: Path) -> None:
     one, other = (Calibration(compiled.graph, seed=seed).outputs(compiled.graph)["y"] for seed in (0, 1))
     assert spread == pytest.approx(float((one - other).norm() / one.norm() / 2**0.5))
     assert 0.01 < spread < 0.1 and not outcome["faint"]
-    scale_last_layer(files[".onnx"], 1 + 1e-3)  # by about a thousandth of the spread, and 5e-5 of the size
+    scale_last_layer(files[".onnx"], 1 + 1e-3)  # an error of about 1e-3 of the spread, but only 5e-5 of the size
     found = onnx_runtime.run(files[".onnx"], {"x": next(Calibration(compiled.graph).batches())["x"].numpy()})
     assert np.abs(found["y"] - one.numpy()).max() < 1e-4 * size
     with pytest.raises(ArchcError, match="onnxruntime differs"):
@@ -210,7 +210,7 @@ def test_spreads() -> None:
     assert np.isfinite(found["holes"])
 
 
-def test_scaled_layers_make_numbers_of_deviation_1() -> None:
+def test_results_of_scaled_layers_have_deviation_1() -> None:
     text = """model m {
         input x: f32[N, 16]
         layer twice = linear(16)

@@ -1,4 +1,4 @@
-"""What `--check` allows, and of which outputs it says that it says little."""
+"""Limits of `--check`: its tolerances, and outputs that hardly depend on the inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error
 from tests.driver.test_checking import DEEP, TEXT
 
-# What magnifies rounding -------------------------------------------------------------------------------------
+# Networks that amplify rounding errors -----------------------------------------------------------------------
 
 CHAOS = """
 model chaos(depth = 100, width = 64) {
@@ -28,7 +28,7 @@ model chaos(depth = 100, width = 64) {
     output y = x
 }
 """
-"""Scaled, it makes of a difference in the last digit one a thousand times as large."""
+"""A network that amplifies rounding errors about 1,000 times if its weights are scaled."""
 
 
 def kernel_moved(path: Path, layer: str, by: float) -> None:
@@ -38,18 +38,18 @@ def kernel_moved(path: Path, layer: str, by: float) -> None:
     onnx.save(model, path)
 
 
-def test_a_network_that_magnifies_rounding_is_allowed_what_rounding_makes_of_it(tmp_path: Path) -> None:
+def test_amplified_rounding_errors_raise_the_tolerance(tmp_path: Path) -> None:
     compiled = archc.compile(CHAOS)
     scaled = compiled.write(tmp_path, check=True)["check"]["scaled"]
     assert FLOORS["f32"] < scaled["errors"]["onnxruntime"] < scaled["tolerance"] < 1e-2
     assert compiled.write(tmp_path, check=True)["check"]["scaled"] == scaled, "the disturbance is seeded"
-    # Of the outputs alone, nothing shows: fresh, they are what the last bias makes of them.
+    # The fault does not show in the original outputs, which depend almost only on the last bias.
     kernel_moved(tmp_path / "chaos.onnx", "l.0", 1e-3)
     with pytest.raises(ArchcError, match=r"onnxruntime differs from the graph by .* once weights are scaled"):
         check_agreement(compiled, {".onnx": tmp_path / "chaos.onnx"})
 
 
-def test_where_rounding_dies_the_tolerance_stays(tmp_path: Path) -> None:
+def test_attenuated_rounding_errors_do_not_raise_the_tolerance(tmp_path: Path) -> None:
     scaled = archc.compile(DEEP).write(tmp_path, check=True)["check"]["scaled"]
     assert scaled["tolerance"] == FLOORS["f32"]
 
@@ -63,7 +63,7 @@ def test_the_disturbance_leaves_inputs_and_weights_alone() -> None:
     assert torch.equal(inputs["x"], before) and (graph.weight_values("fc2.weight") == weight).all()
 
 
-# What scaling cannot help ------------------------------------------------------------------------------------
+# Outputs that scaling does not change ------------------------------------------------------------------------
 
 
 def test_a_model_of_which_no_layer_can_be_scaled_does_not_run_again(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_a_model_of_which_no_layer_can_be_scaled_does_not_run_again(tmp_path: Pa
         "output y = (x -> linear(4)) + parameter((4,))  output c = 2 * ones((2, 3))",
     ],
 )
-def test_outputs_that_no_input_or_no_weight_leads_to_are_not_faint(outputs: str, tmp_path: Path) -> None:
+def test_outputs_without_an_input_or_a_weight_are_not_faint(outputs: str, tmp_path: Path) -> None:
     outcome = archc.compile(f"model m {{ input x: f32[N, 8]  {outputs} }}").write(tmp_path, check=True)["check"]
     assert outcome["faint"] == [] and "scaled" not in outcome
 
 
-def test_a_parameter_as_an_output_asks_for_no_gradients(tmp_path: Path) -> None:
-    """PyTorch warns the user of what does, once a process."""
+def test_a_parameter_as_an_output_requires_no_gradients(tmp_path: Path) -> None:
+    """A result that requires gradients would cause a warning of PyTorch."""
     compiled = archc.compile("model q { layer p = parameter((3, 3))  output y = p() }")
     compiled.write(tmp_path)
     ((_, found),) = Programs({".py": tmp_path / "q.py"}, ()).results(compiled.graph, {})
@@ -96,7 +96,7 @@ def test_a_parameter_as_an_output_asks_for_no_gradients(tmp_path: Path) -> None:
 
 
 def test_a_model_that_takes_the_largest_runs(tmp_path: Path) -> None:
-    """Along sizes of which random inputs have fewer, if nobody tells."""
+    """`topk(40, ...)` needs an axis that is longer than the default size of random inputs."""
     for shape, axis in (("N, T", 1), ("N, 4", 0)):
         text = f"model m {{ input x: f32[{shape}]  a, b = x -> topk(40, {axis})  output y = a -> l: linear(4) }}"
         for passes in ("", "quant"):

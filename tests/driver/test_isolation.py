@@ -1,4 +1,4 @@
-"""A crash, a hang or a kill of the process that checks ends in a diagnostic, with nothing left behind."""
+"""Crashes, hangs and kills of the process that checks give a diagnostic, and leave no files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ model m {
     output o0 = v29
 }
 """
-"""ONNX Runtime 1.31 optimizes its model until it reads where there is no memory."""
+"""A model that crashes ONNX Runtime 1.31: an optimization reads invalid memory."""
 
 
 def test_results_and_exceptions_come_back() -> None:
@@ -48,7 +48,7 @@ def test_results_and_exceptions_come_back() -> None:
         isolated(lambda tell: 1 // 0, 60)
 
     class Local(Exception):
-        """One that cannot be pickled."""
+        """Exception that cannot be pickled."""
 
     def fail(tell: Tell) -> None:
         raise Local("gone")
@@ -87,7 +87,7 @@ def test_no_pipe_stays_open_without_a_process(fault: str, monkeypatch: pytest.Mo
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_the_end_of_a_process_is_told() -> None:
+def test_the_end_of_a_process_is_reported() -> None:
     def crash(tell: Tell) -> None:
         tell("one")
         tell("two")
@@ -189,7 +189,7 @@ def test_a_model_above_the_budget_is_checked_only_on_demand(
     assert compiled.write(tmp_path, check=False)["check"] == {"unchecked": "`--no-check` was given"}
 
 
-def test_what_cannot_be_run_is_unchecked(tmp_path: Path) -> None:
+def test_outputs_that_cannot_be_run_are_unchecked(tmp_path: Path) -> None:
     assert archc.compile(TEXT, weights="none").write(tmp_path)["check"] == {"unchecked": "there are no weights"}
     arch = archc.compile(TEXT).write(tmp_path, emit=("arch",), check=True)["check"]
     assert arch == {"unchecked": "no emitted file can be run"}

@@ -1,4 +1,4 @@
-"""Peak memory follows the largest layer, not the model."""
+"""Peak memory depends on the largest layer, not on the number of layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ print(measure(["-m", "archc", *sys.argv[1:]]).peak)
 
 
 def peak(megabytes: int, passes: str, folder: Path) -> int:
-    """Bytes that `archc compile` held at most for a model of that size, measured from a small process."""
+    """Peak memory of `archc compile` in bytes, measured by a small process, for a model of a size."""
     file = folder / "chain.arch"
     file.write_text(chain(megabytes))
     options = ["--passes", passes, "--emit", "torch", "-o", str(folder / "out"), "--no-check"]
@@ -27,6 +27,6 @@ def peak(megabytes: int, passes: str, folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("passes", ["", "lowrank(ratio=0.5), quant(scheme=weight)", "prune(0.3)"])
 def test_more_layers_take_no_more_memory(passes: str, tmp_path: Path) -> None:
-    """What a scratch keeps in memory is reached by the smaller model of the two."""
+    """Even the smaller model has more weights than a `Scratch` holds in memory."""
     small, large = (peak(megabytes, passes, tmp_path) for megabytes in (70, 210))
     assert large - small < 12 * LAYER_BYTES

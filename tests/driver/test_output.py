@@ -1,4 +1,4 @@
-"""Writing a folder: all files or none, and nothing left behind."""
+"""Output folders: all files or none are written, and no temporary files remain."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.signals import restore_signals
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Every file below a folder, hidden ones too."""
+    """The texts of all files in a folder, also of hidden ones, by path."""
     return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture
 def build(tmp_path: Path) -> Path:
-    """A folder with the output of an earlier run and a file of the user's."""
+    """A folder with the output of an earlier run and a file of the user."""
     folder = tmp_path / "build"
     folder.mkdir()
     for name in ("cnn.py", "cnn.onnx", "notes.txt"):
@@ -48,7 +48,7 @@ def refusal_code(path: Path) -> str:
     return diagnostic.code
 
 
-def test_files_take_their_places_and_others_stay(build: Path) -> None:
+def test_new_files_replace_old_ones_and_others_stay(build: Path) -> None:
     with OutputFolder(build) as folder:
         write_all(folder)
         assert {name: (build / name).read_text() for name in OLD} == OLD
@@ -84,7 +84,7 @@ def test_an_exception_in_the_block_changes_nothing(build: Path, exception: type[
 def test_a_failure_between_the_renames_is_rolled_back(
     build: Path, monkeypatch: pytest.MonkeyPatch, after: int, exception: type[BaseException] | BaseException
 ) -> None:
-    """The `after`-th rename is carried out and then interrupted, or refused."""
+    """The rename with the number `after` fails, or is interrupted at its end."""
     replace = os.replace
     calls = 0
 
@@ -104,7 +104,7 @@ def test_a_failure_between_the_renames_is_rolled_back(
     assert content(build.parent) == {f"build/{name}": text for name, text in OLD.items()}
 
 
-def test_a_new_folder_goes_again_if_its_files_cannot_take_their_places(
+def test_a_new_folder_is_removed_if_its_files_cannot_be_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(source: Path, target: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert refusal_code(tmp_path / ("n" * 300)) == "output-not-writable"
     if Path("/proc/self").is_dir():
         assert refusal_code(Path("/proc/self/build")) == "output-not-writable"
-    if os.geteuid() != 0:  # to root everything is writable
+    if os.geteuid() != 0:  # root can write everywhere
         tmp_path.chmod(0o500)
         assert refusal_code(tmp_path / "build") == "output-not-writable"
 
@@ -178,7 +178,7 @@ def test_a_full_disk_has_its_own_diagnostic(build: Path) -> None:
     assert content(build) == OLD
 
 
-def test_a_file_is_named_by_the_place_that_it_was_to_take(build: Path) -> None:
+def test_errors_name_the_final_path_of_a_file(build: Path) -> None:
     name = "n" * 300
     with pytest.raises(ArchcError) as caught, OutputFolder(build) as folder:
         folder.write_text(name, "new")
@@ -186,7 +186,7 @@ def test_a_file_is_named_by_the_place_that_it_was_to_take(build: Path) -> None:
     assert (diagnostic.code, diagnostic.notes[0].text.split(":")[0]) == ("output-not-writable", f"`{build / name}`")
     assert content(build) == OLD
     with pytest.raises(FileNotFoundError), OutputFolder(build) as folder:
-        (build / "no such file").read_text()  # this says nothing of the output
+        (build / "no such file").read_text()  # this error has no relation to the output
 
 
 def test_files_to_keep_are_not_replaced(build: Path, tmp_path: Path) -> None:
@@ -209,13 +209,13 @@ def test_only_names_without_folders_are_written(build: Path, name: str) -> None:
     assert content(build) == OLD
 
 
-def test_files_are_to_be_had_only_while_the_folder_is_open(build: Path) -> None:
+def test_files_are_available_only_while_the_folder_is_open(build: Path) -> None:
     folder = OutputFolder(build)
     with pytest.raises(ValueError, match="not open"):
         folder.file("a")
 
 
-# What killed processes leave ---------------------------------------------------------------------------------
+# Remains of killed processes ---------------------------------------------------------------------------------
 
 HOLD = """
 import sys, time
@@ -231,7 +231,7 @@ def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(".archc-")]
 
 
-def test_the_next_output_removes_what_a_killed_process_left_and_nothing_else(build: Path) -> None:
+def test_the_next_output_removes_only_the_remains_of_a_killed_process(build: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(build)], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"writing\n"
     (build / ".archc-mine").mkdir()

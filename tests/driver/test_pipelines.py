@@ -1,4 +1,4 @@
-"""Pipelines as text: what they read as, what they print as, and pipelines that a file names."""
+"""Texts of pipelines: their parsing and printing, and pipelines that a file defines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ IN_ORDER = st.lists(PASSES, max_size=4).map(lambda given: sorted(given, key=lamb
 
 
 @given(IN_ORDER)
-def test_a_pass_prints_as_a_text_that_makes_it_again(given: list[str]) -> None:
+def test_printed_passes_parse_to_equal_passes(given: list[str]) -> None:
     passes = parse_passes(", ".join(given))
     assert len(passes) == len(given)
     assert parse_passes(", ".join(map(str, passes))) == passes == parse_passes(" -> ".join(map(str, passes)))
@@ -94,7 +94,7 @@ def test_mistakes(passes: str, expected: str) -> None:
         ("partition('2')", "2"),
     ],
 )
-def test_an_option_in_quotes_is_told_to_leave_them_out(passes: str, plain: str) -> None:
+def test_the_help_for_an_option_in_quotes_removes_them(passes: str, plain: str) -> None:
     with pytest.raises(ArchcError) as failure:
         parse_passes(passes)
     (mistake,) = failure.value.diagnostics
@@ -140,7 +140,7 @@ def test_the_reports_come_in_the_order_of_the_passes() -> None:
 @pytest.mark.parametrize(
     "passes", ["quant;fold", "quant fold", "quant | fold", "prune 0.5", "prune = 0.5", "['quant']"]
 )
-def test_a_text_that_is_no_pipeline_is_answered_by_one(passes: str) -> None:
+def test_the_help_for_a_malformed_text_is_a_pipeline(passes: str) -> None:
     with pytest.raises(ArchcError) as failure:
         parse_passes(passes)
     told = {found.help for found in failure.value.diagnostics}
@@ -148,7 +148,7 @@ def test_a_text_that_is_no_pipeline_is_answered_by_one(passes: str) -> None:
     assert [step.name for step in parse_passes(example)] == ["fold", "prune", "quant"]
 
 
-def test_names_that_passes_have_elsewhere_are_answered_by_passes() -> None:
+def test_the_help_for_names_of_other_programs_is_a_pass() -> None:
     assert not {name for name in FOREIGN if name in pass_names()}
     for told in set(FOREIGN.values()):
         for snippet in re.findall("`([^`]+)`", told):

@@ -47,7 +47,7 @@ def test_weights_are_arrays_or_tensors_by_name(kind: str) -> None:
     compiled = archc.compile(TEXT, weights=given)
     wanted = model(x).detach()
     for tensor in model.parameters():
-        tensor.data.zero_()  # the compiled model keeps what it was given
+        tensor.data.zero_()  # the compiled model has copies
     torch.testing.assert_close(compiled.module()(x), wanted)
 
 
@@ -77,7 +77,7 @@ def test_passes_are_texts_and_passes() -> None:
     assert [step.text for step in archc.compile(TEXT, passes=Quant(least=1)).passes] == [mixed.passes[2].text]
     with pytest.raises(ArchcError, match="there is no pass `quanti`"):
         archc.compile(TEXT, passes=["fold", "quanti"])
-    with pytest.raises(ArchcError):  # an order that makes no sense, across the items of the list
+    with pytest.raises(ArchcError):  # the order is wrong across the items of the list
         archc.compile(TEXT, passes=["partition(2)", "quant"])
 
 
@@ -134,7 +134,7 @@ def test_arguments_have_the_names_of_the_options() -> None:
     ],
     ids=str,
 )
-def test_a_wrong_type_is_told_with_the_right_one(arguments: dict[str, Any], message: str) -> None:
+def test_errors_for_wrong_types_name_the_right_one(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         archc.compile(**{"text": TEXT, **arguments})
 
@@ -172,7 +172,7 @@ COMPILED = archc.compile(TEXT)
         (lambda: archc.compile(TEXT, weights="none").module(), ArchcError, "a module needs weights"),
     ],
 )
-def test_every_function_tells_what_is_right(
+def test_errors_of_functions_name_the_right_argument(
     call: Callable[[], object], kind: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A weight that is used in several places is one tensor: in the state dict, the safetensors file and the ONNX model."""
+"""Shared weights are one tensor in the state dict, the safetensors file and the ONNX model."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_it_is_one_tensor_in_every_file(
 
     assert weights.keys() == names == module.state_dict().keys()
     assert names <= held.keys()
-    # What else there is are small numbers, and no copy of a weight, whatever it is called.
+    # No other tensor has the size of a weight, so none is a copy of it under another name.
     assert all(np.prod(tensor.dims) not in sizes for key, tensor in held.items() if key not in names)
 
     expected = formula(x, weights)
@@ -183,7 +183,7 @@ def test_the_printed_text_shares_it_too(text: str) -> None:
     assert again.weights.keys() == graph.weights.keys()
 
 
-def test_a_weight_of_a_weight_is_that_of_its_owner() -> None:
+def test_a_chain_of_shared_weights_leads_to_one_owner() -> None:
     graph = archc.parse("""
         model m {
             input x: f32[N, 4]

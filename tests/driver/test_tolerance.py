@@ -1,4 +1,4 @@
-"""Tolerances of a check follow the dtype and the pass, and wrong programs are found."""
+"""Tolerances of a check: they depend on dtypes and passes, and wrong programs are above them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[archc.Compi
 
 
 def negate_rows(array: np.ndarray) -> np.ndarray:
-    """A quarter of the rows with the other sign."""
+    """Negate every fourth row."""
     changed = array.copy()
     changed[::4] = -changed[::4]
     return changed
@@ -67,7 +67,7 @@ def test_a_wrong_weight_in_the_onnx_model_is_found(
     assert diagnostic.code == "check-failed" and diagnostic.help is not None and "`--no-check`" in diagnostic.help
 
 
-def test_a_wrong_weight_beside_the_module_is_found(written: tuple[archc.Compiled, Path]) -> None:
+def test_a_wrong_weight_in_the_safetensors_file_is_found(written: tuple[archc.Compiled, Path]) -> None:
     compiled, folder = written
     tensor = read(folder / "net.safetensors")["b.weight"]
     array = tensor.numpy()
@@ -89,8 +89,8 @@ def test_a_wrong_operator_is_found(written: tuple[archc.Compiled, Path]) -> None
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])
-def test_the_bound_is_above_what_one_rounding_a_layer_makes(dtype: str, tmp_path: Path) -> None:
-    """A deep network in 16 bits against the same in float64: within the bound that is measured through it."""
+def test_the_tolerance_covers_one_rounding_per_layer(dtype: str, tmp_path: Path) -> None:
+    """The errors of a deep network in 16 bits are within the measured tolerance."""
     layers = " ".join(f"x = x -> l{i}: linear(32) -> tanh" for i in range(12))
     compiled = archc.compile(f"model net {{ input x: {dtype}[N, 32]  {layers}  output y = x }}")
     check = compiled.write(tmp_path, check=True)["check"]
@@ -107,8 +107,8 @@ def test_nan_where_the_graph_has_nan_agrees(tmp_path: Path) -> None:
         check_agreement(archc.compile(text), {".py": tmp_path / "net.py"})
 
 
-def test_where_rounding_decides_between_a_number_and_nan_nothing_is_compared(tmp_path: Path) -> None:
-    """Results that should be 0 are a little below or above it."""
+def test_elements_that_rounding_makes_a_number_or_nan_are_not_compared(tmp_path: Path) -> None:
+    """The difference `h - h * 3 / 3` rounds to a positive or a negative number, or to 0."""
     text = """model net {
         input x: f32[N, 64]
         h = x -> l: linear(4)
@@ -124,8 +124,8 @@ def test_where_rounding_decides_between_a_number_and_nan_nothing_is_compared(tmp
     assert 0.5 < undecided["y"] <= 1
 
 
-def test_saturation_is_told_apart_from_what_is_wrong(tmp_path: Path) -> None:
-    """On a CPU without VNNI, the largest products saturate; elsewhere there is nothing to tell."""
+def test_saturation_is_reported_apart_from_errors(tmp_path: Path) -> None:
+    """Sums of the largest products saturate only on a CPU without VNNI."""
     text = "model net { input x: f32[N, 64]  output y = x -> a: linear(64) }"
     weights = {"a.weight": np.full((64, 64), 0.01, np.float32), "a.bias": np.zeros(64, np.float32)}
     np.savez(tmp_path / "weights.npz", **weights)

@@ -36,7 +36,9 @@ def codes(text: str, **options: object) -> list[str]:
     return [warning.code for warning in found.warnings]
 
 
-def test_layers_that_feed_no_output_are_told_once_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_layers_that_feed_no_output_are_reported_once_per_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "m.arch"
     file.write_text(DEAD)
     assert main(["check", str(file)]) == 0
@@ -171,10 +173,10 @@ def test_strict_turns_warnings_into_errors(command: str, tmp_path: Path, capsys:
     assert not out.exists()
 
 
-def test_a_layer_that_loses_nearly_all_under_a_global_threshold_is_told() -> None:
+def test_a_layer_that_loses_nearly_all_under_a_global_threshold_is_reported() -> None:
     text = "model m {\n    input x: f32[N, 512]\n    output y = x -> big: linear(512) -> relu -> router: linear(4)\n}\n"
     graph = archc.parse(text)
-    archc.compile(text)  # fresh weights of both are of one size: the router's are made a thousand times smaller
+    archc.compile(text)  # without the change below, the weights of both layers have similar magnitudes
     from archc.driver.binding import bind_fresh
     from archc.weights.tensor import ArrayTensor
 
