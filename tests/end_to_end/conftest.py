@@ -16,5 +16,5 @@ def digits() -> job.Digits:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, digits: job.Digits) -> Path:
-    """Weights of `specs/cnn.arch`."""
+    """The file of the trained weights of `specs/cnn.arch`."""
     return job.trained(Path(tmp_path_factory.mktemp("trained")), digits, say=lambda text: None)

@@ -1,6 +1,6 @@
-"""Whole architectures through the whole house: text to graph, passes, PyTorch, ONNX and text again.
+"""Compilation of whole architectures to PyTorch, ONNX and text.
 
-Each file in `architectures/` is compiled as it stands and compressed, and everything that comes out is run.
+Each file in `architectures/` is compiled with and without compression, and all emitted programs run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ARCHITECTURES = sorted(path.stem for path in FOLDER.glob("*.arch"))
 COMPRESSED = "simplify, fold, lowrank(ratio = 0.25), quant"
 CASES = [(name, passes) for name in ARCHITECTURES for passes in ("", COMPRESSED)]
 SIZES = ((2, 8), (5, 11))
-"""Batch and length: what the symbolic sizes of the inputs are, the first axis' and the others'."""
+"""Pairs of batch and length: values of the symbolic sizes on the first axis, and on all other axes."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def folder() -> Iterator[Path]:
 
 @cache
 def written(name: str, passes: str, folder: Path) -> tuple[Compiled, Path]:
-    """A compiled architecture, and the folder that it was written to, with what was emitted run once."""
+    """Compile, write and check an architecture; return it with its output folder."""
     compiled = archc.compile(FOLDER / f"{name}.arch", passes=passes)
     own = folder / f"{name}-{'compressed' if passes else 'plain'}"
     report = compiled.write(own, check=True)
@@ -58,7 +58,7 @@ def written(name: str, passes: str, folder: Path) -> tuple[Compiled, Path]:
 
 
 def inputs_of(graph: Graph, batch: int, length: int) -> dict[str, torch.Tensor]:
-    """Random inputs, cut to the sizes that are wanted."""
+    """Random inputs of the given batch and length."""
     arrays = random_inputs(graph, seed=1, batch=batch)
     found = {}
     for value in graph.inputs:
@@ -78,7 +78,7 @@ def run_module(model: torch.nn.Module, graph: Graph, inputs: Mapping[str, torch.
 
 
 def agree(compiled: Compiled, expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> bool:
-    """Whether outputs are equal up to rounding; where integers flow, a value between two steps may go either way."""
+    """Return whether outputs are equal up to rounding; the tolerance after quantization is larger."""
     assert expected.keys() == found.keys()
     assert all(expected[name].shape == found[name].shape for name in expected)
     floats = [name for name, tensor in expected.items() if tensor.is_floating_point()]
@@ -87,7 +87,7 @@ def agree(compiled: Compiled, expected: Mapping[str, torch.Tensor], found: Mappi
 
 
 @pytest.mark.parametrize(("name", "passes"), CASES)
-def test_the_text_reads_back(name: str, passes: str, folder: Path) -> None:
+def test_the_printed_text_parses_to_the_same_graph(name: str, passes: str, folder: Path) -> None:
     compiled, own = written(name, passes, folder)
     text = (own / f"{compiled.name}.arch").read_text(encoding="utf-8")
     again = archc.parse(text)
@@ -173,7 +173,7 @@ for file in files:
 
 @pytest.mark.parametrize("names", [ARCHITECTURES[::4], pytest.param(ARCHITECTURES, marks=pytest.mark.slow)], ids=len)
 def test_every_process_writes_the_same_bytes(names: list[str], tmp_path: Path) -> None:
-    """The order of sets of strings differs from process to process; what is written does not."""
+    """The order of sets of strings differs between processes, and must not change the files."""
     files = [str(FOLDER / f"{name}.arch") for name in names]
     processes = []
     for seed in ("1", "2"):

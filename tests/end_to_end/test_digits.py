@@ -1,4 +1,4 @@
-"""The main job on real digits keeps its promises; speed is measured in `benchmarks/digits.py`, and not here."""
+"""Accuracy and size of the compressed digit classifier; `benchmarks/digits.py` measures its speed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_compression_costs_at_most_a_point(runtime: str, picked: dict[str, np.nd
 
 
 @pytest.mark.parametrize("weights", ["float", "compressed"])
-def test_pytorch_and_onnx_runtime_see_the_same_digits(weights: str, picked: dict[str, np.ndarray]) -> None:
+def test_pytorch_and_onnx_runtime_recognize_the_same_digits(weights: str, picked: dict[str, np.ndarray]) -> None:
     assert np.mean(picked[f"{weights}, PyTorch"] == picked[f"{weights}, ONNX Runtime"]) >= 0.995
 
 
@@ -43,5 +43,5 @@ def test_a_quarter_of_the_bytes_is_left(programs: dict[str, job.Program]) -> Non
     after = programs["compressed, PyTorch"].report
     assert before["bytes"] == before["parameters"] * 4
     assert after["bytes"] * 4 <= before["bytes"]
-    # What the report counts is what lies on the disk, but for the header.
+    # The report counts the bytes of the file without its header.
     assert after["bytes"] <= after["files"]["cnn.safetensors"]["bytes"] <= after["bytes"] + 4096

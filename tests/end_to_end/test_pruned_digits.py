@@ -1,4 +1,7 @@
-"""The digit classifier, pruned and trained further, keeps its accuracy; for speed see `benchmarks/pruning.py`."""
+"""Accuracy and size of the digit classifier after pruning and further training.
+
+`benchmarks/pruning.py` measures its speed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 from benchmarks import digits as job
 from benchmarks import pruning
 
-pytestmark = pytest.mark.slow  # four times the classifier is trained further
+pytestmark = pytest.mark.slow  # trains the classifier further four times
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def test_two_more_epochs_come_within_a_point_of_the_float_model(
     at_once = pruning.accuracy(variants[title].untrained, digits)[f"{title}, {runtime}"]
     after = pruning.accuracy(variants[title].programs, digits)[f"{title}, {runtime}"]
     assert after >= before - 0.01
-    assert after > at_once  # else the pruning cost nothing, and this shows nothing
+    assert after > at_once  # otherwise pruning lost no accuracy, and the assertion above shows nothing
 
 
 def test_half_of_the_channels_are_a_quarter_of_the_weights(variants: dict[str, pruning.Variant]) -> None:

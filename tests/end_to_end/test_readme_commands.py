@@ -1,4 +1,4 @@
-"""The commands of the README, with the files that `make demo` leaves."""
+"""Commands of the README, run with the files that `make demo` writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMMANDS = [
 
 @pytest.fixture
 def checkout(tmp_path: Path, digits: job.Digits, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout in which `make demo` ran."""
+    """A folder with the specs and with the files that `make demo` writes."""
     (tmp_path / "specs").symlink_to(ROOT / "specs")
     folder = tmp_path / "out" / "digits"
     folder.mkdir(parents=True)

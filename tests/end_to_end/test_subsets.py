@@ -1,4 +1,4 @@
-"""Any of the passes of the main job, in any order that makes sense: programs and stages agree with the graph."""
+"""Subsets of the passes in all allowed orders: programs and stages agree with the graph."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ORDERS = [order for count in range(1, len(PASSES) + 1) for order in permutations
 LATEST = "quant(least = 0)", "partition(stages = 2)"
 
 
-def makes_sense(order: tuple[str, ...]) -> bool:
-    """Return whether the model is divided last, and became integers after all that needs numbers as they are."""
+def is_allowed(order: tuple[str, ...]) -> bool:
+    """Return whether an order is allowed: `partition` is last, and `quant` only before `partition`."""
     late = [one for one in order if one in LATEST]
     return late == sorted(late, key=LATEST.index) and order[len(order) - len(late) :] == tuple(late)
 
 
 def programs(folder: Path, names: Sequence[str]) -> list[Callable[[np.ndarray], np.ndarray]]:
-    """Programs one after the other, each with the results of the one before it: in PyTorch and in ONNX Runtime."""
+    """Functions that run a chain of programs on images: the first in PyTorch, the second in ONNX Runtime."""
     modules = [load_module(folder / f"{name}.py").load() for name in names]
 
     def in_torch(images: np.ndarray) -> np.ndarray:
@@ -54,20 +54,20 @@ def programs(folder: Path, names: Sequence[str]) -> list[Callable[[np.ndarray], 
 
 
 def stages(folder: Path) -> list[str]:
-    """The names of the two stages that were written."""
+    """The names of the two written stages."""
     names = [f"cnn_stage{stage['stage']}" for stage in json.loads((folder / "report.json").read_text())["stages"]]
     assert len(names) == 2
     return names
 
 
 QUICK = (1, 2, len(PASSES))
-"""Numbers of passes in the orders that are not slow."""
-ORDERS_THAT_MAKE_SENSE = [
-    pytest.param(order, marks=() if len(order) in QUICK else pytest.mark.slow) for order in filter(makes_sense, ORDERS)
+"""Lengths of the orders whose tests are not slow."""
+ALLOWED_ORDERS = [
+    pytest.param(order, marks=() if len(order) in QUICK else pytest.mark.slow) for order in filter(is_allowed, ORDERS)
 ]
 
 
-@pytest.mark.parametrize("order", ORDERS_THAT_MAKE_SENSE, ids=", ".join)
+@pytest.mark.parametrize("order", ALLOWED_ORDERS, ids=", ".join)
 def test_programs_agree(order: tuple[str, ...], trained: Path, digits: job.Digits, tmp_path: Path) -> None:
     calibration = {"image": digits.train_images[:128].numpy()}
     compiled = archc.compile(job.SPEC, passes=", ".join(order), weights=trained, calibration=calibration)
@@ -88,11 +88,11 @@ def test_programs_agree(order: tuple[str, ...], trained: Path, digits: job.Digit
     assert printed == compiled.graph
 
 
-@pytest.mark.parametrize("order", [order for order in ORDERS if not makes_sense(order)], ids=", ".join)
-def test_what_makes_no_sense_is_refused_with_an_order_that_does(order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("order", [order for order in ORDERS if not is_allowed(order)], ids=", ".join)
+def test_other_orders_are_refused_with_an_allowed_order(order: tuple[str, ...]) -> None:
     with pytest.raises(ArchcError) as failure:
         parse_passes(", ".join(order))
     (found,) = failure.value.diagnostics
     assert found.code == "pass-order" and found.help is not None
-    mended = parse_passes(found.help.removeprefix("write `").removesuffix("`"))
-    assert misplaced(mended) is None and sorted(map(str, mended)) == sorted(map(str, order))
+    corrected = parse_passes(found.help.removeprefix("write `").removesuffix("`"))
+    assert misplaced(corrected) is None and sorted(map(str, corrected)) == sorted(map(str, order))

@@ -1,6 +1,6 @@
-"""Inputs that failed once, a text each, as a user gives them to the command line.
+"""Regression tests: texts that archc once compiled incorrectly, compiled from the command line.
 
-The kinds of these faults have their tests beside the code; `README.md` in this folder says where.
+`README.md` in this folder describes the faults, and lists the tests of similar faults.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def inputs_of(name: str, batch: int) -> dict[str, torch.Tensor]:
         for value, array in zip(graph.inputs, arrays, strict=True)
     }
     if "seen" in inputs:
-        inputs["seen"][0] = False  # a sample of padding alone
+        inputs["seen"][0] = False  # all positions of the first sample are padding
     return inputs
 
 
@@ -118,7 +118,7 @@ def test_compressed_programs_and_stages_pass_the_check(name: str, tmp_path: Path
 
 
 def test_a_large_bias_survives_int8(tmp_path: Path) -> None:
-    """The weights that the text's first line names; the error was 74 % of the output."""
+    """The first line of the text describes the weights; the error was 74 % of the output."""
     text = FOLDER / "int8_large_bias.arch"
     weights = {path: np.array(archc.compile(text).graph.weight_values(path)) for path in archc.parse(text).weights}
     weights["bn2.weight"][5], weights["bn2.bias"][5] = 1e-5, 2.0
@@ -143,7 +143,9 @@ def test_widths_after_pruning_are_multiples_of_8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WARNED)
-def test_what_has_no_effect_is_a_warning(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_of_a_model_without_effect_give_a_warning(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written(name, tmp_path, "--passes", COMPRESSED.get(name, "simplify"))
     assert f"warning[{WARNED[name]}]" in capsys.readouterr().err
 
@@ -157,7 +159,9 @@ def test_a_checkpoint_may_have_a_layer_that_feeds_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_others_are_refused_and_leave_no_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_inputs_are_refused_and_leave_no_file(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = FOLDER / f"{name}.npz"
     options = ["--passes", "quant", "--calib", str(data)] if data.exists() else []
     assert main(["compile", str(FOLDER / f"{name}.arch"), "-o", str(tmp_path / "out"), *options]) == 1

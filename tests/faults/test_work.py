@@ -1,4 +1,7 @@
-"""Short inputs that ask for much work end in a diagnostic; `docs/reference/language.md` has the limits."""
+"""Short inputs that would take very long give a diagnostic.
+
+`docs/reference/language.md` lists the limits.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def test_texts(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_globs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A matcher that tries everything takes 2^40 steps."""
+    """A matcher with backtracking would take 2^40 steps."""
     path = tmp_path / "m.arch"
     path.write_text(model(f"output x -> {'a' * 90}: linear(4)"))
     passes = f"lowrank(on = '{'*a' * 40}*b')"
