@@ -145,9 +145,9 @@ class _Check:
                 printed = archc.print_graph(graph)
                 again = archc.parse(printed)
                 if again != graph:
-                    self.fail(stage, "another graph", "what is printed reads back as another graph")
+                    self.fail(stage, "another graph", "the printed text parses to another graph")
                 elif archc.print_graph(again) != printed:
-                    self.fail(stage, "no fixpoint", "what is printed prints otherwise when it is read back")
+                    self.fail(stage, "no fixpoint", "the printed text, parsed and printed again, differs")
         except Stop:
             pass
 

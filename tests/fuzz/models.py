@@ -21,7 +21,7 @@ from tests.fuzz.writing import Body, Names, declared_type, spelled
 MOST_INPUTS = 5
 SAMPLE_SIZES = {"N": 3, "T": 5, "H": 4, "S": 2}
 LARGE, MOST_STEPS = 16, 1000
-"""Largest value of a symbol, and limit on scan steps at it: an operator takes 20 µs per step."""
+"""Largest value of a symbol, and limit on scan steps at this value: 20 µs per step and operator."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class _Writer:
         self.sizes = {name: size if chance.random() < 0.8 else 1 for name, size in SAMPLE_SIZES.items()}
         self.bounds = {name: chance.choice((None, None, 16)) for name in SAMPLE_SIZES}
 
-    # The model ----------------------------------------------------------------------------------------------
+    # The model and its inputs -------------------------------------------------------------------------------
 
     def model(self) -> Model:
         body = Body(self.names, inputs=True)

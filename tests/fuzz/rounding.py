@@ -39,7 +39,7 @@ FLIPS = 0.03
 """Share of quantized elements that other kernels may round to the adjacent integer."""
 
 ALMOST_EQUAL = 16.0
-"""Units in the last place within which two numbers that differ here may be equal in another program."""
+"""Largest difference, in units in the last place, of two numbers that may be equal in another program."""
 BIAS_STEP = 1 / (255 * 127)
 """Bias rounding of integer layers in ONNX: to multiples of the operand scale times the weight scale."""
 CANCELLING = frozenset(("tanhshrink", *(name for name, op in OPERATORS.items() if op.family == "norm")))
@@ -50,8 +50,8 @@ CANCELLING = frozenset(("tanhshrink", *(name for name, op in OPERATORS.items() i
 class Bounds:
     """Expected value, tolerance and indeterminacy of each element of an output.
 
-    An integer or a boolean must equal the result of a run.  If the runs gave many values, as for the index of the
-    maximum of many equal elements, it may be near them.
+    An integer or a boolean must equal the result of a run.  If the runs gave many values, an integer near them is also
+    accepted.  An example is the index of the maximum of many equal elements.
     """
 
     expected: torch.Tensor

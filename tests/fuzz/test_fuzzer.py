@@ -67,7 +67,7 @@ def test_every_operator_is_reached() -> None:
     raise AssertionError(f"no text has {sorted(set(OPERATORS) - found)}")
 
 
-def test_sizes_are_bound_to_one_and_to_nothing_where_that_is_valid() -> None:
+def test_sizes_include_0_and_1_if_these_are_valid() -> None:
     graph = archc.parse("model m { input x: f32[N, 2*T + 1]  output y = x -> tanh }")
     found = [sizes for seed in range(20) for sizes in random_sizes(graph, seed)]
     assert {0, 1} < {size for sizes in found for size in sizes.values()}
@@ -79,7 +79,7 @@ def test_sizes_are_bound_to_one_and_to_nothing_where_that_is_valid() -> None:
     assert all(sizes["T"] >= 3 for seed in range(20) for sizes in random_sizes(strict, seed))
 
 
-def test_a_correct_text_has_no_failures_and_much_is_compared() -> None:
+def test_a_correct_text_has_no_failures_and_many_comparisons() -> None:
     outcome = check(TEXT, 0)
     assert outcome.failures == []
     assert outcome.counts["comparisons"] >= 20
@@ -118,7 +118,7 @@ def _wrong_source(graph: archc.Graph, **names: str) -> str:
     return emit(graph, **names).replace("torch.tanh(", "1.001 * torch.tanh(")
 
 
-def test_a_pass_that_breaks_its_promise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_that_changes_the_function_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tanh, "idempotent", True)
     outcome = check("model m { input x: f32[N, 4]  output y = x -> tanh -> tanh -> tanh }", 0)
     assert [one.stage for one in outcome.failures][:1] == ["simplify"]
@@ -205,7 +205,7 @@ def test_simplify_may_change_the_strides_that_choose_a_kernel() -> None:
     assert check(text, 3040).failures == []
 
 
-def test_the_place_of_the_least_of_many_equal_numbers_may_be_any() -> None:
+def test_the_index_of_the_minimum_of_equal_numbers_may_be_any() -> None:
     graph = archc.parse("model m { input x: f32[40, 6]  output z = x -> softmax -> sum(1) -> argmin }")
     inputs = random_inputs(graph, {}, 0)
     assert inputs is not None
@@ -215,7 +215,7 @@ def test_the_place_of_the_least_of_many_equal_numbers_may_be_any() -> None:
     assert found.difference("z", torch.tensor(1000)) is not None
 
 
-def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(
+def test_a_process_that_dies_is_one_failure_and_later_seeds_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seed 1 dies by SIGSEGV, and seed 3 before its text exists; finished seeds do not run again."""
@@ -245,7 +245,7 @@ def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(
     assert again.done() == [block]
 
 
-def test_a_worker_says_what_it_did() -> None:
+def test_a_worker_reports_its_results() -> None:
     tally = campaign.run_seeds(0, 1)
     assert tally.seeds == 1 and tally.counts["comparisons"] > 0
     json.dumps(tally.failures)

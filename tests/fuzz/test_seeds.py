@@ -1,4 +1,4 @@
-"""150 random models: all programs agree, before and after passes. `make fuzz` tries more."""
+"""Programs of 150 random models agree, before and after passes; `make fuzz` tests more models."""
 
 from __future__ import annotations
 
