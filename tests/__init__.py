@@ -1,1 +1,1 @@
-"""The tests; they mirror the packages."""
+"""Tests; their folders mirror the packages of archc."""

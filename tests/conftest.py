@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Options and fixtures of all tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import settings
 
-# The same examples on every run, and no deadline: how long one takes depends on what else the machine does.
+# Every run has the same examples.  There is no deadline, since the time depends on the load of the machine.
 settings.register_profile("archc", deadline=None, derandomize=True)
 settings.load_profile("archc")
 
@@ -17,9 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep no bytecode of what tests write: modules of one name and size within a second would get each other's.
+    """Keep no bytecode of the modules that tests write.
 
-    Test files are imported before, and pytest keeps their rewritten assertions.
+    Python finds outdated bytecode by the size of the source and its time in seconds.  A module that replaces one of
+    the same size within a second would therefore run the old bytecode.  The bytecode of the test files themselves is
+    written before this call.
     """
     sys.dont_write_bytecode = True
 
@@ -31,7 +33,7 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Two workers of pytest-xdist on two cores: more threads would only wait for each other."""
+    """Run PyTorch on one thread, since pytest-xdist has a worker for each core."""
     try:
         import torch
     except ModuleNotFoundError:  # in the environment of `make test-newer`
@@ -41,5 +43,5 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def unchecked_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Running what was written takes longer than writing it: tests that are about it ask for it with `check=True`."""
+    """Skip the check of written files, which takes longer than writing; `check=True` requests it."""
     monkeypatch.setattr("archc.driver.budget.over_budget", lambda graph: "tests check only where they say so")

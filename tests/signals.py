@@ -1,4 +1,4 @@
-"""Signals for processes that tests start."""
+"""Signal handlers of processes that tests start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import signal
 
 
 def restore_signals() -> None:
-    """A `preexec_fn` that lets signals end a process, though a shell started the tests in the background.
+    """Restore the default handlers of signals that end a process; used as a `preexec_fn`.
 
-    Such a shell has its children ignore SIGINT, and `nohup` SIGHUP, and every process inherits that.
+    A shell starts background jobs with SIGINT ignored, and `nohup` starts a program with SIGHUP ignored.  Child
+    processes inherit both settings.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

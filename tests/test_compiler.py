@@ -1,4 +1,4 @@
-"""The front door: which model is meant, the same bytes on every run, and memory that follows the largest layer."""
+"""The functions `archc.parse` and `archc.compile`: choice of the model, weights and peak memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_seed_reaches_the_weights(tmp_path: Path) -> None:
     assert one["net.py"] == other["net.py"] and one["net.safetensors"] != other["net.safetensors"]
 
 
-def test_what_was_read_is_not_written_over(tmp_path: Path) -> None:
+def test_input_files_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "net.arch").write_text("block Halving { input x: f32[N, D]  output x -> linear(D // 2) }\n")
     text = 'import "parts/net.arch" as parts\nmodel net { input x: f32[N, 8]  output y = x -> parts.Halving }\n'
@@ -42,7 +42,7 @@ def test_what_was_read_is_not_written_over(tmp_path: Path) -> None:
     archc.compile(tmp_path / "net.arch", weights=weights).write(tmp_path / "other")
 
 
-def test_which_model_is_meant(tmp_path: Path) -> None:
+def test_choice_of_the_model(tmp_path: Path) -> None:
     two = TEXT + TEXT.replace("net", "other")
     path = tmp_path / "other.arch"
     path.write_text(two)
@@ -58,7 +58,7 @@ def test_which_model_is_meant(tmp_path: Path) -> None:
         assert failure.value.diagnostics[0].code == code
 
 
-def test_warnings_go_where_they_are_wanted() -> None:
+def test_warnings_go_to_the_given_diagnostics() -> None:
     diagnostics = Diagnostics()
     compiled = archc.compile(
         "model m { input x: f32[N]  h = x -> tanh  output y = x -> relu }", diagnostics=diagnostics
@@ -81,7 +81,7 @@ def test_a_model_without_weights_is_written_as_texts_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("asked", [{"emit": ["onnx"]}, {"emit": ["torch"], "check": True}])
-def test_what_needs_weights_is_refused_without_them(asked: dict[str, Any], tmp_path: Path) -> None:
+def test_targets_that_need_weights_are_refused_without_them(asked: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ArchcError) as failure:
         archc.compile(LARGE, weights="none").write(tmp_path / "out", **asked)
     assert failure.value.diagnostics[0].code == "needs-weights"
@@ -105,7 +105,7 @@ def peak():
 layers, width = int(sys.argv[1]), 2048
 stages = " -> ".join(f"fc{k}: linear({width})" for k in range(layers))
 text = f"model big {{ input x: f32[N, {width}]  output y = x -> {stages} }}"
-archc.compile(text.replace("2048", "8")).write(sys.argv[2])  # all that is imported is there now
+archc.compile(text.replace("2048", "8")).write(sys.argv[2])  # imports all modules
 before = peak()
 report = archc.compile(text).write(sys.argv[2])
 print(peak() - before, report["bytes"])
@@ -117,7 +117,7 @@ def test_memory_follows_the_largest_layer(tmp_path: Path) -> None:
     command = [sys.executable, "-c", MEASURE, "18", str(tmp_path)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     grown, weights = map(int, output.split())
-    assert weights > 300_000_000  # nine tenths of it in eighteen matrices of 16 MiB
+    assert weights > 300_000_000  # 18 matrices of 16 MiB each, and their biases
     assert grown < weights / 3
     assert (tmp_path / "big.onnx").stat().st_size < 1_000_000 and (
         tmp_path / "big.safetensors"

@@ -1,8 +1,8 @@
-"""What specs compile to: compared with the golden files, and then run.
+"""Outputs of the specs, compared with the golden files, and then run.
 
     pytest tests/test_golden.py --update-golden
 
-writes the files anew; read the diff before you commit it.
+rewrites the golden files; read the diff before you commit it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.arch"))
 PIPELINES = ["simplify", "fold", "lowrank(ratio = 0.25)", "quant", "lowrank, quant", "lowrank(ratio = 0.25), quant"]
 CASES = [(spec, "") for spec in SPECS] + [(spec, passes) for spec in ("cnn", "mlp") for passes in PIPELINES]
 CASES += [("cnn", "partition(2)"), ("cnn", "quant, partition(2)")]
-PROGRAM = ("cnn", "partition(2)")  # the program that runs stages differs little between models, and is shown here
+PROGRAM = ("cnn", "partition(2)")  # the only case whose golden file has the program that runs the stages
 CASES += [("resnet18", "prune(0.5, scheme = 'channel', scope = 'layer')"), ("cnn", "prune(0.9)")]
 
 
 def file_name(spec: str, passes: str) -> str:
-    """`cnn`, `cnn-lowrank-quant`: the case in letters, digits and dashes."""
+    """The name of a golden file, of letters, digits and dashes: `cnn-lowrank-quant.md`."""
     words = "".join(character if character.isalnum() else " " for character in f"{spec} {passes}").split()
     return "-".join(words) + ".md"
 
 
 def render(spec: str, passes: str, compiled: Compiled) -> str:
-    """The golden file of a case."""
+    """The text of the golden file of a case."""
     option = f' --passes "{passes}"' if passes else ""
     sources = compiled.sources()
     parts = [
@@ -91,7 +91,7 @@ def test_golden_file(spec: str, passes: str, update_golden: bool, tmp_path: Path
     assert golden.exists(), f"{golden.name} is missing: run pytest --update-golden and read what it wrote"
     assert text == golden.read_text(encoding="utf-8")
     assert archc.parse(archc.print_graph(compiled.graph)) == compiled.graph
-    # What the file shows is then run, or a small sibling of it: the module and ONNX Runtime against the graph.
+    # Run the programs and compare them with the graph; a large model is replaced by its small sibling.
     if values := sibling(ROOT / "specs" / f"{spec}.arch"):
         compiled = archc.compile(ROOT / "specs" / f"{spec}.arch", passes=passes, values=values)
     report = compiled.write(tmp_path, check=True)
@@ -114,5 +114,5 @@ def test_the_printed_graph_of_a_further_model_is_its_graph(spec: str, model: str
 
 
 def test_every_golden_file_has_a_case() -> None:
-    """A file whose case is gone would be read as if it still held."""
+    """A golden file without a case would no longer be compared."""
     assert {path.name for path in (ROOT / "golden").glob("*.md")} == {file_name(*case) for case in CASES}

@@ -1,4 +1,4 @@
-"""Five times the model takes five times the steps to compile: function calls are counted, not time."""
+"""Number of function calls in a compilation: it is proportional to the size of the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST = (LARGE / SMALL) ** 1.05
 
 
 def calls(text: str, folder: Path) -> int:
-    """How many functions are called to compile a text."""
+    """The number of function calls in the compilation of a text."""
     count = 0
 
     def called(frame: FrameType, event: str, argument: Any) -> None:
@@ -34,7 +34,7 @@ def calls(text: str, folder: Path) -> int:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_steps_of_a_compilation_grow_as_the_model_does(shape: str, tmp_path: Path) -> None:
-    calls(SHAPES[shape](10), tmp_path / "0")  # imports what there is to import
+    calls(SHAPES[shape](10), tmp_path / "0")  # imports all modules
     start, small, large = (
         calls(SHAPES[shape](operators), tmp_path / str(operators)) for operators in (10, SMALL, LARGE)
     )

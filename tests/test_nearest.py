@@ -1,4 +1,4 @@
-"""Suggestions: the nearest name by edit distance, against the textbook's table."""
+"""Suggested names: edit distances, compared with the textbook algorithm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WORDS = st.text("abc", max_size=14)
 
 
 def distance(left: str, right: str) -> int:
-    """Optimal string alignment, by the whole table."""
+    """The optimal string alignment distance, computed with the full table."""
     table = [[i + j if 0 in (i, j) else 0 for j in range(len(right) + 1)] for i in range(len(left) + 1)]
     for i in range(1, len(left) + 1):
         for j in range(1, len(right) + 1):

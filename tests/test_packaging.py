@@ -1,6 +1,6 @@
-"""What is installed: `pyproject.toml` lists every package, and every file in one that is not Python.
+"""Lists in `pyproject.toml`: all packages, and all files in packages that are not Python.
 
-An editable install, which all other tests run in, finds what the list lacks.
+All other tests run in an editable install, which also has the files that the lists lack.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def setuptools() -> dict[str, Any]:
 
 
 def folder_of(package: str) -> Path:
-    """Where a package stands in the repository."""
+    """The folder of a package in the repository."""
     return ROOT / setuptools()["package-dir"].get(package, package.replace(".", "/"))
 
 

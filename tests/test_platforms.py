@@ -1,4 +1,4 @@
-"""archc can be imported on systems that lack the modules of POSIX."""
+"""Import of archc on systems that lack the modules of POSIX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 POSIX_ONLY = ("fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty")
-"""Modules of the standard library that Windows does not have (https://docs.python.org/3/library/unix.html)."""
+"""Modules of the standard library that Windows lacks (https://docs.python.org/3/library/unix.html)."""
 
 IMPORT_ALL = """
 import importlib, sys

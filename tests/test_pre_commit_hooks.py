@@ -1,6 +1,6 @@
-"""The hooks for pre-commit: each runs a command that exists, on the files that it takes.
+"""Hooks for pre-commit: each runs an existing command on `.arch` files.
 
-The manifest is read without a YAML library: a list of flat mappings.
+The manifest is a list of flat mappings, so the tests need no YAML library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Normal forms of emitted files: comments, docstrings and messages do not count, and everything else does."""
+"""Normal forms of emitted files ignore comments, docstrings and messages, and nothing else."""
 
 from __future__ import annotations
 

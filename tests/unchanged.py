@@ -1,4 +1,4 @@
-"""Comparison of everything that archc emits between two commits; comments, docstrings and messages do not count.
+"""Comparison of the outputs of archc at two commits, without comments, docstrings and messages.
 
     python -m tests.unchanged against HEAD~1     # this checkout against a commit
     python -m tests.unchanged write base.json    # save the hashes of this checkout
@@ -79,7 +79,7 @@ def normal_forms(name: str, content: bytes) -> dict[str, bytes]:
     """The parts of a written file that must not change, by entry name.
 
     Args:
-        name: the file name, whose suffix selects the normal form; a file of an unknown kind is its own.
+        name: the file name, whose suffix selects the normal form; files of unknown kinds do not change.
     """
     # The identifier of a compilation is a hash of the printed graph, comments included.
     content = re.sub(COMPILATION, rb"\g<1>" + b"0" * 32, content)
@@ -97,10 +97,10 @@ def normal_forms(name: str, content: bytes) -> dict[str, bytes]:
 
 
 def normal_python(text: str) -> tuple[str, str]:
-    """The program without comments, docstrings and messages, once without its layout and once with it.
+    """A program without comments, docstrings and messages: without its layout, and with it.
 
-    The second is line by line the text, without blank lines.  A statement with a message is laid out anew there, since
-    the length of the message determines its line breaks.
+    The form with the layout has the lines of the text, without blank lines.  `ast.unparse` lays out a statement with a
+    message, since the length of the message determines the line breaks in the text.
     """
     tree = ast.parse(text)
     normalizer = _Normalizer()
@@ -216,7 +216,7 @@ def normal_onnx(content: bytes) -> bytes:
 
 
 def _clear_doc_strings(message: Any) -> bool:
-    """Clear the `doc_string` fields of a message and of all messages in it; returns whether there were any."""
+    """Clear the `doc_string` fields of a message and of all messages in it; return whether there were any."""
     found = False
     for field, value in message.ListFields():
         if field.name == "doc_string":
@@ -229,7 +229,10 @@ def _clear_doc_strings(message: Any) -> bool:
 
 
 def normal_report(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report without sentences, places in the spec, and the hashes of files, which have normal forms themselves."""
+    """The report without sentences, places in the spec, and hashes of files.
+
+    The files have normal forms of their own.
+    """
     normal = {name: value for name, value in report.items() if name not in ("weights", "calibration")}
     normal["passes"] = [
         {**step, "remarks": [without(remark, "message", "notes", "help") for remark in step["remarks"]]}
@@ -258,7 +261,7 @@ def dump(value: Any) -> bytes:
     return json.dumps(value, indent=1, ensure_ascii=False).encode()
 
 
-# The archc of this checkout, wherever the environment has it installed from.
+# Import of archc from this checkout, even if another checkout is installed.
 
 
 @dataclass(frozen=True)
@@ -276,10 +279,10 @@ class _Folders(MetaPathFinder):
 
 @contextlib.contextmanager
 def own_archc() -> Iterator[None]:
-    """Import archc, its passes and its entry points from this checkout, and verify that nothing else was imported.
+    """Import archc, its passes and its entry points from this checkout, and verify the origin of all modules.
 
-    An editable install maps `archc` and `archc.passes` to the folders of one checkout, and has its entry points.
-    `pyproject.toml` has the same of this one.
+    An editable install may belong to another checkout.  The folders of the packages and the entry points are therefore
+    those that the `pyproject.toml` of this checkout lists.
 
     Raises:
         SystemExit: a module of archc came from elsewhere.
@@ -368,12 +371,12 @@ def keep_case(path: Path, pipeline: str, keep: Keep) -> None:
             compiled = archc.compile(path, set=sibling(path), passes=pipeline, seed=0)
             try:
                 compiled.write(folder, check=False)
-            except archc.ArchcError as refusal:  # of one target, and the others are still of interest
+            except archc.ArchcError as refusal:  # one target refused the model: compare the others
                 keep(case, "refused by a target", codes(refusal))
                 compiled.write(folder, emit="torch,arch", check=False)
         except archc.ArchcError as refusal:
             keep(case, "refused", codes(refusal))
-        except Exception as failure:  # a defect of archc, which is compared as well
+        except Exception as failure:  # a bug in archc: compare its type
             traceback.print_exc()
             keep(case, "failed", type(failure).__name__.encode())
         for file in sorted(Path(folder).rglob("*")):
@@ -435,7 +438,11 @@ def write_at(commit: str, file: Path, arguments: list[str]) -> None:
 
 
 def say(text: str, passing: bool = False) -> None:
-    """Print to stderr; a line that is overwritten only on a terminal."""
+    """Print to stderr.
+
+    Args:
+        passing: the next text overwrites this one, so it is printed only on a terminal.
+    """
     if sys.stderr.isatty():
         print(text, end="", file=sys.stderr, flush=True)
     elif not passing:

@@ -1,10 +1,10 @@
-"""A pytest plugin for tests on a newer Python, in an environment without PyTorch and others (`make test-newer`).
+"""Plugin of pytest for an environment with a newer Python and without PyTorch (`make test-newer`).
 
     python -m pytest -p tests.without_torch tests/language ...
 
 Test files that import a missing package, directly or through other test files, are not collected.  A test that fails
-after archc tried to import one is reported as skipped.  The summary names the counts, so that nothing is left out
-silently.
+after archc tried to import a missing package is reported as skipped.  The summary gives the numbers of skipped tests
+and of files that are not collected.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ignored: list[Path] = []
 
 
 class _Recorder:
-    """A finder that finds nothing and records the missing packages that are asked for."""
+    """Import finder that finds nothing, and records the missing packages that are imported."""
 
     def __init__(self) -> None:
         self.asked: set[str] = set()
@@ -80,7 +80,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @cache
 def needed_by(file: Path) -> frozenset[str]:
-    """Names of the packages that a test file imports, within functions too, directly or through other test files."""
+    """Packages that a test file imports, also in functions, directly or through other test files."""
     found: set[str] = set()
     seen = {file}
     todo = [file]

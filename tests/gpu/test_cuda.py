@@ -1,4 +1,4 @@
-"""Emitted modules on a GPU: what they compute there is what they compute on the CPU.  Skipped where there is none."""
+"""Emitted modules compute the same results on a GPU as on the CPU; skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 FLOAT_TOLERANCE = 1e-4
 INTEGER_TOLERANCE = 5e-2
-"""A number on the edge of two steps may be rounded to either, as in `archc.driver.checking`."""
+"""Larger than `FLOAT_TOLERANCE`: devices may quantize a number between two steps differently."""
 
 
 @pytest.fixture(autouse=True)
 def whole_float32() -> None:
-    """Products in float32, and not in TF32, which has ten bits of it."""
+    """Compute products in float32, not in TF32, whose mantissa has only ten bits."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
 
 
 def emitted(spec: str, folder: Path, passes: str = "", **values: object) -> tuple[ModuleType, tuple[Tensor, ...]]:
-    """The module of a spec at its small size, or at the values given, and inputs for it."""
+    """The emitted module of a spec and random inputs; the default attribute values are small."""
     path = SPECS / f"{spec}.arch"
     compiled = archc.compile(path, values=values or dict(sibling(path)), passes=passes)
     compiled.write(folder, emit=("torch",))
@@ -66,18 +66,18 @@ PIPELINES = (
 
 @pytest.mark.parametrize("passes", PIPELINES)
 @pytest.mark.parametrize("spec", ["cnn", "mlp", "resnet18", "gpt2"])
-def test_what_passes_leave_computes_the_same_on_a_gpu(spec: str, passes: str, tmp_path: Path) -> None:
+def test_a_model_after_passes_computes_the_same_on_a_gpu(spec: str, passes: str, tmp_path: Path) -> None:
     module, inputs = emitted(spec, tmp_path, passes)
     expected = results(module.load(), inputs, "cpu")
     tolerance = INTEGER_TOLERANCE if "quant" in passes else FLOAT_TOLERANCE
     model = module.load(device="cuda")
     assert largest_error(expected, results(model, inputs, "cuda")) < tolerance
-    assert largest_error(expected, results(model.cpu(), inputs, "cpu")) < 1e-6  # and back
+    assert largest_error(expected, results(model.cpu(), inputs, "cpu")) < 1e-6  # moved back to the CPU
 
 
 @pytest.mark.parametrize("rows", [1, 8, 33])
 def test_linear_layers_multiply_integers_on_a_gpu(rows: int, tmp_path: Path) -> None:
-    """By cuBLAS, which takes more than 16 rows only."""
+    """cuBLAS needs more than 16 rows, so smaller operands are padded."""
     module, (x,) = emitted("mlp", tmp_path, "quant(least = 0)", features=512, width=1024)
     x = torch.cat([x] * 5)[:rows]
     module.Int8Linear.least = 1
