@@ -97,7 +97,7 @@ def normal_forms(name: str, content: bytes) -> dict[str, bytes]:
 
 
 def normal_python(text: str) -> tuple[str, str]:
-    """A program without comments, docstrings and messages: without its layout, and with it.
+    """Two forms of a program without comments, docstrings and messages: without and with layout.
 
     The form with the layout has the lines of the text, without blank lines.  `ast.unparse` lays out a statement with a
     message, since the length of the message determines the line breaks in the text.

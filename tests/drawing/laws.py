@@ -85,7 +85,7 @@ def inside(one: Rect, room: Rect) -> bool:
 
 
 def merged_lines(geometry: Geometry) -> list[str]:
-    """Pairs of lines that run on top of each other, with neither their values nor their targets equal."""
+    """Pairs of lines that run on top of each other, although their values and targets differ."""
     found: list[str] = []
     for inner in geometry.within():
         pieces = [

@@ -25,6 +25,6 @@ def word(node: SceneNode) -> str:
 
 
 def wires(panel: Panel) -> set[tuple[str, str]]:
-    """Pairs of nodes with an edge that does not lead back; a node is given by its first label or text."""
+    """Edges as pairs of node names (first label or text), without edges that lead back."""
     names = {node.key: node.rows[0].label or node.rows[0].text for node in panel.nodes}
     return {(names[edge.source], names[edge.target]) for edge in panel.edges if not edge.back}

@@ -84,7 +84,7 @@ def test_a_loop_of_one_block_is_a_stack_and_the_block_has_a_panel() -> None:
         "output y: N × 2",
     ]
     assert (layer.title, layer.note) == ("Layer", "4 uses")
-    # `hidden` differs between the uses, and D is 16 in all of them.
+    # `hidden` differs between the uses, so its name is drawn; `D` is 16 in all uses.
     assert words(layer) == [
         "input x: B × D",
         "layer up: linear(hidden); relu",

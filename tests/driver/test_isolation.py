@@ -1,4 +1,4 @@
-"""Crashes, hangs and kills of the process that checks give a diagnostic, and leave no files."""
+"""If the checking process crashes, hangs or is killed, archc gives a diagnostic and writes no files."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ print(measure(["-m", "archc", *sys.argv[1:]]).peak)
 
 
 def peak(megabytes: int, passes: str, folder: Path) -> int:
-    """Peak memory of `archc compile` in bytes, measured by a small process, for a model of a size."""
+    """Peak memory of `archc compile` in bytes, for a model with so many megabytes of weights."""
     file = folder / "chain.arch"
     file.write_text(chain(megabytes))
     options = ["--passes", passes, "--emit", "torch", "-o", str(folder / "out"), "--no-check"]

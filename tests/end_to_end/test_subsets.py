@@ -27,7 +27,7 @@ LATEST = "quant(least = 0)", "partition(stages = 2)"
 
 
 def is_allowed(order: tuple[str, ...]) -> bool:
-    """Return whether an order is allowed: `partition` is last, and `quant` only before `partition`."""
+    """Return whether an order is allowed: `quant` after all passes except `partition`, which is last."""
     late = [one for one in order if one in LATEST]
     return late == sorted(late, key=LATEST.index) and order[len(order) - len(late) :] == tuple(late)
 
