@@ -122,7 +122,7 @@ SMALL = {
 
 
 def small(name: str) -> str:
-    body = SMALL[name].replace(' + b"', "").replace("c: linear(64) + b", "c: linear(64)")
+    body = SMALL[name].replace("c: linear(64) + b", "c: linear(64)")
     return f"model m {{\n input x: f32[N, 64]\n {body}\n}}\n"
 
 
@@ -278,7 +278,7 @@ def test_a_size_of_another_operand_needs_no_input() -> None:
     }
     """
     compiled = archc.compile(text, passes="partition(2, sizes = 'T=64')")
-    assert not any("tells the size" in note for note in notes(compiled))
+    assert not any("to read the size" in note for note in notes(compiled))
 
 
 # Diagnostics and remarks --------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def test_little_gain_is_remarked_on() -> None:
     assert gain < 1.1
     assert any(f"splitting gains little ({gain:.2f}x)" in note for note in notes(compiled))
     more = archc.compile(SPECS / "cnn.arch", passes="partition(2)")
-    assert not any("hardly pays" in note for note in notes(more))
+    assert not any("splitting gains little" in note for note in notes(more))
 
 
 def test_sizes_that_make_a_tensor_empty() -> None:
