@@ -279,7 +279,7 @@ class _Folders(MetaPathFinder):
 
 @contextlib.contextmanager
 def own_archc() -> Iterator[None]:
-    """Import archc, its passes and its entry points from this checkout, and verify the origin of all modules.
+    """Import archc, its passes and entry points from this checkout; verify the origin of all modules.
 
     An editable install may belong to another checkout.  The folders of the packages and the entry points are therefore
     those that the `pyproject.toml` of this checkout lists.
