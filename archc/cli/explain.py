@@ -70,7 +70,7 @@ def _unknown(text: str, known: Sequence[str]) -> ArchcError:
     words = [code for code in known if wanted and wanted in code]
     near = list(dict.fromkeys([*([match] if match else []), *words]))
     ways = {0: "`archc explain` lists the codes", 1: f"did you mean {listed(near)}?"}
-    help = ways.get(len(near), f"near are {listed(near, _MOST_SUGGESTIONS)}")
+    help = ways.get(len(near), f"similar codes: {listed(near, _MOST_SUGGESTIONS)}")
     return error("unknown-code", f"no diagnostic has the code `{text}`", help=help)
 
 

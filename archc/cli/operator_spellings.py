@@ -57,7 +57,7 @@ def _example_node(cls: type[Operator]) -> Node | None:
 
 
 def _example_graphs(example: str) -> Iterator[Graph]:
-    """Graphs of an example for operands of several types, without types that the operator refuses."""
+    """Graphs of an example, one for each tried combination of operand types that it accepts."""
     statement = example if re.match(r"[a-z_, ]+ = ", example) else f"y = {example}"
     targets, _, value = statement.partition(" = ")
     names = _operands(value)
@@ -81,7 +81,13 @@ def _operands(value: str) -> list[str]:
 
 
 def _types(count: int) -> Iterator[list[str]]:
-    """Types for a number of operands: one shape for all, or vectors for all operands except the first."""
+    """Yield the combinations of operand types to try.
+
+    All operands have one shape, or all operands except the first are vectors.
+
+    Args:
+        count: number of operands.
+    """
     for shape, vectors, first, others in product(_SHAPES, (False, True), _DTYPES, _DTYPES):
         if count > 1 or (not vectors and others == first):
             yield [f"{first}[{shape}]", *[f"{others}[{_VECTOR if vectors else shape}]"] * (count - 1)][:count]

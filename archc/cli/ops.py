@@ -115,5 +115,5 @@ def _parameter_lines(parameters: list[dict[str, Any]]) -> list[str]:
     for info in parameters:
         shape = "" if info["shape"] is None else f"[{', '.join(info['shape'])}]"
         kind = "" if info["trainable"] else "buffer, not trained"
-        rows.append([info["name"], shape, f"fresh: {info['initializer']}", kind])
+        rows.append([info["name"], shape, f"initializer: {info['initializer']}", kind])
     return output.columns(rows, indent=2)

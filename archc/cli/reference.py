@@ -34,17 +34,18 @@ is tested against a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
 
 | cell | PyTorch | ONNX Runtime on the CPU |
 |---|---|---|
-| ✓ | computes in it | computes in it |
-| f32, i32, … | computes in it | has no kernel, or would round intermediate results: casts to this dtype, and back |
-| PyTorch | computes in it | has no form that is exact enough: the ONNX target refuses it (`no-onnx-form`) |
-| = | has the dtype of the operand named | the same |
-| empty | refused by `archc check` (`dtype-mismatch`) | |
+| ✓ | computes in the dtype of the column | computes in the dtype of the column |
+| f32, i32, … | computes in the dtype of the column | computes in the dtype of the cell, and casts the results back |
+| PyTorch | computes in the dtype of the column | has no form that is exact enough: refused (`no-onnx-form`) |
+| = | the operand must have the dtype of another operand: of `q` in the row "`k` as `q`" | as for PyTorch |
+| empty | refused by `archc check` (`dtype-mismatch`), unless "as" names an operand of this dtype | as for PyTorch |
 
-Parameters have the floating-point dtype of the data, else f32. The row of an operator without operands is about its
-attribute `dtype`. Integer overflow wraps around, in PyTorch and in ONNX Runtime. ONNX Runtime has two exceptions, which
-it computes in f64: i64 in `sum`, and `pow` with an exponent that is a tensor or a size. In these two, results beyond
-2⁵³ are rounded, and results beyond the range of the dtype do not wrap around. The page is generated from the classes in
-`archc/ops/` by `make reference`.
+A cell such as f32 means that ONNX Runtime has no kernel for the dtype of the column, or that the kernel would round
+intermediate results. Parameters have the dtype of the operands if it is a floating-point dtype, otherwise f32. The row
+of an operator without operands is about its attribute `dtype`. Integer overflow wraps around, in PyTorch and in ONNX
+Runtime. ONNX Runtime has two exceptions, which it computes in f64: i64 in `sum`, and `pow` with an exponent that is a
+tensor or a size. In these two, results beyond 2⁵³ are rounded, and results beyond the range of the dtype do not wrap
+around. The page is generated from the classes in `archc/ops/` by `make reference`.
 """
 
 _PASSES = """\

@@ -25,7 +25,10 @@ class Width:
 
 
 def compare(before: Graph, after: Graph) -> list[Width]:
-    """Widths of the layers of both graphs; a new layer is inserted before the layer that follows it."""
+    """Widths of the layers of both graphs.
+
+    A layer that is only in `after` is listed before the layer that follows it in `after`.
+    """
     was, now = _widths(before), _widths(after)
     order = list(was)
     following = len(order)
@@ -55,9 +58,10 @@ def _widths(graph: Graph) -> dict[str, int]:
 
 
 def _width(graph: Graph, node: Node) -> int | None:
-    """The size of the last constant result axis that shares an index with a trainable weight, or None.
+    """The size of the last result axis that has an index of a trainable weight, or None.
 
-    For a convolution, this is the number of channels; for a linear layer, the number of features.
+    Axes of symbolic size are skipped.  For a convolution, the size is the number of channels; for a linear layer, the
+    number of features.
     """
     from archc.types.signature import Index
 

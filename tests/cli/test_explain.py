@@ -66,7 +66,7 @@ def test_a_pasted_headline_is_understood(run: Run, text: str) -> None:
     ("code", "help"),
     [
         ("shape-mismach", "did you mean `shape-mismatch`?"),
-        ("truncated", "near are `calibration-truncated`, `weights-truncated`"),
+        ("truncated", "similar codes: `calibration-truncated`, `weights-truncated`"),
         ("xyzzyxyzzy", "`archc explain` lists the codes"),
         ("", "`archc explain` lists the codes"),
     ],

@@ -46,7 +46,7 @@ def test_the_page_of_an_operator(run: Run) -> None:
     assert "signature\n  x[n, g*i, h, w], weight[g*o, i, kh, kw], bias[g*o]? -> y[n, g*o, conv(h), conv(w)]" in page
     assert "  out_channels: an integer (required)\n" in page
     assert "  stride: an integer or a tuple of integers = 1\n" in page
-    assert "  weight  [g*o, i, kh, kw]  fresh: kaiming_uniform(i, kh, kw)\n" in page
+    assert "  weight  [g*o, i, kh, kw]  initializer: kaiming_uniform(i, kh, kw)\n" in page
     assert "PyTorch\n  nn.Conv2d(48, 32, 3, padding=1)\n  F.conv2d(image, weight, bias, padding=1)\n" in page
     assert "ONNX\n  Conv\n" in page
     assert page.endswith("example\n  image -> conv1: conv2d(32, 3, padding = 1)\n")
