@@ -1,7 +1,8 @@
 """The ONNX nodes of one operator, and the ONNX names of values.
 
 `NodeSpelling` implements `archc.declaration.spelling.OnnxSpelling`, with which an operator adds its nodes.  The node of
-a `dequantize` is added when an operator first uses the floats.  If all consumers use the integers, no node is added.
+a `dequantize` is added when an operator first uses its float result.  If all consumers use the integers, no node is
+added.
 """
 
 from __future__ import annotations

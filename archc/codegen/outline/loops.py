@@ -19,7 +19,7 @@ from archc.codegen.outline.repetition import Repetition, StepSummary, find_repet
 
 SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
-"""The lengths of lists of layers in one instance, if the length differs between instances."""
+"""The lengths in one instance of those lists of layers whose length differs between instances."""
 
 
 def find_loops(
@@ -28,8 +28,9 @@ def find_loops(
     """Set the body of a definition, with repeated statements as loops.
 
     Args:
-        body: the statements; kinds: a key of each statement, equal if statements differ only in names and wiring.
-        lengths: the lengths of lists in each instance, if they differ.
+        body: the statements.
+        kinds: a key for each statement; statements that differ only in names and operands have equal keys.
+        lengths: the `Lengths` of each instance.
     """
     rows = [_row(step, kind) for step, kind in zip(body, kinds, strict=True)]
     _lay_out(definition, body, find_repetitions(rows, definition.outputs, definition.ties), lengths)
@@ -140,8 +141,8 @@ def _resolved(locals_: Sequence[Local], renamed: dict[Local, Local]) -> tuple[Lo
 def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[Statement, ...]:
     """Nest the statements of each scan in a `Recurrence`.
 
-    Not every statement between the ends of a scan belongs to the scan.  A statement with uses after the scan moves
-    before the scan.
+    An `enter` operator begins a scan, and an `exit` operator ends it.  A statement between the two need not belong to
+    the scan: if its results are used after the scan, the statement moves before the scan.
 
     Args:
         body: the statements of a definition or of a loop.

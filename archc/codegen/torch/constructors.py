@@ -249,7 +249,7 @@ def element_texts(
         Mismatch: the list of an instance ends before the first element with the common text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # If only the first of these elements has an irregular value, a separate text for it avoids a list of values.
+    # If the value of element `common` alone breaks equal steps, a separate text for it avoids a list of all values.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:

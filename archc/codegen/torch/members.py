@@ -235,7 +235,10 @@ def _chain_at(
 def _chain_of(
     loop: Loop, inside: dict[str, set[str]], callable_alone: Callable[[OperatorStep | BlockStep], bool]
 ) -> Chain:
-    """The chain that the iterations of a loop form, if the text does not name the values between them."""
+    """The chain that the iterations of a loop form, or an empty one.
+
+    In a chain, the values between the iterations have no names in the user's text.
+    """
     if loop.first or loop.counts.count(loop.count) < len(loop.counts) or len(loop.carried) != 1:
         return []
     if any(local.name is not None for (local,) in loop.yields[:-1]):

@@ -41,7 +41,7 @@ MODULE_NAMES = frozenset({
 VARIABLES = MODULE_NAMES | {
     "self", "super", "range", "zip", "min", "max", "round", "float", "int", "tuple", "str",
 }  # fmt: skip
-"""Names that the methods of an emitted class may refer to, so that variables must not shadow them."""
+"""Names that the methods of an emitted class may refer to, so variables must not shadow them."""
 
 
 IN_CONSTRUCTORS = VARIABLES - {
@@ -85,7 +85,10 @@ def _words(text: str) -> list[str]:
 
 
 def _spelled(name: str, doc: str) -> list[str]:
-    """The words of a comment that equal a name except for case and punctuation; empty without capitals."""
+    """The words of a comment that equal a name except for case and punctuation.
+
+    The words must have a capital letter.  The list is empty if the comment has no such words.
+    """
     wanted, words = "".join(_words(name)).lower(), _words(doc)
     for start in range(len(words)):
         for end in range(start + 1, len(words) + 1):
@@ -108,7 +111,7 @@ def identifier(name: str, fallback: str = "x") -> str:
 def is_attribute(name: str) -> bool:
     """Return whether `self.<name>` refers to exactly this name.
 
-    It does not if the name is a keyword, or if Python mangles or normalizes the name.
+    Return False for a keyword, and for a name that Python mangles or normalizes.
     """
     return (
         name.isidentifier()

@@ -47,7 +47,7 @@ def make_fusible(
         zero: returns the name of a constant 0 of f32.
         is_int8: returns whether the zero point with a given name is a stored int8 scalar.
     """
-    # A quantizer with a scale along an axis cannot move past a change of that axis.
+    # Quantizers with scales along an axis are left out, since a move can change the number of that axis.
     quantizers = [r for r in records if r.op_type == "QuantizeLinear" and r.attributes.get("axis") is None]
     if not quantizers:
         return records
@@ -128,13 +128,13 @@ def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
 
 
 INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators past which ONNX Runtime moves quantize and dequantize nodes, and `Flatten`."""
+"""`Flatten`, and the operators past which ONNX Runtime moves quantize and dequantize nodes."""
 
 
 def decode_late(
     records: list[NodeRecord], outputs: Collection[str], names: UniqueNames, is_int8: Callable[[str], bool]
 ) -> list[NodeRecord]:
-    """Move dequantize nodes of int8 from before moves to after them; return all nodes.
+    """Apply the fourth rewrite: dequantize int8 after a move, not before it; return all nodes.
 
     Args:
         records: the nodes in topological order; changed in place.
