@@ -55,7 +55,7 @@ EIGHT_BIT = DTypes("u8 or i8", dtype_set("u8 i8"), "make them with `quantize(u8)
 Accepted = DTypes | str | tuple[str, DTypes]
 """Accepted dtypes of one operand: a set, the dtype of the operand with a given name, or either."""
 Declared = DTypes | Mapping[str, Accepted]
-"""Accepted dtypes of all operands: a set of which they share one dtype, or dtypes by operand name."""
+"""Accepted dtypes of all operands: a set for one common dtype, or dtypes by operand name."""
 Kernels = frozenset[DType] | Mapping[str, frozenset[DType]]
 """Dtypes of ONNX Runtime's kernels: a set for the first operand, or sets for operands by name."""
 
@@ -64,7 +64,7 @@ ONNX_ALL = frozenset(DType)
 ONNX_MOST = ONNX_ALL - {DType.bf16}
 ONNX_FLOATS = dtype_set("f64 f32 f16")
 ONNX_WIDE = dtype_set("f64 f32")
-"""For operators that become several ONNX nodes, between which f16 results would round or overflow."""
+"""Dtypes for operators of several ONNX nodes: f16 would round or overflow between the nodes."""
 ONNX_SINGLE = dtype_set("f32 f16")
 ONNX_F32 = dtype_set("f32")
 
@@ -80,7 +80,7 @@ _WIDER = {
 }
 """The next wider dtype, which represents every element of the narrower one.
 
-A cast back wraps integers.
+A cast of integers back to the narrower dtype wraps around, as arithmetic in the narrower dtype does.
 """
 
 

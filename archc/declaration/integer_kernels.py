@@ -17,8 +17,8 @@ def quantized_operand(spell: OnnxSpelling) -> QuantizedValue | None:
 def onnx_product(spell: OnnxSpelling, operand: QuantizedValue, product: Callable[[str], str], spatial: int = 0) -> str:
     """Add the ONNX nodes for the product of a quantized operand and the weight, plus the bias.
 
-    A bias that int32 cannot represent is added in floats.  A `Max` of one operand between product and bias then
-    prevents ONNX Runtime from fusing them, because the fusion rounds the bias to int32; see
+    A bias that int32 cannot represent is added in floats, after the product.  ONNX Runtime would fuse the product and
+    this addition, and round the bias to int32.  A `Max` of one operand between them prevents the fusion; see
     `archc.codegen.onnx.barriers`.
 
     Args:

@@ -61,7 +61,7 @@ def _load(name: str, entry: EntryPoint) -> type[Operator]:
     reason = "it defines no operator of that name"
     try:
         entry.load()
-    except (ImportError, AttributeError, ValueError) as failure:  # ValueError: the name is one of archc's own
+    except (ImportError, AttributeError, ValueError) as failure:  # ValueError: it redefines an operator of archc
         reason = str(failure)
     if name not in OPERATORS:
         raise error(
