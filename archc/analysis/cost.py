@@ -1,4 +1,4 @@
-"""Cost of a graph: parameters, bytes, multiply-adds and bytes of activations.
+"""Cost of a graph: parameters, bytes of weights, multiply-adds and bytes of activations.
 
 Multiply-adds and activations follow from the operators' signatures.  A node in a scan counts once for each step.
 """

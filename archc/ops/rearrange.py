@@ -132,8 +132,8 @@ class Rearrange(Rearrangement):
 
     example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'
 
-    pattern: str = attribute(doc="axes of the operand and of the result; sizes of axes follow by name")
-    sizes: tuple[tuple[str, int | SymbolicDim], ...] = attribute((), keyword=True, doc="sizes of axes, by name")
+    pattern: str = attribute(doc="axes of the operand and of the result")
+    sizes: tuple[tuple[str, int | SymbolicDim], ...] = attribute((), keyword=True, doc="sizes of axes: `h = 12`")
 
     @classmethod
     def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:

@@ -1,10 +1,12 @@
 """Solver: contract the graph, find a good split, and improve it until it is proven optimal.
 
-`problem` defines downsets, splits and the bottleneck.  A search finds the best split with a bottleneck below a limit:
-it enumerates the downsets that such a split can contain (`downsets`), and finds the best chain of these downsets
-(`chain_search`).  If no such split exists, the limit is a lower bound on the bottleneck.  A search with a low limit is
-fast, so the limit is low at first and then raised up to the best known bottleneck.  If a search has too many downsets,
-the solver returns the best known split and the lower bound.
+`problem` defines downsets, splits and the bottleneck.  The nodes of the contracted graph are groups of tasks.
+
+A search finds the best split with a bottleneck below a limit: it enumerates the downsets that such a split can contain
+(`downsets`), and finds the best chain of these downsets (`chain_search`).  If no such split exists, the limit is a
+lower bound on the bottleneck.  A search with a low limit is fast, so the limit is low at first and then raised up to
+the best known bottleneck.  If a search has too many downsets, the solver returns the best known split and the lower
+bound.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def attribute(
         index: index in the operator's signature whose extent the attribute gives, such as `o` for `out_features`.
         phrase: name of that extent in diagnostics, such as "input features".
         keyword: the attribute is given by name only, not by position.
-        element: the attribute is combined with elements of an operand, such as a bound of `clamp`, and must be
+        element: the attribute, such as a bound of `clamp`, is combined with elements of an operand, and must be
             representable in the dtype of the operand.
     """
     metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
@@ -264,7 +264,7 @@ def convert(value: Any, wanted: Any) -> tuple[bool, Any]:
                 return True, converted
         return False, None
     if origin is Literal:
-        # The parser turns the bare name `int8` into the string "int8".
+        # In Python, 1 == True.  Equal values must therefore also have equal types.
         choices = get_args(wanted)
         return (True, value) if any(value == c and type(value) is type(c) for c in choices) else (False, None)
     if origin is tuple:

@@ -75,7 +75,8 @@ class Contradiction(Exception):
         operand: pattern of the operand.
         axis: number of the axis in the pattern.
         index: name of the contradictory index, or None.
-        expected: extent from attributes or other axes; None if the axis remains undetermined.
+        expected: extent from attributes or other axes, or the product that does not divide the axis; None if the axis
+            remains undetermined.
         actual: extent of the operand's axis.
     """
 
