@@ -17,10 +17,10 @@ the same in a terminal. `python -m archc` is the same program. `make reference` 
 | 1 | the input has errors, or warnings under `--strict`; for `archc fmt --check`, a file would change |
 | 2 | the command line is wrong |
 | 70 | an internal error of archc; `ARCHC_DEBUG=1` shows the traceback |
-| 130, 143 | the command was interrupted, or told to end; nothing was written |
+| 130, 143 | the command was interrupted (SIGINT) or terminated (SIGTERM); nothing was written |
 
-Diagnostics go to standard error. With `--json`, a command prints one JSON object to standard output; diagnostics of the
-input are part of it.
+Without `--json`, diagnostics go to standard error. With `--json`, a command prints one JSON object to standard output,
+which contains the diagnostics of the input.
 """
 
 

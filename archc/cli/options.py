@@ -94,7 +94,7 @@ def _command_help(word: str) -> str | None:
 
 
 class VersionAction(argparse.Action):
-    """`--version`, which reads the version only when needed."""
+    """The action of `--version`; the version is read only if the option is given."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
@@ -138,7 +138,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="set an attribute of the model, with a value as in the language: --set classes=100; may be repeated",
+        help="set an attribute of the model; write VALUE as in an .arch file: --set classes=100; may be repeated",
     )
     parser.add_argument(
         "--allow-absolute-imports", action="store_true", help="allow absolute paths in `import` statements"
@@ -168,18 +168,18 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
         "--passes",
         metavar="PIPELINE",
         default="",
-        help="passes with options, or the name of a `pipeline` in the file: \"lowrank(energy=0.95, on='fc*'), quant\"",
+        help="passes with options (\"lowrank(energy=0.95, on='fc*'), quant\"), or the name of a `pipeline` in the file",
     )
     parser.add_argument(
         "--weights",
         metavar="FILE",
         help="trained weights: .safetensors or .npz; by default PyTorch's initialization from the seed; "
-        "`none` allocates no weights, so that no ONNX model can be written",
+        "`none` allocates no weights (then no ONNX model can be written)",
     )
     parser.add_argument(
         "--rename",
         metavar="FILE",
-        help="rules that map the names in the weights file to paths of the text, one rule a line: "
+        help="rules, one a line, that map names in the weights file to paths of weights in the model: "
         "encoder.layer.{i}.output.dense.* -> h[{i}].down.*",
     )
     parser.add_argument(
@@ -193,7 +193,7 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-pickle",
         action="store_true",
-        help="also read PyTorch's pickled weights, with `weights_only`",
+        help="also read PyTorch's pickle files, with `torch.load(weights_only=True)`",
     )
 
 
@@ -222,7 +222,7 @@ def asks_for_compilation(arguments: argparse.Namespace) -> bool:
 
 
 def warn_without_passes(arguments: argparse.Namespace, diagnostics: Diagnostics, names: Sequence[str]) -> None:
-    """Warn of options that affect passes alone, if no passes are given."""
+    """Warn of options that affect only passes, if no passes are given."""
     for name in names if not arguments.passes else ():
         if getattr(arguments, name):
             diagnostics.warn(
