@@ -14,7 +14,7 @@ from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
 from archc.types.tensor_type import DType
 
 Rewrite = Callable[[DecodedWeights, list[NodeRecord], set[str]], list[NodeRecord]]
-"""A function from weights, nodes in topological order, and names used outside them, to new nodes."""
+"""A function from the weights, nodes in topological order, and names used elsewhere, to new nodes."""
 
 
 def rewritten(
@@ -60,4 +60,4 @@ def _is_int8(onnx: OnnxGraph, zero_point: str) -> bool:
 BODY_REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, _separate)
 
 REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, pooled_stems, flatten_channels_last, _separate)
-"""`_separate` is last: its copies would hide patterns from the other rewrites."""
+"""`_separate` inserts copies that would hide patterns from the other rewrites, so it is last."""

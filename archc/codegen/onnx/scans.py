@@ -2,9 +2,9 @@
 
 The body captures values from outside, such as weights, by name.
 
-The `Scan` runs along the first axis of each sequence.  So a `Transpose` before and after the `Scan` exchanges the axes
-of batch and steps.  A `Scan` along the second axis would be no faster, since ONNX Runtime transposes inside it, and
-would divide by zero if a sequence is empty.
+The first axis of a sequence is the batch, and the second axis the steps.  The `Scan` runs along the first axis, so a
+`Transpose` before and after the `Scan` exchanges the two axes.  A `Scan` along the second axis would be no faster,
+since ONNX Runtime transposes inside it, and would divide by zero if a sequence is empty.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _declare_outputs(
     ends: Sequence[tuple[str, TensorType]],
     title: str,
 ) -> None:
-    """Declare the outputs of a body; copy values from outside, and each value that is output again."""
+    """Declare the outputs of a body; values from outside and repeated outputs are copied with `Identity`."""
     made = {name for record in records for name in record.outputs}
     for name, type in ends:
         output = name
