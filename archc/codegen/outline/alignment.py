@@ -3,6 +3,8 @@
 Each group becomes one definition of the outline, such as a class of the emitted PyTorch module.  Each use gets a
 `StructureKey`: operators, wiring, and the names of layers and weights relative to the path of the use.  Uses with equal
 keys form a group.  Attributes of a layer may differ within a group if they can be arguments of the definition.
+
+A block use applies a layer.  Several uses can apply the same layer, with the same weights.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.types.attributes import attributes
 
-_ANY = object()  # replaces every value that can be an argument: `3`, `(1, 7)` or "same"
+_ANY = object()  # in a key, replaces every value that can be an argument: `3`, `(1, 7)` or "same"
 
 Distinguish = Callable[[Node], Hashable]
 """A function that returns a key of a node; two nodes share a statement only if their keys are equal."""
@@ -55,7 +57,7 @@ class UseStructure:
             first use.  A value occurs twice if it is given for two inputs that have different values in another use.
         positions: for each input, its position among the block's inputs; None for a value that is no input in the text.
         values: the results of the items, in order.
-        ties: ties between weights of layers inside.
+        ties: the ties between weights of layers inside; see `Tie`.
         unresolved: ties to weights outside, as pairs of the path inside the use and the path of the stored weight.
         group: the uses with the same structure.
         lengths: the lengths of lists of layers, if they differ between uses of the group.  The last elements of a
@@ -110,7 +112,7 @@ def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, s
 
     Args:
         order: see `fold`.
-        self_contained: inline blocks that share a weight with layers outside.
+        self_contained: True to inline blocks that share a weight with layers outside.
     """
     apart = _leaking(graph) if self_contained else set()
     while True:
@@ -230,7 +232,11 @@ class _Aligner:
                     alike[model].append(use)
 
     def _fits(self, structure: UseStructure, form: StructureKey, other: StructureKey, use: BlockUse) -> bool:
-        """Return whether `use` would have the given structure if it had the inputs of that structure."""
+        """Return whether a use would have the key `form` if its inputs were those of `structure`.
+
+        Args:
+            other: the key of the use.
+        """
         model, received = self.structures[use], structure.scope.inputs
         if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
             return False
@@ -279,7 +285,7 @@ class _Aligner:
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
-            else:  # a layer's ties are in the key of the block that contains both weights
+            else:  # a tie: the key of the block that contains both weights has its paths
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)
@@ -287,7 +293,7 @@ class _Aligner:
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
-        """The operator with the block's names of sizes, or the model's if inputs of the block vary in size."""
+        """The operator with its sizes in terms of the block; in terms of the model for a layer in `resized`."""
         if scope.parent is None:
             return op
         return operator_with_block_sizes(op, {} if scope.path in self.resized else block_sizes(scope))

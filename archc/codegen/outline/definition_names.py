@@ -22,9 +22,9 @@ def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
     blocks: dict[str, list[UseGroup]] = defaultdict(list)
     for group in groups[:-1]:
         blocks[_identifier(group.uses[0].scope.definition)].append(group)
-    # Names without a suffix first, so that no name with a suffix takes them.
+    # Assign the names without a suffix first, so that no name with a suffix takes one of them.
     for name, forms in blocks.items():
-        main = max(forms, key=lambda group: len(group.instances))  # the first, if several have most instances
+        main = max(forms, key=lambda group: len(group.instances))  # the first of several with equally many instances
         forms.remove(main)
         forms.insert(0, main)
         names[main] = _unique(name, taken)
@@ -47,7 +47,7 @@ def _lengthened(name: str, group: UseGroup, main: UseGroup) -> str:
 
 
 def _members(structure: UseStructure) -> list[str]:
-    """First parts of the members' names: `h` for `h.0`, so that lists of different lengths are equal."""
+    """First parts of the members' names: `h` for `h.0`, so that the length of a list makes no difference."""
     paths = (item.scope.path if isinstance(item, UseStructure) else item.path for item in structure.items)
     return [structure.relative(path).partition(".")[0] for path in paths if path is not None]
 
@@ -99,7 +99,7 @@ def name_axes(group: UseGroup) -> AxisNames:
 
 
 def _written(use: UseStructure, number: int) -> tuple[str | None, ...] | None:
-    """The names of the axes of one input in the text of a use; None if the text does not declare them."""
+    """The names of an input's axes in the text of the block; None if the text does not declare them."""
     position, axes = use.positions[number], use.scope.axes
     names = axes[position] if position is not None and position < len(axes) else None
     return names if names is not None and len(names) == use.inputs[number].type.rank else None
