@@ -25,7 +25,7 @@ class LoopPlanner:
         self.loop_variables: set[str] = set()
 
     def loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        """Translate a loop to a `for` loop, or unroll it if its iterations differ in more than layers.
+        """Translate a loop to a `for` loop, or unroll it if its iterations differ in more than their layers.
 
         Raises:
             Mismatch: the instances have different numbers of iterations, and the iterations have no common text.
@@ -96,7 +96,7 @@ class LoopPlanner:
             self.draft.members.at(name).length = self.draft.arguments.take(lengths, "depth", name)
 
     def recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
-        """The loop over the steps of a scan, and a `torch.stack` for each value that the steps keep."""
+        """The loop over the steps of a scan, and a `torch.stack` for each result with one element per step."""
         body = self.body(scan.body, bases)
         read = [(kept, stacked) for kept, stacked in zip(scan.kept, scan.stacked) if stacked.uses]
         lists = tuple(

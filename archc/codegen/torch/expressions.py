@@ -1,4 +1,6 @@
-"""Expressions of one emitted class, for operators, weights and sizes; all instances share the text.
+"""Expressions of one emitted class, for operators, weights and sizes.
+
+All instances of the class share its code, so an expression must be correct for each instance.
 
 `forward` reads a symbolic size from the shape of an input.  If no input has the size, `forward` takes the size as an
 argument after the tensors.  A weight outside the class is also an argument of `forward` after the tensors.
@@ -192,7 +194,7 @@ class ExpressionWriter:
         """The expression that this class passes to another class for an extra argument.
 
         Args:
-            instances: for each instance of this class, the number of the instance of the other class that it uses.
+            instances: for each instance of this class, the number of the other class's instance that it calls.
         """
         if extra.symbol is not None:
             texts = [self.around.size(k, symbol(extra.symbol.name)) for k in range(len(instances))]
@@ -251,7 +253,7 @@ class ExpressionWriter:
         return decoded(weight.storage, module, name, len(weight.shape), weight.dtype)
 
     def registration(self, parameter: str) -> list[str]:
-        """The lines of `__init__` that register the stored tensors of a parameter that the class itself owns."""
+        """The lines of `__init__` that register the stored tensors of one of the class's own parameters."""
         weights = [self.graph.weights[f"{path}.{parameter}"] for path in self.paths]
         rows = [registrations(weight, parameter) for weight in weights]
         lines: list[str] = []
@@ -267,7 +269,7 @@ class ExpressionWriter:
 
 
 def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
-    """The names of an operator's attributes; a key has the literals of the attribute in all instances."""
+    """A map from the literals of an attribute in all instances to the name of the attribute."""
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
         values = [getattr(node.op, info.name) for node in nodes]

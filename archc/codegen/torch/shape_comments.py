@@ -69,7 +69,7 @@ def _same(found: dict[Local, Types], local: Local, other: Local, definition: Blo
 
 
 class ShapeComments:
-    """Writes the shapes of tensors in one class, with the names of sizes from the class's text.
+    """Writes the shapes of tensors in one class, with the names of sizes from the text of its block.
 
     Args:
         definition: the definition, with the scopes of the instances that use the class.

@@ -1,9 +1,9 @@
 """Selection of layers that compute in int8.
 
-In the graph, `quantize`, `dequantize` and a layer with an int8 weight follow one another.  The emitted layer takes the
-quantized operand directly: `self.fc1(self.fc1_q(x))`.  The quantized operand may be moved to another stage before the
-layer.  The class of the layer is in `archc.runtime.int8`.  Every other layer with an int8 weight decodes the weight and
-caches the decoded weight.
+A layer computes in int8 if its weight is int8 and its operand comes from `quantize` and `dequantize`.  The emitted
+layer takes the quantized operand directly: `self.fc1(self.fc1_q(x))`.  The quantized operand may be moved to another
+stage before the layer.  The class of the layer is in `archc.runtime.int8`.  Every other layer with an int8 weight
+decodes the weight and caches the decoded weight.
 
 If the result of a layer is quantized next, the layer's kernel quantizes it:
 `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  A `relu`, pooling or flattening may be between the layer
@@ -77,8 +77,8 @@ class _Search:
 
     Attributes:
         found: the layers found so far.
-        excluded: the weights of shared layers that cannot compute on integers in every use.  A shared layer is one
-            module, so none of its uses computes on integers.
+        excluded: the weights of layers with a use that cannot compute on integers.  All uses of a shared layer call one
+            module, so none of them computes on integers.
     """
 
     graph: Graph
@@ -290,7 +290,7 @@ def _weights(statement: OperatorStep) -> set[tuple[str, ...]]:
 
 
 def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, ...]]:
-    """The layers that cannot compute on integers in every use, and those that share a statement with them.
+    """The layers with a use that cannot compute on integers, and layers that share a statement with them.
 
     Args:
         uses: for each statement, its layers, and whether the statement can compute on integers.
