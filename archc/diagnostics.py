@@ -238,7 +238,7 @@ def silent(task: str) -> None:
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
-    """Names in backticks, the first `most` of many, and the number of the others."""
+    """Names in backticks: the first `most` of them, and the number of the others."""
     shown = ", ".join(f"`{name}`" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
@@ -248,7 +248,7 @@ _EDITS = ((2, 1), (5, 2), (9, 3))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to a mistyped name, the first of several; None if no name is near.
+    """The known name nearest to a mistyped name, the first of equally near ones; None if no name is near.
 
     The edit distance counts letters that are left out, added, replaced, or swapped with the next one.  It ignores case
     and underscores.

@@ -49,7 +49,7 @@ def too_many_axes(count: int) -> OperatorError:
 def check_representable(op: Notation, dtypes: Iterable[DType]) -> None:
     """Check that the dtype of the data can represent numbers in attributes: i8 does not allow `x + 300`.
 
-    In a floating-point dtype, infinity, NaN and all numbers up to the largest one are valid, even if they are rounded.
+    In a floating-point dtype, infinity, NaN and all numbers in the range are valid, even if they are rounded.
     Attributes that must be integers are not checked: a kernel size may exceed the largest i8.
 
     Args:

@@ -69,7 +69,7 @@ def _side(text: str, right: bool) -> list[Axis]:
         elif token.startswith("*") and len(token) > 1:
             if group is not None and not right:
                 raise _bad_pattern(
-                    f"`({token})` is valid on the right side only: the sizes of its axes would be unknown"
+                    f"`({token})` is not valid on the left side, because the sizes of its axes are unknown"
                 )
             if group is None and any(_is_spread(axis) for axis in axes):
                 raise _bad_pattern(f"a side of a pattern has at most one `*`, got `{token}` as the second")

@@ -140,7 +140,7 @@ class OnnxSpelling(Protocol):
         """Name of an i64 vector of sizes, for operands such as the shape of `Expand`."""
 
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
-        """Add a `Reshape` to a shape; symbolic sizes of the shape may be 0 at run time."""
+        """Add a `Reshape` of a value to a shape; symbolic sizes of the shape may be 0 at run time."""
 
     def quantized(self, position: int) -> QuantizedValue | None:
         """Quantized form of a data operand; None unless it is the result of `dequantize` with a single scale."""
@@ -151,8 +151,8 @@ class OnnxSpelling(Protocol):
     def oriented(self, name: str) -> tuple[str, bool]:
         """Name of a weight's decoded value as stored; True if the parameter is the transpose of this value.
 
-        Use it for ONNX operators that accept a matrix or its transpose, such as `Gemm`.  `weights[name]` is always the
-        parameter itself.
+        Use this method for ONNX operators that accept a matrix or its transpose, such as `Gemm`.  `weights[name]` is
+        always the parameter itself.
         """
 
     def dequantized(self, name: str) -> str:
@@ -271,7 +271,7 @@ def literal(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TorchModule:
-    """Constructor call of a `torch.nn` module, by argument.
+    """Constructor call of a `torch.nn` module, with its arguments by name.
 
     The arguments are separate, because an argument that differs between the instances of a block becomes an argument of
     the block's class.
