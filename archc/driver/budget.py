@@ -1,4 +1,4 @@
-"""Budget of a check: the highest cost of a model that is checked by default, and its time limit."""
+"""Budget of a check: cost up to which a model is checked by default, and time limit of the check."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Run a function in a separate process, so that a crash of native code does not end archc.
 
 The separate process is a fork of the calling process.  All modules are loaded already, so it starts within some ten
-milliseconds.  It sends back only the result.  If a fork is unsafe (macOS) or impossible (Windows), the function runs in
-the calling process.
+milliseconds.  It sends back the names of its steps, and its result or exception.  If a fork is unsafe (macOS) or
+impossible (Windows), the function runs in the calling process.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
             stream.flush()  # so that the child does not write the buffered text again
     with tempfile.TemporaryFile() as printed, ExitStack() as ends:
         answers, answer = _pipe(ends)
-        # Only the parent keeps `lifeline` open: when the parent ends, the child reads the end of the pipe and ends too.
+        # Only the parent keeps `lifeline` open: when the parent exits, the child reads an end of file and exits, too.
         alive, lifeline = _pipe(ends)
         pid = _fork()
         if pid == 0:
@@ -145,7 +145,7 @@ def _send(answer: int, kind: str, value: object) -> None:
     try:
         data = pickle.dumps((kind, value))
         pickle.loads(data)
-    except Exception:  # pickle fails if the class is local, or if `__init__` does not accept `args`
+    except Exception:  # pickle fails if the exception's class is local, or if `__init__` does not accept `args`
         assert kind == "failure" and isinstance(value, tuple)
         data = pickle.dumps((kind, (RuntimeError(f"{type(value[0]).__name__}: {value[0]}"), value[1])))
     data = _LENGTH.pack(len(data)) + data
