@@ -1,7 +1,7 @@
 """The rewriter: all operations that change a graph.
 
-Elaboration, which builds a graph from the parsed text, and passes change graphs only through the rewriter.  The
-rewriter keeps operand order, edges, inferred types and `Node.origin` correct.
+Elaboration builds a graph from the parsed text, and passes transform the graph.  Both use only the rewriter, which
+keeps operand order, edges, inferred types and `Node.origin` correct.
 
     rewriter = Rewriter(graph, by="lowrank")
     down = rewriter.add(Linear(rank, bias=False), node.operands, name=f"{node.name}.a", near=node)
@@ -328,7 +328,7 @@ class Rewriter:
         for name, type in parameters.items():
             path = (given or {}).get(name) or f"{node.path}.{name}"
             if node.path is None and name not in (given or {}):
-                raise ValueError(f"{node.title} owns a {name} and needs a name, with which the path begins")
+                raise ValueError(f"{node.title} owns a {name} and needs a name, for the path of the {name}")
             paths[name] = path
             if path in self.graph.weights:
                 continue
