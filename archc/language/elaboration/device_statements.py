@@ -29,7 +29,7 @@ class _StatementReader:
         self._item, self._diagnostics = item, diagnostics
         self._members: dict[str, Device] = {}
         self._links: dict[frozenset[str], float] = {}
-        # These include wrong devices and links, so that a link to a wrong device is not reported as a second mistake.
+        # These two also have the wrong devices and links, so that a link to a wrong device is not a second mistake.
         self._places: dict[str, Span] = {}
         self._linked: dict[frozenset[str], Span] = {}
 

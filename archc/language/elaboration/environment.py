@@ -150,7 +150,7 @@ class Environment:
 
     @contextmanager
     def rebound(self, bindings: Mapping[str, Binding]) -> Iterator[None]:
-        """Replace the bindings of some names inside a `with` statement."""
+        """Replace the bindings of some names until the end of the `with` statement."""
         covered = {name: self.bindings.get(name) for name in bindings}
         self.bindings.update(bindings)
         try:

@@ -60,7 +60,8 @@ class StepPrinter:
         names: printed names of the definitions.
         first_attributes: for each definition, a list with its first attribute; empty if it has no attributes.
         emit: function that adds a declaration before the current statement.
-        header: function that writes the lists of a loop, and returns the loop's variable and range.
+        header: function that returns the variable and the range of a loop; its first call for a loop adds the `let`
+            statements of the lists that the loop indexes.
     """
 
     def __init__(

@@ -298,7 +298,7 @@ class TreeBuilder(Transformer[Token, Any]):
         """Limit the consecutive members, indices and calls of an expression to `_MOST_SUFFIXES`.
 
         Raises:
-            TooDeep: the expression has more than `_MOST_SUFFIXES`; a diagnostic is added.
+            TooDeep: the expression has more than `_MOST_SUFFIXES` of them; a diagnostic is added.
         """
         length = 0
         while length <= _MOST_SUFFIXES and isinstance(value, tree.MemberExpression | tree.IndexExpression | tree.Call):
