@@ -55,9 +55,9 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
     if not weight.storage.elementwise:
         return f"{title} is stored as {weight.storage} already"
     if name in layer.node.transposed:
-        return f"{title} is the transpose of `{path}`: int8 scales of `{path}` are along the summed axis"
+        return f"{title} is the transpose of `{path}`: int8 scales of `{path}` would be along the summed axis"
     if weight.dtype is not DType.f32:
-        return f"{title} is {weight.dtype}, but integer kernels take f32"
+        return f"{title} is {weight.dtype}, but only f32 weights can be stored as int8"
     if not np.isfinite(graph.weight_values(path)).all():
         return f"{title} has NaN or infinite elements"
     return None
@@ -112,7 +112,7 @@ def minimum_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
 
 
 def _operand_scale(graph: Graph, node: Node) -> float | None:
-    """Static scale from which a layer's first operand is dequantized, or None."""
+    """Static scale with which a layer's first operand is dequantized, or None."""
     decoder = node.operands[0].producer if node.operands else None
     if decoder is None or not decoder.op.decodes:
         return None
@@ -134,5 +134,5 @@ def _round_trip(storage: Int8, values: np.ndarray) -> np.ndarray:
 
 
 def _norm(values: np.ndarray) -> float:
-    """Frobenius norm in float64, without BLAS, because its sums depend on the number of threads."""
+    """Frobenius norm in float64, without BLAS, whose sums depend on the number of threads."""
     return math.sqrt(np.square(values, dtype=np.float64).sum())

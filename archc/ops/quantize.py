@@ -76,7 +76,7 @@ class Quantize(Operator):
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
         low, high = _RANGES[self.dtype]
         divided, divisor = x, self._broadcast(scale, spell)
-        if spell.types[0].dtype in _NARROW:  # a quotient in f16 may round to another integer
+        if spell.types[0].dtype in _NARROW:  # a quotient in f16 may round to another integer than one in f32
             divided, divisor = method(divided, "float"), method(divisor, "float")
         steps = method(infix(divided, "/", divisor), "round")
         shifted = infix(steps, "+", self._broadcast(zero_point, spell))
@@ -97,7 +97,7 @@ class Quantize(Operator):
         if self.dynamic:
             return tuple(spell.add("DynamicQuantizeLinear", x, outputs=3))
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
-        # The builder omits attributes that are None.
+        # `add` omits attributes that are None.
         return spell.add("QuantizeLinear", x, scale, zero_point, axis=self.axis), scale, zero_point
 
 
@@ -217,7 +217,7 @@ def _signature(
 
 
 def _broadcast(op: Quantize | OnGrid | Dequantize, parameter: str, rank: int) -> str:
-    """Expression for a scale or zero point, reshaped so that it broadcasts along the axis."""
+    """Expression for a scale or zero point, reshaped so that its elements are along the axis `axis`."""
     if op.axis is None:
         return parameter
     following = rank - 1 - axis_number(op, op.axis, rank, "axis")

@@ -31,7 +31,7 @@ def largest(dim: int | SymbolicDim) -> int | None:
 
 
 def never_negative(dim: int | SymbolicDim) -> bool:
-    """Return True if the form of a size shows that it is at least 0, as that of `2*T + 1`."""
+    """Return True if the form of a size, such as `2*T + 1`, shows that it is at least 0."""
     if isinstance(dim, int):
         return dim >= 0
     return all(

@@ -1,4 +1,8 @@
-"""Rules of a renaming map, and their parser."""
+"""Rules of a map, which renames the weights of a file to the paths of a model, and their parser.
+
+A map is a file with one rule on each line: `encoder.layer.{i}.output.* -> h[{i}].down.*`.  The parts `{i}` and `*` are
+holes, which match any text; `{i}` matches no dot.
+"""
 
 from __future__ import annotations
 
@@ -85,8 +89,8 @@ class Rule:
 
     Attributes:
         sources: patterns of names in the file; several tensors are concatenated along their first axis.
-        transposed: for each source, True if its axes are reversed first.
-        targets: patterns of paths in the text; several targets split the tensor along its first axis, and without
+        transposed: for each source, True if its axes are reversed before the concatenation.
+        targets: patterns of paths in the model; several targets split the tensor along its first axis, and without
             targets the tensor is dropped.
         span: position of the rule in the map.
     """
