@@ -103,7 +103,7 @@ def _check_sizes(module: Module, names: Sequence[str], values: Mapping[str, Any]
     """Refuse to check models that are too large in total, before any of them is built.
 
     Raises:
-        ArchcError: the lower bounds on their sizes together exceed the limit (`too-many-models`).
+        ArchcError: the sum of the lower bounds on the models' sizes exceeds the limit (`too-many-models`).
     """
     from archc.language.elaboration.limits import MOST_PARTS_TOGETHER, allowed_parts, size_bound
 

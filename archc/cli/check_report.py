@@ -1,4 +1,4 @@
-"""Text of the outcome of the check of written programs, for `archc compile`."""
+"""Text that `archc compile` prints after the check of the written programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def text(check: dict[str, Any]) -> str:
         none = "no layer could be scaled; " if "scaled" in check else ""
         return f"{text}\n      {none}give trained weights with `--weights`"
     spread = error_text(min(scaled["spread"][name] for name in check["faint"]))
-    text += f"\n      with each layer's weights scaled (spread {spread}): {_errors(scaled['errors'])}"
+    text += f"\n      with each layer's weights scaled (relative spread {spread}): {_errors(scaled['errors'])}"
     if scaled["tolerance"] > check["tolerance"]:
         text += f" ({_at_most(scaled)})"
     if scaled["faint"]:
@@ -55,4 +55,4 @@ def _faint(outcome: dict[str, Any]) -> str:
     spread = min(outcome["spread"][name] for name in outcome["faint"])
     names = " and ".join(f"`{name}`" for name in outcome["faint"])
     verb = "depends" if len(outcome["faint"]) == 1 else "depend"
-    return f"{names} hardly {verb} on the inputs (spread {error_text(spread)} of the size)"
+    return f"{names} hardly {verb} on the inputs (relative spread {error_text(spread)})"

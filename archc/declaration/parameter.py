@@ -20,7 +20,7 @@ InitializerFor = Callable[[Mapping[str, Any]], initializers.Initializer]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A weight or buffer: an operand in the signature that the operator owns.
+    """A weight or buffer: an operand of the signature, with a tensor that the operator owns.
 
     Attributes:
         initializer: the initializer of a fresh parameter.
@@ -28,7 +28,8 @@ class Parameter:
         dtype: the dtype of the parameter; None for the dtype of the data.
         when: the boolean attribute that enables the parameter; by default the attribute with the parameter's name, if
             it exists.
-        optional_in_files: True if a weights file may omit the parameter (a counter that inference does not need).
+        optional_in_files: True if a weights file may omit the parameter, for example a counter that inference
+            does not need.
     """
 
     initializer: InitializerFor

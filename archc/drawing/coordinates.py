@@ -3,10 +3,12 @@
 A linear program keeps chains and long edges straight.  It centers a vertex between several neighbours, or aligns it
 with the neighbour on the longest branch.
 
-The time of the linear program grows fast.  So graphs with very many dummy vertices (see `Vertex`) are placed by sweeps
-over the rows, up and down.  In a sweep, each vertex moves to the weighted mean of its neighbours in the previous row.
-Vertices that would overlap move as one pool (the pool-adjacent-violators algorithm for least squares with a fixed
-order).
+The time of the linear program grows more than quadratically with the number of dummy vertices (see `Vertex`).  So
+graphs with very many dummy vertices are placed by sweeps over the rows, up and down.  In a sweep, each vertex moves to
+the weighted mean of its neighbours in the previous row.  Vertices that would overlap move as one pool (the
+pool-adjacent-violators algorithm for least squares with a fixed order).
+
+A *frame* is a node with a drawing inside.  A *bar* is a node that concatenates several values.
 """
 
 from __future__ import annotations
@@ -28,17 +30,14 @@ _STIFF = 1e4
 Without it, long edges would bend a little in every row.
 """
 _MANY_DUMMIES = 2000
-"""Number of dummy vertices at which the linear program takes a second.
-
-Its time grows more than quadratically.
-"""
+"""Number of dummy vertices at which the linear program takes a second."""
 
 
 def assign_coordinates(graph: LayeredGraph, inner: Mapping[str, Geometry]) -> None:
     """Set the x coordinates of all vertices, from 0.
 
     Args:
-        inner: the layouts inside frames, by the keys of their nodes.
+        inner: the layout inside each frame, by the key of the frame.
     """
     many = sum(vertex.node is None for vertex in graph.vertices()) > _MANY_DUMMIES
     for vertex, x in (_by_sweeps(graph, inner) if many else _by_linear_program(graph, inner)).items():
@@ -76,7 +75,7 @@ def _by_linear_program(graph: LayeredGraph, inner: Mapping[str, Geometry]) -> di
 
 
 def _by_sweeps(graph: LayeredGraph, inner: Mapping[str, Geometry]) -> dict[Vertex, float]:
-    """Good coordinates for graphs for which the linear program would take minutes."""
+    """Coordinates from sweeps, for graphs that are too large for the linear program."""
     distances = {row[0]: row[0].width / 2 for row in graph.rows if row}
     for row in graph.rows:
         distances.update((right, _distance(left, right)) for left, right in pairwise(row))
@@ -114,10 +113,10 @@ def _above(vertex: Vertex) -> list[Vertex]:
 
 
 def _main(others: list[Vertex], heights: Mapping[Vertex, int], graph: LayeredGraph) -> Vertex | None:
-    """The neighbour with which a vertex is aligned: that on the longest branch, or None.
+    """The neighbour with which a vertex is aligned: the one on the longest branch, or None.
 
-    It is None if several branches are longest, or if the neighbour is the first or last of three or more.  With this
-    alignment, a trunk remains straight at a vertex where a short branch leaves the trunk.
+    The result is None if several branches are longest, or if the neighbour is the first or last of three or more.  With
+    this alignment, a trunk remains straight at a vertex where a short branch leaves the trunk.
     """
     longest = max(heights[vertex] for vertex in others)
     found = [vertex for vertex in others if heights[vertex] == longest]
@@ -199,7 +198,7 @@ def swept_positions(
     """The coordinates of all vertices, by sweeps.
 
     Args:
-        distances: the least distance of each vertex from its left neighbour, or from 0.
+        distances: the least distance of each vertex from its left neighbour; for the first vertex of a row, from 0.
     """
     places: dict[Vertex, float] = {}
     for row in rows:
@@ -224,7 +223,7 @@ def swept_positions(
 
 
 def _stronger(before: Sequence[_Side], after: Sequence[_Side]) -> Sequence[_Side]:
-    """The side with the strongest attraction of a vertex; `before`, if both sides are equally strong."""
+    """The list with the strongest attraction; `before` if the strongest of both lists are equal."""
     strongest = [max((weight for _, _, weight in side), default=0.0) for side in (before, after)]
     return before if strongest[0] >= strongest[1] else after
 
@@ -236,7 +235,7 @@ def _fit(
     places: dict[Vertex, float],
 ) -> None:
     """Move the vertices of a row, in their order, to their desired coordinates."""
-    pools: list[tuple[float, float, int]] = []  # (coordinate minus the least distances, weight, number of vertices)
+    pools: list[tuple[float, float, int]] = []  # (coordinate minus `offset`, weight, number of vertices)
     offset = 0.0
     for vertex in row:
         offset += distances[vertex]

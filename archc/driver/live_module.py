@@ -24,8 +24,8 @@ def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
 
     Raises:
         TypeError: `device` is neither a string nor a `torch.device`.
-        ValueError: PyTorch does not know the device, or it is not available on this machine.
-        ArchcError: the model was compiled without weights (`needs-weights`), or PyTorch cannot express it.
+        ValueError: PyTorch does not know the device, or the device is not available on this machine.
+        ArchcError: the model was compiled without weights (`needs-weights`), or PyTorch cannot express the model.
     """
     if compiled.graph.tensors is None:
         raise needs_weights(compiled, "a module", "compile it with weights, or call `sources()` for its source")

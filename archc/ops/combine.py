@@ -194,8 +194,8 @@ class Split(Splitter):
 class Chunk(Splitter):
     """A number of equal parts of a tensor along an axis.
 
-    As in PyTorch, the last part is smaller, or there are fewer parts, if the number does not divide the size of the
-    axis.
+    If the number does not divide the size of the axis, the last part is smaller, or there are fewer parts, as in
+    PyTorch.
     """
 
     example = "q, k, v = x -> chunk(3, dim = 2)"

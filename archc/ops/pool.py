@@ -68,7 +68,7 @@ class Pooling(Operator, abstract=True):
 
     @property
     def _ends(self) -> tuple[int, ...]:
-        """Padding after each axis; in `ceil_mode`, it may be larger than the padding before the axis."""
+        """Padding at the end of each axis; in `ceil_mode`, it may be larger than the padding at the start."""
         sizes = zip(self._spans, self._strides, self._pads)
         return tuple(end_padding(span, stride, padding, self.ceil_mode) for span, stride, padding in sizes)
 
@@ -136,8 +136,8 @@ class AveragePooling(Pooling, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str:
         """Add `AveragePool`; with `count_include_pad`, zeros of the padding count as elements.
 
-        In `ceil_mode` a window may extend beyond the padding, and positions beyond the padding do not count.  So a
-        `Pad` node adds the zeros in this mode.
+        In `ceil_mode`, a window may extend beyond the padding.  PyTorch does not count positions beyond the padding,
+        but `AveragePool` would count them.  So a `Pad` node adds the zeros in this mode.
         """
         x, pads, ends = spell.operands[0], self._pads, self._ends
         counted: dict[str, Any] = {}
@@ -266,7 +266,7 @@ class AdaptivePooling(Operator, abstract=True):
         return call(f"F.{self.name}", *spell.operands, self.output_size)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """Pool an axis with equal windows if the result size divides its size, else window by window.
+        """Pool an axis with equal windows if its size is a multiple of the result size, else window by window.
 
         The axes can be pooled one after the other, because every window is a box.
         """
@@ -284,8 +284,8 @@ class AdaptivePooling(Operator, abstract=True):
             else:
                 raise OperatorError(
                     "no-onnx-form",
-                    f"ONNX has no form of `{self.name}` to {size} elements of `{self.spatial[number]}`,"
-                    f" of symbolic size {extent}",
+                    f"ONNX has no form of `{self.name}` that reduces the symbolic size {extent} of"
+                    f" `{self.spatial[number]}` to {size}",
                     attribute="output_size",
                     help="give the axis of the input a fixed size, or use `output_size = 1`",
                 )

@@ -1,9 +1,9 @@
 """Task graph in arrays; its nodes are groups of tasks that must be in the same stage.
 
-Tasks that must share a device form one group.  Stage numbers never decrease along an edge, so every task on a path
-between two tasks of a group must be in the stage of the group.  Such a path is a cycle of the contracted graph.  Each
-strongly connected component is therefore contracted into one group.  Tarnawski et al. 2020 contract their colour
-classes (tasks that must share a device) in the same way.
+Tasks that must share a device are contracted into one node, a group.  Stage numbers never decrease along an edge, so
+every task on a path between two tasks of a group must be in the stage of the group.  In the contracted graph, such a
+path is a cycle.  Each strongly connected component is therefore contracted into one group.  Tarnawski et al. 2020
+contract their colour classes (tasks that must share a device) in the same way.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class TaskGraph:
     """Groups of tasks in topological order; brackets show the axes of arrays.
 
     Attributes:
-        problem: the problem, with the devices and the route of the tensors.
+        problem: the problem, which has the devices; see `Problem`.
         groups: the tasks of each group.
-        work: seconds [groups, kinds].
+        work: seconds of each group on each kind of device [groups, kinds].
         memory: bytes that the group shares with no other group [groups].
         producers: the group that computes each tensor, -1 for an input of the model.
         consumers: for each tensor, the groups that need it, ascending; the group that computes it is left out.
         outputs: whether each tensor is an output of the model.
-        time: seconds of one transfer of each tensor [tensors, kinds].
+        time: seconds to send or receive each tensor once, on each kind of device [tensors, kinds].
         shared: bytes of shared memory, by the tuple of the two or more groups that share it.
         first: the group that must be in the first stage, if any.
     """

@@ -55,7 +55,7 @@ def run_passes(
             pass runs.
     """
     _admit(passes)
-    # Earlier passes may insert the layers that a later pass selects, so its selectors are checked when it runs.
+    # Earlier passes may insert the layers that a later pass selects, so only the first pass is checked here.
     if passes:
         _check_selectors(graph, passes[0])
     if sizes is None:
@@ -167,8 +167,8 @@ def _hold_to_promise(step: Pass, change: float) -> None:
 def _refuse_infinite_weights(graph: Graph, step: Pass, made: Collection[str], before: Mapping[str, LazyTensor]) -> None:
     """Refuse stored tensors with a NaN or an infinity that a pass computed from finite tensors.
 
-    The tensors that the pass replaced or removed count as its operands.  They are read only if a new tensor is not
-    finite.
+    The tensors that the pass replaced or removed count as the operands of the pass.  These tensors are read only if a
+    new tensor is not finite.
 
     Raises:
         ArchcError: a tensor became infinite or NaN (`pass-not-finite`).

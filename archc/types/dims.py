@@ -65,8 +65,8 @@ class Function:
 class Scaled:
     """Product of a size and a fraction, rounded down: `int(W * 2.6)`.
 
-    The product is computed in 64-bit floats.  In these floats, 90 * 0.7 is below 63, so no quotient of integers
-    equals `int(W * 0.7)` for all W.  `atoms` and `depth` have the same meaning as in `Function`.
+    The product is computed in 64-bit floats.  In these floats, 90 * 0.7 is below 63, so `int(W * 0.7)` is not always
+    equal to `7 * W // 10`.  `atoms` and `depth` have the same meaning as in `Function`.
     """
 
     size: SymbolicDim
@@ -142,7 +142,10 @@ class SymbolicDim:
 
 
 _EXACT_DENOMINATOR = 1024
-"""Largest denominator for which products of factors and sizes are exact in 64-bit floats."""
+"""Limit on the denominator of the factor in `scaled`.
+
+Up to this denominator, products of factor and size are exact in 64-bit floats.
+"""
 
 
 def symbol(name: str, maximum: int | None = None) -> SymbolicDim:
@@ -162,7 +165,7 @@ def as_symbol(dim: int | SymbolicDim) -> Symbol | None:
 
 
 def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
-    """Return symbol, scale and offset of a size scale · symbol + offset, or None for any other size."""
+    """Return (symbol, scale, offset) of a size `scale * symbol + offset`, or None for any other size."""
     if isinstance(dim, int):
         return None
     powers = [(monomial, coefficient) for monomial, coefficient in dim.terms if monomial]
@@ -292,7 +295,7 @@ _FUNCTIONS = {"//": floor_divide, "%": remainder, "min": minimum, "max": maximum
 
 
 def apply(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
-    """Apply the function of a `Function`, given by its name, to two sizes."""
+    """Apply the function `//`, `%`, `min` or `max` to two sizes."""
     return _FUNCTIONS[name](left, right)
 
 

@@ -54,7 +54,7 @@ def multiplied(left: Terms[A], right: Terms[A]) -> Terms[A]:
 MOST_STEPS = 100
 """Maximum number of terms of a quotient whose divisor has several terms.
 
-The time for each term is proportional to the lengths of both polynomials.
+The time for each term is proportional to the lengths of dividend and divisor.
 """
 
 

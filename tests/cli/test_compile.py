@@ -52,8 +52,8 @@ def test_outputs_that_hardly_depend_on_inputs_are_reported(run: Run, tmp_path: P
     assert result.status == 0
     first, second, third = result.out[result.out.index("checked: ") :].splitlines()[:3]
     assert first.startswith("checked: relative error against the graph: PyTorch 0, ONNX Runtime ")
-    assert second.startswith("note: `a` and `b` hardly depend on the inputs (spread ")
-    assert third.startswith("      with each layer's weights scaled (spread ")
+    assert second.startswith("note: `a` and `b` hardly depend on the inputs (relative spread ")
+    assert third.startswith("      with each layer's weights scaled (relative spread ")
     report = json.loads((tmp_path / "out" / "report.json").read_text())["check"]
     assert report["faint"] == ["a", "b"] and report["scaled"]["faint"] == []
     quantized = run("compile", tmp_path / "deep.arch", "-o", tmp_path / "out", "--check", "--passes", "quant")
@@ -67,7 +67,7 @@ def test_the_note_is_about_faint_outputs_alone(run: Run, tmp_path: Path) -> None
     result = run("compile", tmp_path / "deep.arch", "-o", tmp_path / "out", "--check")
     report = json.loads((tmp_path / "out" / "report.json").read_text())["check"]
     assert report["faint"] == ["a", "b"] and report["scaled"]["spread"]["still"] == 0
-    assert "with each layer's weights scaled (spread 0)" not in result.out and "give trained" not in result.out
+    assert "with each layer's weights scaled (relative spread 0)" not in result.out and "give trained" not in result.out
 
 
 def test_amplified_rounding_and_unscaled_models_are_reported(run: Run, tmp_path: Path) -> None:

@@ -37,7 +37,11 @@ def as_text(subject: Graph | onnx.ModelProto) -> str:
 
 
 def _lines(graph: onnx.GraphProto, constants: dict[str, str]) -> Iterator[str]:
-    """The lines of a graph; its constants are added to `constants`, which has the outer graphs' constants."""
+    """The lines of a graph; adds the graph's constants to `constants`.
+
+    Args:
+        constants: the texts of the constants of the outer graphs, by name.
+    """
     yield from (f"input {_declared(value)}" for value in graph.input)
     for tensor in graph.initializer:
         if tensor.name.startswith("constant/"):
@@ -92,7 +96,7 @@ def _nested(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text of a number, as f32 if the number is an f32."""
+    """The shortest text of a number, in f32 precision if an f32 represents the number exactly."""
     return str(np.float32(value)) if np.float32(value) == value or value != value else repr(value)
 
 

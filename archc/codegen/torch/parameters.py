@@ -136,7 +136,7 @@ class WeightHolder:
         path: the path of the layer.
         tensors: the initial value of each stored tensor, by name.
         base: the class of the module.
-        axis: for a weight stored as int8, the axis along which scales differ.
+        axis: for a weight stored as int8, the axis that has a scale for each index.
     """
 
     path: str
@@ -146,11 +146,11 @@ class WeightHolder:
 
     @property
     def is_dict(self) -> bool:
-        """Return whether all tensors of the module are parameters."""
+        """Return whether all tensors are parameters; the module is then an `nn.ParameterDict`."""
         return all(text.startswith(_PARAMETER) for text in self.tensors.values())
 
     def constructor(self) -> str:
-        """The constructor call, with the tensors if it is a `ParameterDict`; else `registrations` adds them."""
+        """The constructor call; only a `ParameterDict` takes the tensors, otherwise `registrations` adds them."""
         if self.is_dict:
             return (
                 f"nn.ParameterDict({{{', '.join(f'{literal(name)}: {text}' for name, text in self.tensors.items())}}})"

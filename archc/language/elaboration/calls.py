@@ -34,7 +34,7 @@ def evaluate_chain(elaboration: Elaboration, instance: Instance, node: tree.Chai
     """Value of `source -> step -> step`: a tensor, or a tuple of tensors.
 
     Raises:
-        Failed: the source or a step has no value, which is reported.
+        Failed: the source or a step has no value; the mistake is already reported.
     """
     done = 0
     try:
@@ -48,7 +48,7 @@ def evaluate_chain(elaboration: Elaboration, instance: Instance, node: tree.Chai
             results = _apply(elaboration, instance, callee, operands, step.arguments, step.label, step)
             value = results[0] if len(results) == 1 else results
     except Failed:
-        # The steps after the failed one have no operands, but unknown names in these steps are mistakes too.
+        # The steps after the failed one have no operands, but unknown names in these steps are reported, too.
         for step in node.steps[done:]:
             _report_unknown_names(elaboration, instance, step)
         for step in node.steps[max(done - 1, 0) :]:
@@ -72,7 +72,7 @@ def apply_call(elaboration: Elaboration, instance: Instance, node: tree.Call, ca
     """Value of `arange(T)`: the result of an operator or block without operands.
 
     Raises:
-        Failed: the call has no value, which is reported.
+        Failed: the call has no value; the mistake is already reported.
     """
     if isinstance(node.callee, tree.Name):
         callee = _called(instance, node.callee.name, callee, bool(node.arguments))
@@ -119,7 +119,7 @@ def evaluate_callee(
         arguments: the arguments of the step, for the help about an unknown operator.
 
     Raises:
-        Failed: the expression is not an operator, block or layer, which is reported.
+        Failed: the expression is not an operator, block or layer; the mistake is already reported.
     """
     if isinstance(node, tree.Name):
         value = lookup(instance, node.name)
@@ -264,7 +264,7 @@ def apply_symbol(
     """Value of `a + b`, `x * 0.5` or `-x`, where at least one operand is a tensor.
 
     Raises:
-        Failed: an operand does not fit, which is reported.
+        Failed: an operand does not fit; the mistake is already reported.
     """
     if len(operands) == 1:
         return add_node(elaboration, instance, FORMULAS["unary"][symbol].from_sides(None), operands, None, node.span)[0]
@@ -296,7 +296,7 @@ def apply_index(elaboration: Elaboration, instance: Instance, node: tree.IndexEx
     """Value of `x[:, 0]`, where `x` is a tensor.
 
     Raises:
-        Failed: the index does not fit, which is reported.
+        Failed: the index does not fit; the mistake is already reported.
     """
     items: list[Any] = []
     for item in node.items:

@@ -50,7 +50,7 @@ NAMES = {
     "isinstance": "leave it out; attributes have one type",
     "device": "choose the device in the code that runs the emitted module, or use `devices` and the pass `partition`",
 }
-"""Help for values and functions of values, by their names in other languages."""
+"""Help for values such as `True` and functions such as `range`, by name in other languages."""
 
 OPEN_SIZE = "name a size that is known only at run time: `input z: f32[N, 8]`"
 """Help for `None`, `-1` and `?` in place of a symbolic dimension."""

@@ -168,7 +168,8 @@ class _Recovery:
             self._report(syntax_errors.explain(failure))
         comment = comment_start(self._source.text, token.start)
         if comment is not None and token.type != "$END":
-            # If no token of the comment was parsed, the statement continues after the comment.
+            # A comment in C's syntax, such as `// text`.  If no token of the comment was parsed, the statement
+            # continues after the comment.
             at_once = comment == token.start
             token = self._after_comment(token, comment_end(self._source.text, comment))
             if at_once:
@@ -238,7 +239,10 @@ class _Recovery:
             self._state.feed_token(word)  # type: ignore[arg-type]  # lark reads only the type
 
     def _reported_since(self, start: int) -> bool:
-        """Return whether an error at or after an offset was reported; a further error is its consequence."""
+        """Return whether an error at or after an offset was reported.
+
+        A new error would then be a consequence of the reported error.
+        """
         return any(diagnostic.span is not None and diagnostic.span.start >= start for diagnostic in self._found)
 
     def _report(self, error: Diagnostic) -> None:
@@ -256,7 +260,7 @@ class _Recovery:
     # Next element ---------------------------------------------------------------------------------------
 
     def _next_item(self, token: Token, parts: list[Any]) -> Token:
-        """Skip to the next item, or into the body of the broken item after inserting a head for it."""
+        """Skip to the next item, or insert a head for the broken item and continue in its body."""
         head = parts[0].type if parts and isinstance(parts[0], Token) else None
         while token.type != "$END" and token.type not in TOP_LEVEL:
             if head in ("MODEL", "BLOCK") and token.type in STATEMENT:

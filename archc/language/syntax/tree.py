@@ -427,7 +427,7 @@ Item = Definition | Derivation | PipelineStatement | Import | DevicesStatement
 
 @frozen_dataclass
 class Comment(SyntaxNode):
-    """Comment from `#` to the end of the line; `own_line` if only white space precedes it."""
+    """Comment from `#` to the end of the line; `own_line` is true if only white space precedes it."""
 
     text: str
     own_line: bool
