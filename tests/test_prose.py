@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for top in ("archc", "passes", "benchmarks") for path in (ROOT / top).rglob("*.py"))
-OTHERS = {".jinja", ".lark", ".arch", ".md", ".toml"}
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.name != Path(__file__).name)
 PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "golden").glob("*.md")),
@@ -54,7 +54,7 @@ def documented(path: Path) -> Iterator[tuple[int, str]]:
                         yield after.lineno, text
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=name)
 def test_docstrings_begin_with_a_noun_phrase_or_a_verb(path: Path) -> None:
     wrong = []
     for line, text in documented(path):
@@ -65,7 +65,7 @@ def test_docstrings_begin_with_a_noun_phrase_or_a_verb(path: Path) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=name)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS, *PAGES], ids=name)
 def test_words_that_are_out_of_use(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [(number, line.strip()) for number, line in enumerate(lines, 1) if ARCHAIC.search(line)] == []

@@ -226,7 +226,7 @@ class LinearProgram:
         self.at_least({high: 1.0, low: -1.0}, distance)
 
     def pull(self, low: int, high: int, weight: float) -> None:
-        """Minimize the variable `high` minus the variable `low`; constraints must keep the difference nonnegative."""
+        """Minimize the difference `high` - `low`, which constraints must keep nonnegative."""
         self._costs[high] += weight
         self._costs[low] -= weight
 
