@@ -1,4 +1,4 @@
-"""Imports between rooms and between files, the number of files in a room, and the uniqueness of class names.
+"""Imports between rooms and between files, numbers of files in a room, and unique class names.
 
 A room is a package of archc. `LEVELS` lists the rooms; a room imports rooms of lower levels only. Imports under
 `TYPE_CHECKING` and in functions count, too.
@@ -55,7 +55,7 @@ PASSES = sorted((ROOT / "passes").rglob("*.py"))
 
 
 def module_of(path: Path) -> str:
-    """`archc.cli.fmt` for archc/cli/fmt.py, `archc.passes.fold` for passes/fold.py, `archc.ir` for its `__init__`."""
+    """Name of the module of a file: `archc.cli.fmt` for archc/cli/fmt.py, `archc.ir` for its `__init__`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     name = ".".join(parts if parts[0] == "archc" else ("archc", *parts))
     return name.removesuffix(".__init__")
@@ -100,7 +100,7 @@ def level_of(module: str) -> tuple[int, int]:
 
 
 def room_of(module: str) -> str:
-    """`codegen.torch` for archc.codegen.torch.emit, `ir` for archc.ir.graph, `compiler` for archc.compiler."""
+    """Room of a module: `codegen.torch` for archc.codegen.torch.emit, `ir` for archc.ir.graph."""
     _, *parts = module.split(".")
     return ".".join(parts[:2] if parts and parts[0] in FLOORS else parts[:1]) or "__init__"
 
@@ -155,7 +155,7 @@ def test_no_room_is_crowded() -> None:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    """Classes of `runtime` are left out: they have the names of emitted programs, in which no other classes are."""
+    """No class name is used twice, except in `runtime`, whose classes have the names of emitted programs."""
     places: dict[str, set[str]] = defaultdict(set)
     for module, path in MODULES.items():
         if room_of(module) == "runtime":

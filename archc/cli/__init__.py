@@ -1,7 +1,7 @@
 """The command line: `main`, and one file for each command.
 
 The file of a command has an `add_parser` and a `run`.  `main` runs a command and returns its exit status: 0 success, 1
-errors in the input, 2 wrong usage, 70 internal error, 130 interrupted, 143 terminated.  With the environment variable
+errors in the input, 2 wrong usage, 70 internal error, 130 interrupted, 143 terminated, 129 without a terminal.  With the environment variable
 ARCHC_DEBUG=1, an internal error prints a traceback.
 """
 

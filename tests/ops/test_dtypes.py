@@ -28,7 +28,10 @@ from tests.ops.runtimes import session
 CASES = all_cases()
 EPSILONS = {DType.f64: 2.0**-52, DType.f32: 2.0**-23, DType.f16: 2.0**-10, DType.bf16: 2.0**-7}
 ROUNDINGS = {DType.f64: 64, DType.f32: 64, DType.f16: 3, DType.bf16: 3}
-"""Tolerances in multiples of epsilon; they are small for f16 and bf16, whose sums are computed in f32 or f64."""
+"""Tolerances in multiples of epsilon.
+
+They are small for f16 and bf16, whose sums are computed in f32 or f64.
+"""
 STEPS = 12
 """Factor of the tolerance for layers that round their state in each step."""
 REFUSALS = {"dtype-mismatch", "number-too-large", "bad-attribute", "operand-count", "rank-mismatch"}

@@ -20,7 +20,7 @@ from archc.types.tensor_type import DType, TensorType
 from tests.passes.graphs import Build, mlp, operators, outputs, remarks, run
 
 SMALL = 65_536
-"""Value of `least`, the multiply-adds from which a layer is quantized: small, so that tests need only small layers."""
+"""Value of `least`, the multiply-adds from which a layer is quantized; small, for small layers."""
 
 
 def quantizers(graph: Graph) -> dict[str, str]:
@@ -190,7 +190,7 @@ def test_a_small_convolution_without_integer_consumers_keeps_its_floats() -> Non
     x = build.layer("conv2d", build.layer("relu", x), 16, 3, name="second")
     graph = build.done(build.layer("tanh", x))
     run(graph, Quant(least=SMALL))
-    assert quantizers(graph) == {}, "without the second, nobody takes the integers of the first either"
+    assert quantizers(graph) == {}, "without the second, no layer uses the integers of the first"
     assert all(isinstance(graph.weights[f"{name}.weight"].storage, Int8) for name in ("first", "second"))
 
 

@@ -41,7 +41,10 @@ DEEPER: Mapping[str, Mapping[str, Any]] = {
     "ssd300": {"depths": (2, 2, 3, 3, 4)},
     "vgg16": {"depths": (2, 2, 3, 3, 4)},
 }
-"""Attribute values that make a spec deeper; other specs have an attribute `depth` or a list of widths, `hidden`."""
+"""Attribute values that make a spec deeper.
+
+Other specs have an attribute `depth` or a list of widths, `hidden`.
+"""
 
 FIXED = {
     "linear_regression": "a line has no layers",

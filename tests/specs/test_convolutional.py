@@ -167,7 +167,7 @@ PUBLISHED = {
     "resnet101": (44_549_160, 7.801),
     "vgg16": (138_357_544, 15.47),
 }
-"""Numbers of parameters, and billions of multiply-adds for one image, from the documentation of torchvision."""
+"""Parameters, and billions of multiply-adds for one image, from the documentation of torchvision."""
 
 
 @pytest.mark.parametrize("spec", PUBLISHED)

@@ -199,7 +199,7 @@ HOSTILE = {
     "product wraps at 64 bits": (
         file_of({"w": entry(shape=(2**62, 4), offsets=(0, 0))}, b""), "weights-malformed", "more than 2^63 bytes",
     ),
-    "overflow behind a zero": (
+    "overflow after a zero": (
         file_of({"w": entry(shape=(0, 2**62, 2**62), offsets=(0, 0))}, b""), "weights-malformed", "more than 2^63",
     ),
     "a thousand axes": (file_of({"w": entry(shape=(1,) * 1000)}), "weights-malformed", "has 1000 axes"),

@@ -9,7 +9,7 @@ import archc
 OVER = "for i in 0..4 { x = x -> l[i] -> relu }"
 TEXTS = {
     "used in a second loop": f"for i in 0..4 {{ layer l[i] = linear(8) }} {OVER} {OVER} output y = x",
-    "one used behind": f"for i in 0..4 {{ layer l[i] = linear(8) }} {OVER} output y = x -> l[3]",
+    "one used after the loop": f"for i in 0..4 {{ layer l[i] = linear(8) }} {OVER} output y = x -> l[3]",
     "one used before": f"for i in 0..4 {{ layer l[i] = linear(8) }} x = x -> l[2] -> tanh {OVER} output y = x",
     "backwards": f"for i in 0..4 {{ layer l[i] = linear(8) }} {OVER} for i in 0..4 {{ x = x -> l[3 - i] }} output x",
     "overlapping": """

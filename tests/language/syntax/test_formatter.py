@@ -104,7 +104,7 @@ model m( # head
 
 
    # second
-   input x: f32[N]   # behind
+   input x: f32[N]   # after
    y = f(a, # inside
       b)
    z = x # source
@@ -136,7 +136,7 @@ model m(  # head
     # first
 
     # second
-    input x: f32[N]  # behind
+    input x: f32[N]  # after
     # inside
     y = f(a, b)
     z = x  # source

@@ -158,7 +158,7 @@ def test_spans_are_those_of_the_text() -> None:
 
 
 def test_the_comment_right_above_a_definition_documents_it() -> None:
-    text = "# licence\n\n# One.\n#  Two.\n#\nmodel a { }  # behind\nblock b { }\n# far\n\nblock c { }"
+    text = "# licence\n\n# One.\n#  Two.\n#\nmodel a { }  # after\nblock b { }\n# far\n\nblock c { }"
     assert [item.doc for item in parsed(text).items] == ["One.\n Two.\n", "", ""]
     assert [comment.own_line for comment in parsed(text).comments] == [True, True, True, True, False, True]
 
