@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     from archc.cli.explanations import codes
 
     if arguments.shell not in shtab.SUPPORTED_SHELLS:
-        raise options.UsageError(f"the installed shtab knows {', '.join(shtab.SUPPORTED_SHELLS)}: install a newer one")
+        known = ", ".join(shtab.SUPPORTED_SHELLS)
+        raise options.UsageError(f"the installed shtab knows {known}: install a newer version")
     parser: argparse.ArgumentParser = arguments.root
     for action in _actions(parser):
         if action.dest in ("file", "files", "weights", "calib", "load", "picture"):

@@ -53,7 +53,7 @@ GROUPS = {
     "output": "Output and its check",
     "commands": "Commands and the system",
 }
-"""Titles of the groups, by the names of their folders, in the order of the list of codes."""
+"""Titles of the groups, by the names of their folders, in the order of the list of `archc explain`."""
 
 _FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<name>\S+))?\n(?P<body>.*?)^```$\n*", re.MULTILINE | re.DOTALL)
 _PROMPT = "$ "
@@ -64,7 +64,7 @@ class Run:
     """Files, the commands that are run on them, and the output of the last command.
 
     Attributes:
-        files: text by name.
+        files: the text of each file, by its name.
         commands: the commands without the prompt; empty for a correction that changes only files.
         output: the output of the last command; its last line is `exit status N`.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_json(coupling: Coupling) -> dict[str, Any]:
-    """The groups with their elements of each weight, and the layers with channels that cannot be removed."""
+    """The groups, each with its weight elements, and the layers with channels that cannot be removed."""
     return {
         "groups": [
             {
@@ -41,7 +41,8 @@ def text(coupling: Coupling) -> str:
         rows = [
             [path, f"axis {axis}", _ranges(elements.tolist())] for (path, axis), elements in family[0].slices.items()
         ]
-        title = f"{layers}: {output.count(len(family), 'group')}{', the first of them' if len(family) > 1 else ''}"
+        shown = "; elements of the first group" if len(family) > 1 else ""
+        title = f"{layers}: {output.count(len(family), 'group')}{shown}"
         sections.append(output.section(title, output.columns(rows, indent=2)))
     stays = _stays(coupling)
     if stays:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TextIO
 from archc.diagnostics import ArchcError, Diagnostic, render
 
 Align = Literal["left", "right"]
-_NARROWEST = 16  # characters of a text column; in a narrower one, names could not be recognized
+_NARROWEST = 16  # minimum characters of a truncated text column: shorter names could not be recognized
 
 
 def colourful(stream: TextIO | None) -> bool:
@@ -141,7 +141,7 @@ def _line_width(widths: Sequence[int]) -> int:
 
 
 def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[int]:
-    """Column widths, with the widest text columns narrowed to at least `_NARROWEST` until a line fits.
+    """Column widths, with the widest text columns narrowed until a line fits, but not below `_NARROWEST`.
 
     Args:
         texts: True for each column that may be narrowed.

@@ -100,7 +100,7 @@ def test_an_unknown_pass_gets_a_suggestion(run: Run) -> None:
 def test_the_groups_of_a_model(run: Run) -> None:
     result = run("passes", "prune", "--groups", SPECS / "lenet5.arch")
     assert result.status == 0
-    assert "conv2: 16 groups, the first of them\n  conv2.weight  axis 0  0\n" in result.out
+    assert "conv2: 16 groups; elements of the first group\n  conv2.weight  axis 0  0\n" in result.out
     assert "  fc.0.weight   axis 1  0-24\n" in result.out
     assert "head  the output `logits` has them" in result.out
     report = run("passes", "prune", "--groups", SPECS / "lenet5.arch", "--json").json
