@@ -42,7 +42,7 @@ def load(path: Path | str, *, allow_pickle: bool = False) -> dict[str, LazyTenso
     file_size(path)
     with opened(path) as stream:
         head = stream.read(_HEAD)
-    if head[8:9] == b"{":  # safetensors, tested first: its first byte may be the one of a pickle
+    if head[8:9] == b"{":  # safetensors, tested first: the first byte may be 0x80, as in a pickle
         return safetensors.read(path)
     if head.startswith((_ZIP, _EMPTY_ZIP)):
         if not _is_torch_archive(path):

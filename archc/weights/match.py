@@ -13,8 +13,8 @@ from archc.weights.tensor import ComputedTensor, LazyTensor
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # by expected dtype, the dtypes that are converted to it
-_MOST_OF_A_KIND = 20  # limit on the reported mismatches of one code; a wrong file has hundreds
+_CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # for an expected dtype, the dtypes that are converted to it
+_MOST_OF_A_KIND = 20  # limit on the reported mismatches of one code; a wrong file has hundreds of mismatches
 _MOST_PREFIXES = 20  # limit on the tested prefixes; each test takes time proportional to the number of names
 _MOST_SUGGESTIONS = 1000  # limit on the names that are compared with each missing name
 
@@ -69,8 +69,9 @@ def match(
     found.check()
     if converted and remarks is not None:
         dtypes = ", ".join(sorted({given[path].dtype for path in converted}))
-        what = "1 weight is" if len(converted) == 1 else f"{len(converted)} weights are"
-        remarks.warn("weights-converted", f"{what} converted from {dtypes} to f32, {quoted(converted[0])} first")
+        first = quoted(converted[0])
+        what = f"{first} is" if len(converted) == 1 else f"{len(converted)} weights, such as {first}, are"
+        remarks.warn("weights-converted", f"{what} converted from {dtypes} to f32")
     return matched
 
 
@@ -108,7 +109,7 @@ def _match_names(
         found.error(
             "weights-missing",
             f"the file has no weight {quoted(path)}",
-            help=None if meant is None else f"rename {quoted(meant)} in the file, which is not a weight of the model",
+            help=None if meant is None else f"rename {quoted(meant)} in the file: the model has no weight of this name",
         )
     for path in surplus[:_MOST_OF_A_KIND]:
         found.error("weights-surplus", f"the file has a weight {quoted(path)}, which is not in the model")
