@@ -36,11 +36,11 @@ class Svd:
     def of(cls, matrix: Array) -> Svd:
         """Decompose a finite matrix, in float64.
 
-        The singular vectors of the smaller side are the eigenvectors of W Wᵀ or WᵀW.  This method takes a third of the
-        time of a full decomposition (0.5 s for 4096 × 1024 on one core).  Squaring loses half of the digits of the
-        *smallest* singular values.  The loss is about 1e-8 of the largest singular value, which is less than the
-        precision of a float32 weight.  The factors are projections of the matrix itself, so at full rank their product
-        equals the matrix to all digits.
+        The singular vectors of the smaller side are computed as the eigenvectors of W Wᵀ or WᵀW.  For a 4096 × 1024
+        matrix on one core, this takes 0.5 s, a third of the time of a full decomposition.  Squaring W loses half of the
+        digits of the *smallest* singular values.  The loss is about 1e-8 of the largest singular value, which is less
+        than the precision of a float32 weight.  The factors are projections of the matrix itself, so at full rank their
+        product equals the matrix to all digits.
         """
         import torch
 
@@ -68,7 +68,7 @@ class Svd:
         return float(np.sqrt(np.square(self.values[rank:]).sum() / self.total)) if self.total else 0.0
 
     def rank_for(self, energy: float) -> int:
-        """Smallest rank that keeps this share of the squared norm."""
+        """Smallest rank that keeps the share `energy` of the squared norm."""
         if not self.total:
             return 1
         shares = np.cumsum(np.square(self.values)) / self.total
@@ -78,8 +78,8 @@ class Svd:
         """Factors A (r × n) and B (m × r) with W ≈ BA.
 
         Each factor is scaled by the square roots of the singular values, so both have elements of similar magnitude.
-        If one factor were scaled by all singular values, int8 with one scale for each row of this factor would lose
-        the directions of small singular values.
+        If one factor were scaled by the singular values themselves, int8 with one scale for each row of this factor
+        would lose the directions of small singular values.
         """
         root = np.sqrt(self.values[:rank])
         safe = np.where(root > 0, root, 1)

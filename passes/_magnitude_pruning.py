@@ -174,9 +174,9 @@ class _SmallestElements:
         return (_magnitudes(self._graph, path)[_alive(self._graph, path)] for path in pool)
 
     def _take(self, counts: Array | int) -> int:
-        """Key of the last selected element, given the count of each key.
+        """Upper or lower half of m, given the histogram of the halves.
 
-        The elements with smaller keys are subtracted from the number of elements that are still to be selected.
+        The elements with smaller halves are subtracted from the number of elements that are still to be selected.
         """
         totals = np.cumsum(counts)
         number = int(np.searchsorted(totals, self._ties))

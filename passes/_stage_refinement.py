@@ -1,7 +1,7 @@
-"""Refinement of a split by local search: fewer transfers and divided blocks at equal bottleneck.
+"""Refinement of a split by local search: fewer transfers and fewer divided blocks at equal bottleneck.
 
 The bottleneck is the load of the slowest stage.  The partitioner minimizes only the bottleneck, so the boundaries of
-the other stages are arbitrary.
+the other stages are arbitrary.  A block is divided if its nodes are in several stages.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def stage_numbers(nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> dic
 
 
 def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> Iterator[list[list[int]]]:
-    """Splits with one moved boundary; no stage is empty, or computes longer than the bottleneck."""
+    """Splits with one moved boundary and without empty stages; no computation exceeds the bottleneck."""
     tasks = [list(stage.tasks) for stage in stages]
     for number in range(len(stages) - 1):
         before, after = tasks[number], tasks[number + 1]
@@ -56,7 +56,7 @@ def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: f
 
 
 def _movable(problem: Problem, tasks: Sequence[int], stage: PipelineStage, bottleneck: float) -> Iterator[int]:
-    """Numbers of first tasks that a stage can take before its computation exceeds the bottleneck."""
+    """Counts k for which a stage can take the first k tasks without computing longer than the bottleneck."""
     work = stage.work
     for count, task in enumerate(tasks[:FARTHEST], 1):
         work += problem.tasks[task].work[stage.kind]
@@ -66,7 +66,7 @@ def _movable(problem: Problem, tasks: Sequence[int], stage: PipelineStage, bottl
 
 
 def _fits(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> bool:
-    """Return whether a split keeps the bottleneck and satisfies all constraints of the problem."""
+    """Return whether a split does not exceed the bottleneck and satisfies all constraints of the problem."""
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
     together: dict[object, int] = {}
     return (
@@ -82,7 +82,10 @@ def _fits(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) 
 
 
 def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> tuple[float, int]:
-    """Sort key of a split: the time of all transfers, then the number of divided blocks."""
+    """Sort key of a split: the time of all transfers, then the number of divided blocks.
+
+    A block counts once for each consumer of a sent tensor, if it contains the producer and the consumer.
+    """
     transfers = sum(stage.received + stage.sent for stage in stages)
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
     depth = 0

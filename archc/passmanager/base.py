@@ -93,7 +93,7 @@ class Context:
         rewriter: the interface through which every change of the graph is made.
         calibration: inputs on which the graph can run.
         devices: the machines declared in the file, by name.
-        sizes: the value of each symbolic size, at which costs are counted.
+        sizes: a value for each symbolic size; costs are counted at these values.
         diagnostics: collects the warnings; they are always shown.
         remarks: the remarks so far; they are shown with `--explain`.
     """
