@@ -3,13 +3,14 @@
 The signature of an operator names the indices of each axis: `x[n, i], weight[o, i] -> y[n, o]` for a linear layer.  An
 index of a node is fixed if the node needs all elements of the index.  Examples are the index of a softmax, a spatial
 index of a convolution, and an index whose size is an attribute that cannot change.  Axes of the model's inputs and
-outputs are fixed.
+outputs are fixed.  Each fixed index or axis has a reason, which is a clause about its elements ("them").
 
 Fixed indices propagate through the graph.  If all indices of an axis are fixed in one node, the axis is fixed.  If an
 axis is fixed, all its indices in all nodes are fixed.  An index that is not fixed is free.
 
-If an axis is a product of several free indices (heads · width), only one of these factors may shrink, so that the
-remaining elements are a product again.  `_choose_free_factors` chooses this factor and fixes the others.
+An axis is a product of indices (heads · width), or a sum of such products, which are called its terms.  If several
+factors of a term are free, only one of them may shrink, so that the remaining elements are a product again.
+`_choose_free_factors` chooses this factor and fixes the others.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class ShrinkableAxes:
         return self._by_node[node]
 
     def free(self, use: AxisUse, term: tuple[Factor, ...]) -> list[str]:
-        """Return the indices of a term that can shrink, at most one after `__init__`."""
+        """Return the indices of a term that can shrink.  After `__init__`, a term has at most one such index."""
         return [name for name in use.wide(term) if (use.owner, name) not in self.fixed_indices]
 
     # Fixing -----------------------------------------------------------------------------------------------
@@ -185,8 +186,8 @@ class ShrinkableAxes:
                 free = self.free(use, term)
                 if len(free) > 1:
                     # Order of preference: a factor that the operator declares as a block; a factor that other nodes
-                    # shrink in this axis; the first factor that is a whole axis elsewhere in this node, since the
-                    # other factors may be details of a layout; the last factor.
+                    # shrink in this axis; the first factor that is a whole term elsewhere in this node; the last
+                    # factor.
                     agreed = self._agreed_factors(use)
                     chosen = next((name for name in node.op.blocks if name in free), None)
                     chosen = chosen or next(
@@ -198,9 +199,9 @@ class ShrinkableAxes:
                             self._fix_index((use.owner, name), f"`{node.title}` removes whole blocks of them")
 
     def _agreed_factors(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
-        """Return the extent and stride of each factor of an axis that another node shrinks.
+        """Return the extent and stride of each factor that another node shrinks in the same axis.
 
-        Only nodes in which the axis is a single product count.
+        A node is ignored if the axis is a sum of several terms in this node.
         """
         others = [
             other
@@ -213,7 +214,10 @@ class ShrinkableAxes:
 
 
 def _extent_and_stride(use: AxisUse, term: tuple[Factor, ...], name: str) -> tuple[Extent, Extent]:
-    """Return the extent and the stride of a factor of a product without functions."""
+    """Return the extent and the stride of a factor of a term.
+
+    The stride is the product of the extents of the later factors.
+    """
     names = use.wide(term)
     inner: Extent = 1
     for other in names[names.index(name) + 1 :]:
@@ -255,7 +259,7 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
 
 
 def _function_indices(uses: list[AxisUse]) -> list[str]:
-    """Return the indices in functions, such as h in `conv(h)`: the axis has no element for each of h."""
+    """Return the indices in functions, such as h in `conv(h)`: the axis has another extent than h."""
     return [factor.index.name for use in uses for factor in use.axis.factors if isinstance(factor, Apply)]
 
 

@@ -1,8 +1,7 @@
 """Vectors of numbers that are known when the ONNX model is emitted, or that its nodes compute.
 
 A formula is written once for both cases: `OnnxVector` folds known numbers, and adds nodes for numbers that depend on
-symbolic sizes.
-All arithmetic is in 64-bit floats.
+symbolic sizes.  All arithmetic is in 64-bit floats.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables of operators that import a module of `archc.ops` at the first lookup of one of its operators.
+"""Lazy tables of operators: the first lookup of an operator imports its module of `archc.ops`.
 
 A model uses a dozen operators, and importing all of them took a quarter of the time of `archc check`.  The table finds
 the module of an operator by searching the source files for classes and names, so there is no list of operators to

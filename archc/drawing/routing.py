@@ -197,7 +197,10 @@ class Ports:
 
 
 def _spread(wanted: list[float], low: float, high: float) -> list[float]:
-    """Coordinates near `wanted`, in the same order, between `low` and `high`, a least distance apart."""
+    """Coordinates near `wanted`, in the same order and between `low` and `high`.
+
+    Neighbouring coordinates are at least `_APART` apart, or spaced equally if there is too little room.
+    """
     apart = min(_APART, (high - low) / (len(wanted) - 1)) if len(wanted) > 1 else 0.0
     places = [min(max(x, low), high) for x in wanted]
     for number in range(1, len(places)):

@@ -173,7 +173,7 @@ class _Painter:
             x -= 2 * _BADGE + 2
 
     def _sheets(self, box: Box, fill: str, line: str) -> None:
-        """Draw two more sheets in the background of a repeated box."""
+        """Draw two shifted rectangles in the background of a repeated box."""
         for shift in (6.0, 3.0):
             self._rect(box.x + shift, box.y + shift, box.width, box.height, 5, fill, line)
 

@@ -1,10 +1,13 @@
 """Heuristic for a good split: the best split along a few topological orders, then a local search.
 
+A group is a node of the task graph, and consists of tasks that share a device.  A downset is a set of groups that
+contains every producer of its members.  A cut is the boundary between a downset and the remaining groups.
+
 The prefixes of a topological order are a chain of downsets, so the best split along one order is cheap to find.  In a
 large graph, only some cuts of the order are candidates.  The order is divided into many intervals of similar work; the
 first candidates are the cheapest cut in each interval and the cuts between intervals.  The search chooses some of these
-cuts, and then tries more cuts near the chosen cuts.  All groups between two candidate cuts are contracted into one, so
-the cost of the search does not grow with the graph.
+cuts, and then tries more cuts near the chosen cuts.  All groups between two candidate cuts are contracted into one
+group, so the cost of the search does not grow with the graph.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ NEAR = 96
 NEAR_GROUPS = 5000
 """Number of groups up to which the local search runs."""
 FACTORS = 1.05, 1.2, 1.5, 2.5, 6.0
-"""Bottleneck limits to try first, as multiples of the lower bound: a low limit admits fewer cuts."""
+"""Bottleneck limits to try first, as multiples of the lower bound: the search is fast at a low limit."""
 
 
 def heuristic_chain(graph: TaskGraph, bound: Bounds, deadline: float) -> DownsetChain | None:
@@ -75,7 +78,7 @@ def load_ceiling(graph: TaskGraph) -> float:
 
 
 def _prefixes(found: list[list[int]]) -> np.ndarray:
-    """All prefixes of the given orders, as members [groups, prefixes]."""
+    """All prefixes of the given orders, as a Boolean matrix [groups, prefixes]."""
     import numpy as np
 
     columns = []
@@ -115,7 +118,7 @@ def _along(graph: TaskGraph, order: list[int], bound: Bounds, deadline: float) -
 
 
 def _crossing_time(graph: TaskGraph, place: np.ndarray) -> np.ndarray:
-    """Transfer time of all tensors that cross the cut after each position of an order [positions]."""
+    """Transfer time, at each position of an order, of all tensors that cross the cut after the position."""
     import numpy as np
 
     steps = np.zeros(len(graph) + 1)
@@ -145,7 +148,10 @@ def _coarse(graph: TaskGraph, place: np.ndarray, cuts: list[int], bound: Bounds)
 
 
 def _near(graph: TaskGraph, cuts: list[np.ndarray]) -> np.ndarray:
-    """The given downsets, and downsets that differ from one of them by few groups [groups, downsets]."""
+    """The given downsets, and downsets that differ from one of them by few groups.
+
+    The result is a Boolean matrix [groups, downsets].
+    """
     import numpy as np
 
     found: dict[frozenset[int], None] = {}

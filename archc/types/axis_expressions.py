@@ -5,7 +5,7 @@ then names that axis, and the size `2*((L - 10)//5 + 1)` is rewritten as `2*K`.
 
 The symbols and functions in a size are called atoms.  An atom is known if the axes determine its value.  Each named
 axis gives an equation: a polynomial in unknown atoms equals a polynomial in known symbols.  A size is rewritten by
-polynomial division, which reduces its terms by the leading terms of the equations until it has no unknown atoms.
+polynomial division, which reduces its terms by the leading terms of the equations until the size has no unknown atoms.
 """
 
 from __future__ import annotations

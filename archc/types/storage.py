@@ -137,7 +137,8 @@ class Int8(Storage):
         others = tuple(k for k in range(values.ndim) if k != self.axis)
         largest = np.abs(values).max(axis=others if self.axis is not None else None, initial=0)
         scale = np.maximum(np.asarray(largest / 127, values.dtype), np.asarray(least, values.dtype))
-        # The values are divided by the scale, so it must not be 0.  It is also 0 if max|w| / 127 underflows.
+        # The values are divided by the scale, so the scale must not be 0.  It is 0 for a slice of zeros,
+        # and for tiny values, because max|w| / 127 underflows.
         other = scale.max(initial=0)
         scale = np.where(scale > 0, scale, np.asarray(other if other > 0 else 1, values.dtype))
         quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)

@@ -69,7 +69,7 @@ class RuntimeSizes:
             dims: the shape of the result; like: the shape of the operand.
 
         Raises:
-            OperatorError: the graph cannot compute two of the sizes.
+            OperatorError: the graph cannot compute a size, and -1 cannot replace the size.
         """
         kept = {k for k, (new, old) in enumerate(zip(dims, like)) if new == old and not isinstance(new, int)}
         changed = [k for k, dim in enumerate(dims) if k not in kept and not isinstance(dim, int)]

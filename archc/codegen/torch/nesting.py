@@ -29,7 +29,7 @@ class Step:
         spell: returns the expression of the call, from the expressions of the operands.
         layer: True if the call has weights; a layer is not nested into another layer.
         names: names for unnamed results: one name for all results, or one for each.
-        light: True for a quantizer, which does not count as a call; its result is not a tensor.
+        light: True for a quantizer: it does not count as a call, and its result has no tensor name such as `x`.
         unpack: the pattern of nested results, such as `{}, ({}, {})`; empty for a plain tuple.
     """
 

@@ -28,12 +28,12 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 _LONGEST_SEARCH = 200
 """Limit on the nodes that a search for advice visits."""
 _MANY = 16
-"""Smallest second argument of an operator that is probably a width.
+"""A second argument of at least this number is probably a width.
 
 Smaller numbers may be kernel sizes or numbers of layers.
 """
 _LONG_STRIDE = 3
-"""Smallest third argument of an operator that is probably a kernel size, not a stride."""
+"""A third argument of at least this number is probably a kernel size, not a stride."""
 _LONGEST_CALL = 60
 """Limit on the characters of a call that a help text repeats."""
 _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
@@ -128,9 +128,9 @@ def help_for_results(value: Any, wanted: int) -> str | None:
 
 
 def input_axis(operator: type[Operator]) -> int | None:
-    """Axis of the first operand that the weights contract: the last axis for `linear`; None without one.
+    """Axis of the first operand that the weights contract: the last axis for `linear`.
 
-    In PyTorch, the first argument of the layer is the size of this axis.
+    In PyTorch, the first argument of the layer is the size of this axis.  None if the weights contract no axis.
     """
     if not operator.signature:
         return None
