@@ -232,7 +232,7 @@ def _check_distinct(elaboration: Elaboration, instance: Instance, names: list[tr
             elaboration.report(
                 instance,
                 "duplicate-name",
-                f"the `scan` has two names `{name.name}`",
+                f"the `scan` binds `{name.name}` twice",
                 name.span,
                 notes=[Note("this is the first", seen[name.name])],
             )

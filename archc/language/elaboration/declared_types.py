@@ -62,7 +62,7 @@ def _dtype(elaboration: Elaboration, instance: Instance, node: tree.TypeExpressi
             "unknown-dtype",
             f"there is no dtype `{node.dtype}`",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
-            help=dtype_help(node.dtype) or did_you_mean(node.dtype, DType.__members__) or f"there are {known}",
+            help=dtype_help(node.dtype) or did_you_mean(node.dtype, DType.__members__) or f"the dtypes are {known}",
         )
     return DType(node.dtype)
 
@@ -122,7 +122,7 @@ def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expres
         elaboration.report(
             instance,
             "unknown-name",
-            f"nothing is called `{unknown[0].name}` here, nor `{unknown[1].name}`",
+            f"nothing is called `{unknown[0].name}` or `{unknown[1].name}` here",
             unknown[0].span,
             help=did_you_mean(unknown[0].name, known_names(instance))
             or "declare each new size alone on an axis, as in `f32[H, W]`",
@@ -147,7 +147,7 @@ def _check_linear(
             "bad-size",
             f"the new size in `{value.span.text}` does not follow from the length of the axis",
             value.span,
-            help="write a new size as a name, or as a number times it plus a number: `16 * H + 1`",
+            help="write a new size as a name, or as a number times the name plus a number: `16 * H + 1`",
         )
 
 
@@ -262,7 +262,7 @@ def _match(
             "shape-mismatch",
             f"the input `{name}` is declared with the size {shown}, got {size}",
             dim.span,
-            notes=[*origin_notes(received), *(["bound so far: " + ", ".join(sizes)] if sizes else [])],
+            notes=[*origin_notes(received), *(["known sizes: " + ", ".join(sizes)] if sizes else [])],
         )
 
 

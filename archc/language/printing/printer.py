@@ -20,7 +20,10 @@ from archc.types.storage import STORAGES
 from archc.types.tensor_type import DType
 
 _MOST_ORDERS = 5
-"""Limit on the orders of nodes that are tried; two are enough unless a new order leads to new loops."""
+"""Maximum number of times that `print_graph` writes a graph.
+
+Two times are enough unless the new order of the nodes leads to new loops.
+"""
 
 
 def print_graph(graph: Graph) -> str:

@@ -39,7 +39,7 @@ class _Formatter:
         self._next = 0  # all comments before this position are placed
         self._at = 0  # offset in the source; the nodes and comments before it are written
         self._lines: list[str] = []
-        self._body_opened = 0  # number of lines up to the last `{`: no blank line directly follows
+        self._body_opened = 0  # number of lines up to the last `{`, after which no blank line is written
 
     def text(self) -> str:
         """Text of the file."""
