@@ -43,8 +43,8 @@ _TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "folder": ((str, os.PathLike), "a path"),
     "emit": ((str, Sequence, type(None)), f"a list of {_TARGETS}"),
     "check": ((bool, type(None)), "True, False or None"),
-    "progress": ((Callable,), "a function of the name of a task"),
-    "announce": ((Callable, type(None)), "a function of the report"),
+    "progress": ((Callable,), "a function whose argument is the name of a task"),
+    "announce": ((Callable, type(None)), "a function whose argument is the report"),
     "diagnostics": ((Diagnostics, type(None)), "an archc.Diagnostics, which collects the warnings"),
 }
 
@@ -127,7 +127,10 @@ def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[
 
 
 def with_former_names(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator for functions with renamed keyword arguments: `former="present"` accepts the former name."""
+    """Decorator for functions with renamed keyword arguments.
+
+    `with_former_names(old="new")` accepts the argument `old` in place of `new`.
+    """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

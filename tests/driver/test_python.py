@@ -128,7 +128,7 @@ def test_arguments_have_the_names_of_the_options() -> None:
         ({"seed": "3"}, "`seed` takes an integer, not str '3'"),
         ({"seed": True}, "`seed` takes an integer, not bool True"),
         ({"set": {"width": np.ones(2)}}, "'width' is ndarray"),
-        ({"progress": 3}, "`progress` takes a function of the name of a task, not int 3"),
+        ({"progress": 3}, "`progress` takes a function whose argument is the name of a task, not int 3"),
         ({"allow_pickle": 1}, "`allow_pickle` takes True or False, not int 1"),
         ({"diagnostics": []}, "`diagnostics` takes an archc.Diagnostics"),
     ],
@@ -165,7 +165,7 @@ COMPILED = archc.compile(TEXT)
         (lambda: COMPILED.write("out", emit=()), ValueError, "`emit` .*, not an empty one"),
         (lambda: COMPILED.write("out", check="no"), TypeError, "`check` takes True, False or None, not str 'no'"),  # type: ignore[arg-type]
         (lambda: COMPILED.write("out", progress=3), TypeError, "`progress` takes a function"),  # type: ignore[arg-type]
-        (lambda: COMPILED.write("out", announce=3), TypeError, "`announce` takes a function of the report"),  # type: ignore[arg-type]
+        (lambda: COMPILED.write("out", announce=3), TypeError, "`announce` .* is the report"),  # type: ignore[arg-type]
         (lambda: COMPILED.module(3), TypeError, '`device` takes a device of PyTorch such as "cpu"'),  # type: ignore[arg-type]
         (lambda: COMPILED.module("gpu"), ValueError, '`device` takes a device of PyTorch such as "cpu"'),
         (lambda: archc.parse(TEXT).weight_values("one.weight"), ValueError, "no weights are bound"),
