@@ -69,7 +69,8 @@ class Pad(Operator):
         if padded > 3 or rank - padded not in (1, 2):
             raise OperatorError(
                 "bad-attribute",
-                f'mode "{self.mode}" pads the axes after batch and channels, got {types[0]}',
+                f'in mode "{self.mode}", `padding` expects two numbers for each axis after batch and channels, for at '
+                f"most three axes, got {len(self.padding)} numbers for {types[0]}",
                 attribute="padding",
             )
         least = self.minimum_sizes(types)
@@ -158,5 +159,5 @@ class Pad(Operator):
 
 
 def _removed(ends: tuple[int, int]) -> int:
-    """Number of elements that negative padding removes from an axis; the axis must be that long."""
+    """Number of elements that negative padding removes from an axis; the axis must not have fewer."""
     return -sum(min(end, 0) for end in ends)
