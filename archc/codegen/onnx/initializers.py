@@ -80,7 +80,11 @@ class Initializers:
         return self._constants[key]
 
     def derived(self, name: str, array: np.ndarray[Any, Any]) -> str:
-        """Add a tensor computed from stored weights under an unused name; return the name."""
+        """Add a tensor that is computed from stored weights, and return its name.
+
+        Args:
+            name: an unused name.
+        """
         dtype = name_of_numpy(array.dtype)
         assert dtype is not None, "numpy arrays of archc's dtypes"
         self._new(name, DType(dtype), array.shape).raw_data = raw_bytes(array)
@@ -129,7 +133,7 @@ class UniqueNames:
 SMALL = 1024
 """Maximum size, in bytes, of tensors that are embedded even if larger ones are external data.
 
-So viewers show scales and biases.
+Model viewers show embedded tensors, such as scales and biases.
 """
 
 

@@ -29,7 +29,7 @@ class OnnxGraph:
     Args:
         graph: the graph that is emitted; its tensors must be bound.
         proto: an empty message, which is filled.
-        fill: function that gives stored weights their elements.
+        fill: function that sets the elements of stored weights.
 
     Attributes:
         names: names of values and initializers in use.

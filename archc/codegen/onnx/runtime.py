@@ -99,7 +99,7 @@ def check(model: onnx.ModelProto | Path | str) -> None:
     Raises:
         InvalidModel: the checker or the shape inference refuses the model, or its external data are missing.
     """
-    # The checker serializes a model in memory, and protobuf is limited to 2 GB; a path has no limit.
+    # The checker serializes a model that is not in a file, and protobuf has a limit of 2 GB.  Files have no limit.
     subject = str(model) if isinstance(model, (Path, str)) else model
     try:
         onnx.checker.check_model(subject, full_check=True)

@@ -1,6 +1,8 @@
-"""Names of the arguments and sizes of a definition, taken from the text.
+"""Names of the arguments and sizes of a definition, taken from the source text of its block.
 
-- An argument of a definition takes its name, position and default from the attributes and sizes of the block.
+A definition has an argument for each value that differs between the instances of the block.
+
+- An argument takes its name, position and default from the attributes and sizes of the block.
 - An argument may be a multiple of an attribute or size: `4 * channels`, `C // 2`.
 - Sizes in attributes have the block's own names.  If a block has the input `x: f32[T]`, and the model applies it to a
   tensor of size S, the block contains `arange(T)` instead of `arange(S)`.  So two uses of a block that differ only in
@@ -24,8 +26,8 @@ from archc.types.extent_solver import Extent
 def parameter_name(definition: BlockDefinition, values: Sequence[object], fallback: str) -> str:
     """The name of an argument, chosen by its values.
 
-    The first name that applies is chosen: an attribute of the block that has these values (`fallback`, if possible), a
-    size of the block's inputs that has these values, or `fallback`.
+    The candidates are the attributes of the block, then the sizes of its inputs.  In both groups, `fallback` comes
+    first.  The first candidate that has these values gives the name.  Without such a candidate, the name is `fallback`.
 
     Args:
         values: the value of the argument in each instance.
@@ -38,7 +40,7 @@ def parameter_name(definition: BlockDefinition, values: Sequence[object], fallba
 
 
 def position_in_text(definition: BlockDefinition, name: str) -> int:
-    """The position of an argument in the order of the text: sizes of the inputs, then attributes."""
+    """Sort key of an argument: sizes of the inputs first, then attributes in the order of the text."""
     if name in definition.scopes[0].sizes:
         return 0
     names = list(definition.scopes[0].arguments)
@@ -61,7 +63,7 @@ def has_other_values(definition: BlockDefinition, name: str, values: Sequence[ob
 
 
 def instance_with_default(definition: BlockDefinition, name: str, values: Sequence[object]) -> int | None:
-    """The number of an instance that uses the default of an argument; None if the text has no default.
+    """The number of an instance that uses the default of an argument; None without a common default.
 
     Args:
         values: the values of the argument, one for each instance.
@@ -87,7 +89,8 @@ class Multiple(NamedTuple):
     """Values that are the same multiple or fraction of an attribute or size in all instances of a block.
 
     Attributes:
-        name: the name of the attribute or size; base: its values.
+        name: the name of the attribute or size.
+        base: the values of the attribute or size.
         factor: the factor; -k if the values are the base divided by k.
     """
 
@@ -97,7 +100,7 @@ class Multiple(NamedTuple):
 
 
 def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multiple | None:
-    """The values as a multiple of an attribute or size; None if there is none, or it may be a coincidence."""
+    """The values as a multiple of an attribute or size; None if they are no multiple, or too few differ."""
     numbers = _positive(values)
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in known[0]:

@@ -52,7 +52,9 @@ class Repetition:
     """A range of statements that repeats.
 
     Attributes:
-        start: its first statement; period: number of statements in an iteration; count: number of iterations.
+        start: the position of the first statement.
+        period: the number of statements in an iteration.
+        count: the number of iterations.
         first: the number in the names of the first iteration.
         lists: the names of the lists of layers over which the iterations run.
         carried: the numbers of the carried tensors, which each iteration passes to the next one.  A key has the
@@ -266,7 +268,7 @@ def _balanced(rows: Iterable[StepSummary]) -> bool:
 
 @dataclass(frozen=True)
 class StepSequence:
-    """The statements of a block use.
+    """The statements of one use of a block.
 
     Attributes:
         block: the name of the block.
@@ -295,7 +297,11 @@ class Extension:
 
 
 def extensions(structures: Sequence[StepSequence]) -> dict[int, Extension]:
-    """Extensions of the sequences that differ from another one only in length, by number of the sequence."""
+    """Extensions of the sequences that differ from another sequence only in length.
+
+    Returns:
+        The extension of each such sequence, by the position of the sequence in `structures`.
+    """
     alike: dict[Hashable, list[tuple[int, _Folded]]] = defaultdict(list)
     for number, structure in enumerate(structures):
         folded = _Folded(structure)

@@ -2,8 +2,9 @@
 
 The module `stems` adds the ONNX nodes.
 
-The positions in the window of a pool are its *phases*.  Each phase is a convolution.  All phases use the same patch of
-the image, with the kernel at different offsets.  For a pool of 2×2 and a convolution of stride 1:
+The positions in the window of a pool are its *phases*.  For each phase, a convolution with a larger stride computes the
+operand elements at this position of all windows.  The convolutions of all phases use the same patches of the image,
+with the kernel at different offsets.  For a pool of 2×2 and a convolution of stride 1:
 
     y[i, j] = max over p, q < 2 of Σ w[k, l] · x[2i + p + k, 2j + q + l]
             = max over p, q of Σ w'[p, q][k, l] · x[2i + k, 2j + l],  w'[p, q][k, l] = w[k - p, l - q]
@@ -65,7 +66,8 @@ class Patches:
     Args:
         channels: number of channels of the image.
         rows, columns: convolution and pool along H and W.
-        multiple: a patch gets additional columns, with zero weights, until this number divides its number of elements.
+        multiple: the number of elements of a patch is a multiple of this number.  For this purpose, a patch can get
+            additional columns, with zero weights.
     """
 
     channels: int

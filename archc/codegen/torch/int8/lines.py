@@ -9,13 +9,13 @@ times, for operands of one row:
 | a layer of a perceptron of width 384 | 42 us | 29 us | 23 us |
 | the digit classifier (two convolutions, two linear layers), for an image | 210 us | 167 us | 155 us |
 
-If a `tanh` separates layers of width 512, each layer is a line of its own.  Such a line has 1.2 times the speed of
-floating point; int8 modules have 0.9 times its speed.
+If a `tanh` separates layers of width 512, each layer is a line of its own.  Such a line is 1.2 times as fast as
+floating point; int8 modules are 0.9 times as fast as floating point.
 
 A line repeats this sequence: a quantizer, a layer, optionally a `relu`, optionally pooling and flattening.  A loop can
 be part of a line if each iteration is a quantizer, a linear layer and optionally a `relu`.  A line with convolutions
-ends in a linear layer.  Other sequences of convolutions are not lines: to quantize the result in the kernel of the last
-convolution saves more time than a line.
+ends in a linear layer.  Other sequences of convolutions are not lines.  Without a line, the kernel of the last
+convolution can quantize its own result, which saves more time.
 """
 
 from __future__ import annotations
