@@ -1,7 +1,7 @@
 """Nodes, types and stages of a statement in the instances of its definition.
 
-A node of a picture can represent a statement in several instances, and in all iterations of a loop.  Each of these
-statements, with its instances, is a peer of the node.
+A node of a picture can represent one statement of each iteration of a loop, in several instances.  Each such statement,
+with its instances, is a peer of the node.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Peers = Sequence[Peer]
 
 
 def iterations(peers: Peers) -> list[list[Peer]]:
-    """For each statement of a loop's body, a peer for each iteration, with the instances that run it."""
+    """For each statement of a loop's body, a peer for each iteration, with the iteration's instances."""
     bodies = []
     for loop, instances in peers:
         assert isinstance(loop, Loop)
@@ -127,7 +127,7 @@ class StageFinder:
 
     Attributes:
         count: the number of stages.
-        devices: for each stage, the name of its device in the text.
+        devices: for each stage, the name of its device in the source text.
     """
 
     def __init__(self, graph: Graph):

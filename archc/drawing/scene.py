@@ -75,9 +75,9 @@ class Edge:
 
     Attributes:
         source, target: keys of nodes.
-        outlet: the number of the result of the source.
-        entry: the number of the input, if the target is a frame.
-        back: True for the edge from the end of a step to the start of the next step.
+        outlet: the position of the value among the results of the source.
+        entry: the position of the input that uses the value, if the target is a frame.
+        back: True for the edge from the end of a scan's step to the start of the next step.
     """
 
     source: str
@@ -120,7 +120,7 @@ class Scene:
     """The panels of a picture: the model, and each block that is not expanded in place.
 
     Attributes:
-        devices: for each stage, the name of its device in the text; empty for a single stage.
+        devices: for each stage, the name of its device in the source text; empty for a single stage.
     """
 
     title: str

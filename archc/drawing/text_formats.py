@@ -133,7 +133,7 @@ def panel_title(panel: Panel) -> str:
 
 
 def edges_of(panel: Panel, prefix: str) -> Iterator[tuple[str, str, bool]]:
-    """The edges of a panel, without inner panels: source, target, and True for a back edge."""
+    """The edges of a panel, without those of inner panels: source, target, and True for a back edge."""
     nodes = {node.key: node for node in panel.nodes}
     for edge in panel.edges:
         source, target = nodes[edge.source], nodes[edge.target]
