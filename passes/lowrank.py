@@ -18,11 +18,11 @@ from ._low_rank_factors import Svd, store_factors
 DEFAULT_ENERGY = 0.85
 
 ALIGNMENTS = (16, 8)
-"""Multiples to which ranks found by energy are rounded up.
+"""Alignments of ranks that are found by energy: a rank is rounded up to a multiple of 16.
 
-The second multiple is tried if the first gives no gain.  The multiples are the numbers of f32 lanes in vectors of 512
-and 256 bits.  Measured on the second convolution of the digit classifier in int8 (ONNX Runtime, one core, batch 32):
-rank 32 is 1.2 times as fast as the original layer, and rank 34 is 0.9 times as fast.
+If this rank gives no gain, the rank is rounded up to a multiple of 8 instead.  The alignments are the numbers of f32
+lanes in vectors of 512 and 256 bits.  Measured on the second convolution of the digit classifier in int8 (ONNX Runtime,
+one core, batch 32): rank 32 is 1.2 times as fast as the original layer, and rank 34 is 0.9 times as fast.
 """
 
 # Cost of the second operator in multiply-adds, measured with ONNX Runtime on one core at batch 1 and 32.  Linear layers
@@ -40,8 +40,8 @@ class LowRank(Pass):
     `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A convolution
     becomes a convolution with the same kernel size and r output channels, then a convolution of kernel size 1 (Zhang et
     al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1, without its use of data).  A and B come from
-    the truncated singular value decomposition of W, as a matrix of output channels by all other axes.  BA is the best
-    approximation of rank r in the Frobenius norm (Eckart, Young 1936).
+    the truncated singular value decomposition of W, reshaped to a matrix with a row for each output channel.  BA is the
+    best approximation of rank r in the Frobenius norm (Eckart, Young 1936).
 
     Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` are not split: each of their matrices is stored as two
     factors, `weight_ih_l0 = low_rank(16)`.  Such a layer has fewer parameters and bytes, but as many multiply-adds as
@@ -185,5 +185,5 @@ def _obstacle(graph: Graph, layer: Layer) -> str | None:
     storages = (graph.weights[path].storage for path in layer.weights.values())
     storage = next((storage for storage in storages if storage != Dense()), None)
     if storage is not None:
-        return f"its weight is stored as {storage}: run `lowrank` before that"
+        return f"its weight is stored as {storage}: run `lowrank` first"
     return None

@@ -229,5 +229,5 @@ def test_a_masked_weight_is_not_factorized() -> None:
     graph = mlp(64, 64, 8)
     run(graph, Prune(0.5, on="fc1"))
     (report,) = run(graph, LowRank(rank=2))
-    assert remarks(report, "left") == {"fc1": "its weight is stored as masked: run `lowrank` before that"}
+    assert remarks(report, "left") == {"fc1": "its weight is stored as masked: run `lowrank` first"}
     assert isinstance(graph.weights["fc2.a.weight"].storage, Dense)
