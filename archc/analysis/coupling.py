@@ -39,7 +39,7 @@ class ChannelGroup:
         slices: the elements of weights in the group, by the path of the weight and the axis.
         index_counts: for each index of a node, the number of its elements in the group.
         producers: names of the layers that produce these channels with their weights.
-        reason: reason that the group cannot be removed; None for a removable group.
+        reason: reason that the group cannot be removed, in which "them" are the channels; None for a removable group.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Coupling:
     Attributes:
         shrinkable: the axes and indices that can shrink.
         groups: all groups, in the order of their first elements.
-        sizes: number of elements of each free index.
+        sizes: number of elements of each index that can shrink.
     """
 
     def __init__(self, graph: Graph):
@@ -126,7 +126,7 @@ class Coupling:
         return _components(self._count, np.concatenate([none, *left]), np.concatenate([none, *right]))
 
     def _links(self, use: AxisUse) -> Iterator[tuple[Numbers, Numbers]]:
-        """For each term of an axis (`p` in `p + q`), yield its elements and the linked elements of the index."""
+        """For each term of an axis (`p` in `p + q`), yield its elements and those of its shrinkable index."""
         size = self.shrinkable.size(use.tensor_axis)
         assert isinstance(size, int), "axes of symbolic size are fixed"
         offset = self._first_element(use.tensor_axis, size)
@@ -192,7 +192,7 @@ class Coupling:
 
 
 def _components(count: int, left: Numbers, right: Numbers) -> Numbers:
-    """Return each vertex's component in an undirected graph, numbered in the order of first vertices."""
+    """Return the component of each vertex of a graph; components are numbered by their first vertices."""
     links = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
     _, labels = connected_components(links, directed=False)
     _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)

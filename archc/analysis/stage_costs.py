@@ -4,8 +4,9 @@ The time of an operator follows the roofline model (Williams, Waterman, Patterso
 Performance Model for Multicore Architectures"): the maximum of the time of its arithmetic and the time to move its
 operands, weights and results.
 
-A tensor passes through all stages from its producer to its last consumer.  Each of these stages sends the tensor once
-to the next stage.  The first stage receives the inputs of the model, and the last stage sends the outputs.
+A tensor passes through all stages from its producer to its last consumer.  Each of these stages except the last
+one sends the tensor once, to the next stage.  The first stage of the model receives the inputs, and the last stage of
+the model sends the outputs.
 """
 
 from __future__ import annotations
