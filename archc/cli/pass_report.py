@@ -33,7 +33,7 @@ def _changes(before: Cost, after: Cost) -> list[str]:
 
 
 def error_text(error: float) -> str:
-    """A relative error, with its significant digits only."""
+    """A relative error as text, such as `1.2e-04` or `3.45%`."""
     return "0" if error == 0 else f"{error:.1e}" if error < 1e-3 else f"{error:.2%}"
 
 

@@ -29,7 +29,7 @@ class Index:
 
 @frozen_dataclass
 class Apply:
-    """An extent that the operator's method of this name computes: `conv(h)`."""
+    """A function of an index, such as `conv(h)`; `Operator.function_extent` computes its extent."""
 
     function: str
     index: Index

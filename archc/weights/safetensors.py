@@ -90,7 +90,7 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
-    """Return dtype, shape, begin and end of one tensor, as offsets from the start of the data."""
+    """Return dtype and shape of one tensor, and the offsets of its bytes from the start of the data."""
     where = f"tensor {quoted(name)}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise _malformed(path, f"the entry of {where} must have the keys `dtype`, `shape` and `data_offsets`")
