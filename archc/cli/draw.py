@@ -144,8 +144,9 @@ def _picture(text: str) -> Path:
     """Parse the path of a picture, whose suffix determines the format."""
     path = Path(text)
     if path.suffix not in KINDS:
-        way = did_you_mean(path.suffix, KINDS) or f"there are {', '.join(KINDS)}"
-        raise argparse.ArgumentTypeError(f"`{text}` does not say what kind of picture it is; {way}")
+        way = did_you_mean(path.suffix, KINDS)
+        message = f"`{text}` does not end in {', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        raise argparse.ArgumentTypeError(f"{message}; {way}" if way else message)
     return path
 
 

@@ -28,8 +28,8 @@ Costs are per sample, at the sizes that --sizes gives; a size that is not given 
 Multiply-adds are counted for matrix products, convolutions and similar operators; activation bytes are the bytes of
 each result.  A shared weight counts once, at its first use.  With passes, the table shows the model after them, and
 another table compares the widths of the layers before and after.  For a model with stages (`to_stage`), a table shows
-the cost of each stage; `archc passes partition` defines the load of a stage, from its multiply-adds and transfers.  A
-sweep shows the cost of the whole model for each value of one attribute.
+the cost of each stage.  The load of a stage is the time of its operators and transfers, as `archc passes partition`
+explains.  A sweep shows the cost of the whole model for each value of one attribute.
 """
 
 

@@ -53,7 +53,7 @@ def sweep(text: str) -> Sweep:
             f"`{given}` is neither a range such as 2..48 or 64..1024..64, nor numbers such as 64,128,256"
         ) from None
     if last < first or len(step) > 1 or (step and step[0] < 1):
-        raise argparse.ArgumentTypeError(f"`{given}` is no range upwards: `first..last` or `first..last..step`")
+        raise argparse.ArgumentTypeError(f"`{given}` is not an increasing range such as 2..48 or 64..1024..64")
     stride = step[0] if step else max(1, -(-(last - first + 1) // MOST_POINTS))
     return Sweep(name, tuple(range(first, last + 1, stride)))
 

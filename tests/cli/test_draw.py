@@ -71,8 +71,8 @@ def test_with_passes_it_draws_the_resulting_model(run: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "a.png"], "there are .svg, .mmd, .dot"),
-        (["-o", "a"], "does not say what kind of picture it is"),
+        (["-o", "a.png"], "`a.png` does not end in .svg, .mmd or .dot"),
+        (["-o", "a"], "`a` does not end in .svg, .mmd or .dot"),
         (["-o", "a.svgg"], "did you mean `.svg`?"),
         (["--depth", "-1"], "a depth is a number such as 0 or 2, and not `-1`"),
         (["--depth", "two"], "and not `two`"),
