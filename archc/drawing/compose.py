@@ -63,7 +63,13 @@ def compose(graph: Graph, depth: int = 0, opened: Collection[str] = ()) -> Scene
 
 
 class SceneContext:
-    """State shared by the panels of a scene: mark numbers, stages, and the blocks that need a panel."""
+    """State that the panels of a scene share.
+
+    Attributes:
+        stages: finds the stage of each node.
+        marks: the numbers that `mark_shared` gives to nodes.
+        closed: the blocks that need a panel of their own.
+    """
 
     def __init__(self, graph: Graph, depth: int, opened: frozenset[str]):
         self.graph, self.depth, self.opened = graph, depth, opened
@@ -339,7 +345,7 @@ def _single(definition: BlockDefinition) -> OperatorStep | None:
 
 
 def mark_shared(draft: PanelBuilder) -> None:
-    """Give nodes that share a weight a common number; to be called before `fold_chains`."""
+    """Give the same number to all nodes that share a weight; to be called before `fold_chains`."""
     together = [list(dict.fromkeys(keys)) for keys in draft.repeated.values()]
     for tie in draft.definition.ties:
         holders = [_holder(draft.members, path) for path in (tie.source, tie.weight)]

@@ -128,7 +128,8 @@ class _Builder:
         item = self.structures[0].items[row]
         if isinstance(item, Node):
             return self.structures[0].rows[row][1]
-        # Passes may split the uses of a block into several definitions, which may still form a list.
+        # Passes may give the uses of one block several definitions.  With `mixed_loops`, one loop may have all these
+        # uses.
         kind: object = item.scope.definition if self.mixed_loops else item.group
         return kind, len(item.inputs), len(item.outputs)
 

@@ -39,7 +39,7 @@ class ModuleContext:
     """State that all classes of an emitted module share.
 
     Attributes:
-        types: the types of each local, one for each instance of its definition.
+        types: the types of each tensor of a definition, one for each instance of the definition.
         own: the parameters that the class of a definition registers itself; see `layer_classes.add_layer_classes`.
         integer_layers: the statements that compute in int8, and their PyTorch forms.
         names: the names used at module level.
@@ -122,7 +122,10 @@ class ClassPlan:
         return (*bodies, tuple(self.inputs), extras, tuple(self.arguments.parameters()), self.shapes())
 
     def shapes(self) -> str | None:
-        """`x: float32 [N, T] -> [N, T, 8]`; None if instances differ in a size that has no name."""
+        """The shapes as text: `x: float32 [N, T] -> [N, T, 8]`.
+
+        None if instances differ in a size of a result that has no name.
+        """
         definition = self.definition
         results = [self.comments.shape(self.comments.types(local)) for local in definition.outputs]
         if None in results:
