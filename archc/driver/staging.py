@@ -52,7 +52,8 @@ class Staging:
 def _locked(folder: Path) -> int:
     """Lock a folder; return the file descriptor that holds the lock.
 
-    The lock file gets its final name only after it is locked, so that no other process finds it unlocked before.
+    The lock file gets its final name only after it is locked, so no other process can find it unlocked and remove
+    the folder.
     """
     early = folder / f"{_LOCK}.new"
     descriptor = os.open(early, os.O_RDWR | os.O_CREAT, 0o600)

@@ -36,10 +36,8 @@ adds in its own order.  In f16 and bf16 it is one unit: sums are accumulated in 
 FLIPS = 1 / 64
 """The share of the elements of a quantized tensor that are disturbed by one step.
 
-At least one element is.
-
-The share is larger than in measurements: PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first
-quantized tensor of a model.
+At least one element is disturbed.  In measurements, PyTorch and ONNX Runtime differ in at most one of 1,000 elements
+of the first quantized tensor of a model, so the share includes a margin.
 """
 DRAWS = 3
 """The number of disturbed runs from which a bound is computed."""
@@ -95,10 +93,10 @@ def measured_bound(
 
 def _disturbance(graph: Graph) -> str:
     dtype = coarsest(graph)
-    text = f"{UNITS[dtype]:.2g} of each {dtype} result"
-    return (
-        f"one step in {FLIPS:.1%} of each quantized tensor and {text}" if any(map(quantized, _values(graph))) else text
-    )
+    text = f"a relative error of {UNITS[dtype]:.2g} in each {dtype} result"
+    if any(map(quantized, _values(graph))):
+        return f"one step in {FLIPS:.1%} of the elements of each quantized tensor and {text}"
+    return text
 
 
 def coarsest(graph: Graph) -> str:
