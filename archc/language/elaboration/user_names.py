@@ -268,7 +268,7 @@ def register_layer(
         _taken(
             elaboration,
             instance,
-            f"`{path}` holds other layers, and cannot be one too",
+            f"`{path}` holds other layers, and cannot be a layer itself",
             span,
             instance.layer_lists[path],
         )
@@ -280,7 +280,7 @@ def register_layer(
 def _taken(elaboration: Elaboration, instance: Instance, message: str, span: Span, earlier: Span) -> None:
     """Report that the path of a new layer is in use."""
     if earlier == span:
-        way = f"a loop repeats it: number it, `{span.text}[i]: ...`; to share weights, declare it with `layer`"
+        way = f"a loop repeats the layer: number it, `{span.text}[i]: ...`; to share weights, declare it with `layer`"
         elaboration.report(instance, "duplicate-label", message, span, help=way)
     elaboration.report(
         instance,
@@ -288,5 +288,5 @@ def _taken(elaboration: Elaboration, instance: Instance, message: str, span: Spa
         message,
         span,
         notes=[Note("the name is given here first", earlier)],
-        help="give one of them another name; to share weights, declare it with `layer` and use it twice",
+        help="give one of them another name; to share weights, declare one layer with `layer` and use it twice",
     )

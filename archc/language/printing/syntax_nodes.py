@@ -82,7 +82,7 @@ Part = str | tree.Expression
 
 
 def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]:
-    """Parts of a path; the loop variable replaces each part that differs from the same part of `other`."""
+    """Parts of a path; the loop variable replaces each part in which the path differs from `other`."""
     found: list[Part] = []
     for part, counterpart in zip(path.split("."), (path if other is None else other).split("."), strict=True):
         if part != counterpart:
