@@ -1,7 +1,8 @@
-"""Enumeration of downsets, and a family of downsets with the sums that the search needs.
+"""Enumeration of downsets, and a family of downsets with the sums that `chain_search` needs.
 
-A downset (order ideal) of the task graph is a set of groups that contains every producer of its members.  A split is a
-chain of downsets.  A cut is the boundary between a downset of the chain and the remaining groups.
+The nodes of the task graph are groups of tasks.  A downset (order ideal) is a set of groups that contains every
+producer of its members.  A split assigns the groups to stages.  The groups of the first k stages form a downset, so a
+split is a chain of downsets.  A cut is the boundary between a downset of the chain and the remaining groups.
 """
 
 from __future__ import annotations
@@ -100,10 +101,12 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
-    """For each group, the tensors that cross the cut if the group is after it, with transfer weights.
+    """For each group, the tensors that it consumes, each with a mask of groups and a weight.
 
-    A tensor is listed for each of its consumers, with a mask of its producer and its earlier consumers.  The tensor
-    counts once: for the first consumer that is not in the downset.
+    The mask has the producer of the tensor and the consumers with smaller numbers.  If the groups of the mask are in a
+    downset and the consumer is not, the tensor crosses the cut.  A tensor counts once for a cut, since only its first
+    consumer outside the downset satisfies this condition.  The weight is the one that a device could run in the time
+    of the transfer, the least over the kinds of devices.
     """
     import numpy as np
 
@@ -141,7 +144,8 @@ class DownsetFamily:
         member: whether a group is in a downset [groups, downsets].
         weights: weight of each group, not negative [groups].
         weight: weight of each downset [downsets].  Downsets are sorted by weight and then by size, so that each comes
-            after its subsets.  Rounding does not change this: a further term never lowers a sum in a fixed order.
+            after its subsets.  This holds in spite of rounding: all sums add the weights in the same order,
+            and adding a weight never lowers a sum.
     """
 
     def __init__(self, graph: TaskGraph, member: np.ndarray, weights: np.ndarray):
@@ -183,12 +187,12 @@ class DownsetFamily:
 
     @cached_property
     def memory(self) -> np.ndarray:
-        """Bytes of each downset, without shared memory [downsets]."""
+        """Bytes of each downset, without memory that several groups share [downsets]."""
         return _sums(self.member, self.graph.memory)
 
     @cached_property
     def shared(self) -> np.ndarray:
-        """For each shared memory, the number of its groups that are in a downset [shared, downsets]."""
+        """For each memory that groups share, the number of these groups in a downset [shared, downsets]."""
         return self._counted(list(self.graph.shared))
 
     @cached_property

@@ -1,7 +1,8 @@
 """States of the devices, and a lower bound on the bottleneck from the total work.
 
-Give each group a weight.  Let the rate of a kind of device be the maximum over the groups of weight / work on that
-kind.  Then the groups in a stage of load L on such a device have a total weight of at most rate · L.  All devices
+The nodes of the task graph are groups of tasks.  The work of a group is its time on a kind of device, in seconds.  Give
+each group a weight.  Let the rate of a kind of device be the maximum of weight / work over the groups, with the work on
+that kind.  Then the groups in a stage of load L on such a device have a total weight of at most rate · L.  All devices
 together run all groups, so the bottleneck is at least (sum of weights) / (sum of rates).
 
 A cut divides the stages of a split into the stages before it and the stages after it.  The same bound holds for the
@@ -31,14 +32,13 @@ ROUNDING = 1e-9
 class DeviceStates:
     """States of a set of devices to which stages are assigned one after another.
 
-    A state is the number of devices of each kind that have a stage or were skipped.  A state has a smaller number than
-    the states that follow it.
+    A state is a tuple: for each kind, the number of devices that have a stage or were skipped.
 
     Attributes:
-        states: the states, in the order of their numbers.
+        states: the states, each before the states that may follow it.
         total: the number of devices of each kind.
-        moves: for each state, the pairs (kind of the next device, next state).
-        final: the states in which a split may end.
+        moves: for each state, the pairs (kind of the next device, index of the next state).
+        final: the indices of the states in which a split may end.
     """
 
     states: list[tuple[int, ...]]
