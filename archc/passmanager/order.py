@@ -50,7 +50,7 @@ def check_order(passes: Sequence[Pass], spans: Sequence[Span] = ()) -> None:
         way = "no order works: remove one of the two"
     raise error(
         "pass-order",
-        f"`{late.name}` needs {found.state}, and `{early.name}` before it ends that state",
+        f"`{late.name}` needs {found.state}, but the earlier pass `{early.name}` ends that state",
         spans[found.position] if spans else None,
         notes,
         way,

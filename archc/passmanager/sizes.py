@@ -70,7 +70,9 @@ def choose_sizes(
 
 
 def check_data(graph: Graph, sizes: Sizes) -> None:
-    """Refuse calibration data whose sizes make a tensor empty, if no pass runs the model on the data.
+    """Refuse calibration data whose sizes make a tensor empty, in a compilation without passes.
+
+    With passes, the model runs on the data, and an error in that run is reported as `calibration-failed`.
 
     Raises:
         ArchcError: a tensor is empty (`size-too-small`).

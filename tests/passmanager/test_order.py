@@ -82,7 +82,7 @@ def test_states_of_user_defined_passes_are_checked() -> None:
     found = refused([Remembering("a"), Papering("b"), Painting("c")])
     assert (found.code, found.message) == (
         "pass-order",
-        "`test_painting` needs a wall without paper, and `test_papering` before it ends that state",
+        "`test_painting` needs a wall without paper, but the earlier pass `test_papering` ends that state",
     )
     assert found.help == (
         'write `test_remembering(label = "a") -> test_painting(label = "c") -> test_papering(label = "b")`'
@@ -113,7 +113,8 @@ def test_valid_orders(passes: str) -> None:
 def test_passes_that_need_float_weights_are_refused_after_quant(late: str) -> None:
     found = refused(f"quant, {late}")
     assert found.code == "pass-order" and found.span is not None
-    assert found.message == f"`{late.partition('(')[0]}` needs {FLOAT_WEIGHTS}, and `quant` before it ends that state"
+    name = late.partition("(")[0]
+    assert found.message == f"`{name}` needs {FLOAT_WEIGHTS}, but the earlier pass `quant` ends that state"
     assert found.span.text == late
     assert found.notes[0].span is not None and found.notes[0].span.text == "quant"
     assert found.help == f"write `{late} -> quant`"
