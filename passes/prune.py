@@ -36,9 +36,9 @@ class Prune(Pass):
     ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together, by their
     importance relative to the mean importance of the groups of the same layers.  With `"layer"`, each layer loses the
     same share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width
-    between two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is
-    a multiple.  No layer loses its last channel.  A group stays if its removal would change the function, for example
-    because a channel of the group belongs to an input or output of the model, or to the operand of a layer norm.
+    between two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no smaller width
+    is a multiple.  No layer loses its last channel.  A group stays if its removal would change the function: for
+    example, a channel of the group belongs to an input or output of the model, or to the operand of a layer norm.
 
     Train for an epoch or two after either scheme.
     """

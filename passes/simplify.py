@@ -24,7 +24,7 @@ class Simplify(Pass):
     - Identities: x * 1, x + 0, a cast to the same dtype and a slice of everything are removed.  Two operators in
       sequence are removed if they cancel (two negations, two transposes).  The second of two operators is removed if
       it repeats the first (two relus).
-    - Dead code: operators that no output depends on are removed, and unused states and sequences of a `scan`.
+    - Dead code: operators that no output depends on, and unused states and sequences of a `scan`, are removed.
 
     Each operator declares its own simplifications.  The results stay bitwise the same, also in training, with one
     exception: the sign of a zero may change, since x + 0 becomes x.
@@ -85,7 +85,10 @@ def _simplify_node(graph: Graph, context: Context, node: Node, folder: ConstantF
 
 
 def _change_operator(context: Context, node: Node, op: Operator, operands: Sequence[Value]) -> bool:
-    """Change operator and operands of a node; return False if nothing or the result types would change."""
+    """Change operator and operands of a node; return False if the node is not changed.
+
+    A change of the result types is refused.
+    """
     same = op == node.op and tuple(operands) == node.operands
     if same or op.infer([value.type for value in operands]).results != tuple(value.type for value in node.results):
         return False

@@ -52,7 +52,10 @@ def _onnx(own: DTypes, known: frozenset[DType]) -> dict[DType, DType | None]:
 
 
 def _takes_data(cls: type[Operator]) -> bool:
-    """Return whether an operator has data operands; without them, `dtypes` limits its attribute `dtype`."""
+    """Return whether an operator has operands other than parameters.
+
+    The `dtypes` of an operator without such operands (`arange`) limit its attribute `dtype`.
+    """
     operands = parse_signature(cls.signature).operands if cls.signature else ()
     return any(pattern.name not in cls.parameters for pattern in operands)
 

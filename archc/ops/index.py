@@ -224,7 +224,7 @@ def _position(bound: Extent, size: Extent) -> Extent:
 
 
 def _at_most(bound: Extent, size: Extent) -> Extent:
-    """Minimum of a bound and a size; just the bound or the size if it is known to be the minimum."""
+    """Minimum of a bound and a size; simplified if one is known not to exceed the other."""
     if never_exceeds(bound, size):
         return bound
     if never_exceeds(size, bound):

@@ -337,8 +337,8 @@ def _nested(states: Sequence[str]) -> str:
 class Rnn(Recurrent):
     """Elman recurrent layer: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), and y_t = h_t.
 
-    (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
-    number of layers.  With two directions, n and the last axis of y are twice as large.
+    (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[layers, b, h] -> y[b, t, h], h[layers, b, h].
+    With two directions, the first axis of h0 and h and the last axis of y are twice as large.
 
     Sequences of different lengths are padded to one tensor, and the last operand, of type i64[b], holds their lengths:
     `(x, lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse
@@ -370,9 +370,9 @@ class Lstm(Recurrent):
     U, b and b'.  A weight has the rows of the gates in the order i, f, g, o.
     (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for the forget gate f.)
 
-    Shapes: x[b, t, i], h0[n, b, h], c0[n, b, h] -> y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers.
-    With two directions, n and the last axis of y are twice as large.  The last operand may be lengths, as in `rnn`:
-    `(x, lengths)`, `(x, h0, c0, lengths)`.
+    Shapes: x[b, t, i], h0[layers, b, h], c0[layers, b, h] -> y[b, t, h], h[layers, b, h], c[layers, b, h].  With two
+    directions, the first axis of the states and the last axis of y are twice as large.  The last operand may be
+    lengths, as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
     """
 
     gates = 4
@@ -390,8 +390,8 @@ class Gru(Recurrent):
     W, U, b and b'.  A weight has the rows of the gates in the order r, z, n.
     (Cho et al. 2014, with the reset gate r applied after the product with U, as in PyTorch and cuDNN.)
 
-    Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers.  With two directions, n and
-    the last axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`,
+    Shapes: x[b, t, i], h0[layers, b, h] -> y[b, t, h], h[layers, b, h].  With two directions, the first axis of h0 and
+    h and the last axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`,
     `(x, h0, lengths)`.
     """
 

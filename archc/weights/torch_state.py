@@ -111,8 +111,8 @@ def _unpickle(path: Path) -> object:
         warnings.simplefilter("ignore")  # warnings of the pickle protocol of the file
         if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        # `torch.load` takes a path with the suffix `.safetensors` for a safetensors file, but accepts any stream.  It
-        # cannot map a stream.
+        # `torch.load` does not unpickle a path with the suffix `.safetensors`.  A stream has no suffix, but cannot be
+        # mapped.
         with path.open("rb") as stream:
             return torch.load(stream, map_location="cpu", weights_only=True)
 
