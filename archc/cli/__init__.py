@@ -1,8 +1,8 @@
 """The command line: `main`, and one file for each command.
 
 The file of a command has an `add_parser` and a `run`.  `main` runs a command and returns its exit status: 0 success, 1
-errors in the input, 2 wrong usage, 70 internal error, 130 interrupted, 143 terminated, 129 without a terminal.  With the environment variable
-ARCHC_DEBUG=1, an internal error prints a traceback.
+errors in the input, 2 wrong usage, 70 internal error; 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM.  With the
+environment variable ARCHC_DEBUG=1, an internal error prints a traceback.
 """
 
 from __future__ import annotations

@@ -17,11 +17,7 @@ the same in a terminal. `python -m archc` is the same program. `make reference` 
 | 1 | the input has errors, or warnings under `--strict`; for `archc fmt --check`, a file would change |
 | 2 | the command line is wrong |
 | 70 | an internal error of archc; `ARCHC_DEBUG=1` shows the traceback |
-<<<<<<< HEAD
-| 130, 143 | the command was interrupted (SIGINT) or terminated (SIGTERM); nothing was written |
-=======
-| 130, 143, 129 | the command was interrupted (^C), terminated, or lost its terminal; nothing was written |
->>>>>>> a4427be (tests: first lines of docstrings; cli: exit status after SIGHUP)
+| 129, 130, 143 | the command was ended by SIGHUP, SIGINT (^C) or SIGTERM; nothing was written |
 
 Without `--json`, diagnostics go to standard error. With `--json`, a command prints one JSON object to standard output,
 which contains the diagnostics of the input.
