@@ -110,7 +110,7 @@ def _obstacle(graph: Graph, path: str, users: Sequence[str], wanted: Wanted) -> 
     if unwanted:
         return f"it shares `{path}` with `{unwanted[0]}`, which is not selected"
     if not weight.storage.elementwise:
-        return f"`{path}` is stored as {weight.storage}: run `prune` before that"
+        return f"`{path}` is stored as {weight.storage}: run `prune` before the pass that encodes it"
     if not weight.dtype.floating:
         return f"`{path}` is {weight.dtype}, not a floating dtype"
     if not np.isfinite(graph.weight_values(path)).all():

@@ -154,7 +154,10 @@ class ShrinkableAxes:
         for path, weight in self.graph.weights.items():
             if not weight.storage.elementwise:
                 for number in range(len(weight.shape)):
-                    self._fix_axis((path, number), f"`{path}` is stored as {weight.storage}: run `prune` before that")
+                    self._fix_axis(
+                        (path, number),
+                        f"`{path}` is stored as {weight.storage}: run `prune` before the pass that encodes it",
+                    )
 
     def _fix_rigid(self, node: Node) -> None:
         """Fix the indices that a node needs in full, and those whose extents its attributes determine."""

@@ -153,7 +153,7 @@ def test_weights_stored_as_integers_stay() -> None:
     Rewriter(graph).set_storage("fc1.weight", Int8(0))
     (report,) = run(graph, channels(0.5))
     assert remarks(report, "left")["fc1"] == (
-        "its channels are fixed: `fc1.weight` is stored as int8(axis = 0): run `prune` before that"
+        "its channels are fixed: `fc1.weight` is stored as int8(axis = 0): run `prune` before the pass that encodes it"
     )
 
 

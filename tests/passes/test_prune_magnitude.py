@@ -135,7 +135,7 @@ def test_weights_that_cannot_be_masked_stay_with_a_remark() -> None:
     (report,) = run(graph, Prune(0.5))
     assert remarks(report, "left") == {
         "fc1": "`fc1.weight` has NaN or infinite elements",
-        "fc2": "`fc2.weight` is stored as int8(axis = 0): run `prune` before that",
+        "fc2": "`fc2.weight` is stored as int8(axis = 0): run `prune` before the pass that encodes it",
     }
     assert masked_paths(graph) == {"fc3.weight"}
 

@@ -242,7 +242,7 @@ class Elaboration:
         """Count the iterations of a loop before it runs.
 
         Raises:
-            Failed: the loops of the model have too many iterations, which is reported.
+            Failed: the loops of the model have too many iterations; the reason is reported.
         """
         self.iterations += count
         if self.iterations > MOST_ITERATIONS:
@@ -269,7 +269,7 @@ class Elaboration:
         """Value of an expression.
 
         Raises:
-            Failed: the expression has no value, which is reported.
+            Failed: the expression has no value; the reason is reported.
             BudgetExceeded: elaboration takes too many steps.
         """
         self.budget.count(1)
@@ -279,7 +279,7 @@ class Elaboration:
         """Value of an argument of a call.
 
         Raises:
-            Failed: the argument has no value, which is reported.
+            Failed: the argument has no value; the reason is reported.
         """
         if isinstance(node.value, tree.SliceExpression):
             self.report(
@@ -295,7 +295,7 @@ class Elaboration:
         """Value of an expression that must be an integer or a symbolic size.
 
         Raises:
-            Failed: the value is neither an integer nor a symbolic size, which is reported.
+            Failed: the value is neither an integer nor a symbolic size; the reason is reported.
         """
         value = self.evaluate(instance, node)
         if isinstance(value, bool) or not isinstance(value, int | SymbolicDim):

@@ -27,7 +27,7 @@ def declare(elaboration: Elaboration, instance: Instance, node: tree.TypeExpress
     """Tensor type that a text declares; unknown names become symbolic sizes.
 
     Raises:
-        Failed: the type is not valid, which is reported.
+        Failed: the type is not valid; the reason is reported.
     """
     dtype = _dtype(elaboration, instance, node)
     if len(node.dims) > MOST_AXES:
@@ -183,7 +183,7 @@ def unify(
         The bound sizes, by name.
 
     Raises:
-        Failed: the types do not match, which is reported.
+        Failed: the types do not match; the reason is reported.
     """
     node = statement.type
     assert node is not None

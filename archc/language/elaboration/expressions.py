@@ -212,7 +212,7 @@ def require_bool(elaboration: Elaboration, instance: Instance, value: Any, span:
     """Check that a value is a truth value, and return it; other values are not converted.
 
     Raises:
-        Failed: the value is not a truth value, which is reported.
+        Failed: the value is not a truth value; the reason is reported.
     """
     if not isinstance(value, bool):
         number = isinstance(value, int | float) and len(span.text) <= 40

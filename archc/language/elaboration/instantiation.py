@@ -44,7 +44,7 @@ def instantiate_block(
         use: the place of the use.
 
     Raises:
-        Failed: the use is not valid or a statement of the block failed, which is reported.
+        Failed: the use is not valid or a statement of the block failed; the reason is reported.
     """
     definition = block.definition
     _check_use(elaboration, instance, definition, use)
@@ -204,7 +204,7 @@ def block_arguments(
     """Evaluate the arguments of a use of a block, and return the attribute values by name.
 
     Raises:
-        Failed: an argument is not an attribute of the block, which is reported.
+        Failed: an argument is not an attribute of the block; the reason is reported.
     """
     names = [attribute.name.name for attribute in block.definition.attributes]
     count = f"{len(names)} attribute{'s' if len(names) != 1 else ''}"

@@ -66,7 +66,7 @@ def configure_operator(
         operands: the operands of the operator, for help texts.
 
     Raises:
-        Failed: the arguments do not fit the operator, which is reported.
+        Failed: the arguments do not fit the operator; the reason is reported.
     """
     weights: dict[str, WeightRef] = {}
     storages: dict[str, Storage] = {}
@@ -163,7 +163,7 @@ def add_node(
         storages: storages that the arguments give to weights, by parameter.
 
     Raises:
-        Failed: the operands, weights or storages do not fit, which is reported.
+        Failed: the operands, weights or storages do not fit; the reason is reported.
     """
     elaboration.count_part(instance, span)
     rewriter = elaboration.rewriter

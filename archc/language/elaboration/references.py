@@ -80,7 +80,7 @@ def evaluate_member(elaboration: Elaboration, instance: Instance, node: tree.Mem
     """Value of `att.SelfAttention`, `encoder.first`, `wte.weight` or `wte.weight.T`.
 
     Raises:
-        Failed: the expression has no value, which is reported.
+        Failed: the expression has no value; the reason is reported.
     """
     declared = declared_layer(elaboration, instance, node)
     if declared is not None:

@@ -47,7 +47,7 @@ def check_name(
     """Refuse a name that is not valid in emitted Python.
 
     Raises:
-        Failed: the name is refused, which is reported.
+        Failed: the name is refused; the reason is reported.
     """
     if keyword.iskeyword(name.name) or name.name == "self":
         elaboration.report(
@@ -78,7 +78,7 @@ def check_definition_name(elaboration: Elaboration, instance: Instance, definiti
     """Refuse a name of a definition that is not valid in Python, or that would hide a Python module.
 
     Raises:
-        Failed: the name is refused, which is reported.
+        Failed: the name is refused; the reason is reported.
     """
     name = definition.name
     check_name(elaboration, instance, name, f"a {definition.kind}")
@@ -102,7 +102,7 @@ def check_layer_name(elaboration: Elaboration, instance: Instance, label: tree.L
     """Refuse a label that is not valid as an attribute of a PyTorch module.
 
     Raises:
-        Failed: the label is refused, which is reported.
+        Failed: the label is refused; the reason is reported.
     """
     named: list[tree.Label | tree.Field] = [label]
     named += (part for part in label.parts if isinstance(part, tree.Field))
@@ -131,7 +131,7 @@ def check_new(elaboration: Elaboration, instance: Instance, name: tree.Name, plu
         kind: the kind of the new binding; see `Binding.kind`.
 
     Raises:
-        Failed: the name is bound, which is reported.
+        Failed: the name is bound; the reason is reported.
     """
     earlier = instance.environment.bindings.get(name.name)
     if earlier is not None and (earlier.span is not None or earlier.value not in (POISON, ABSENT)):
@@ -151,7 +151,7 @@ def check_free(elaboration: Elaboration, instance: Instance, name: tree.Name, wh
     """Refuse the name of a tensor if it already names a size, an attribute or a layer.
 
     Raises:
-        Failed: the name is refused, which is reported.
+        Failed: the name is refused; the reason is reported.
     """
     previous = instance.environment.bindings.get(name.name)
     if previous is not None and previous.kind in ("size", "attribute", "layer") and previous.value is not POISON:
@@ -191,7 +191,7 @@ def label_path(elaboration: Elaboration, instance: Instance, label: tree.Label) 
     """Path of a label within the instance: `h.3` for `h[3]`.
 
     Raises:
-        Failed: an index is not an integer in range, which is reported.
+        Failed: an index is not an integer in range; the reason is reported.
     """
     path = label.name
     for part in label.parts:
@@ -222,7 +222,7 @@ def name_layer(
     A layer without a label is named after its operator or block, with a number if that name is taken (`linear_2`).
 
     Raises:
-        Failed: the label is not valid or in use, which is reported.
+        Failed: the label is not valid or in use; the reason is reported.
     """
     if label is not None:
         check_layer_name(elaboration, instance, label)
@@ -249,7 +249,7 @@ def register_layer(
     """Add a layer to an instance under a path.
 
     Raises:
-        Failed: another layer or a list of layers has the path, which is reported.
+        Failed: another layer or a list of layers has the path; the reason is reported.
     """
     parts = path.split(".")
     around = [".".join(parts[:count]) for count in range(1, len(parts))]
