@@ -294,12 +294,12 @@ def compile(
         files=texts_of(module).union(file.absolute() for file in read),
         sizes=choose_sizes(graph, given_sizes, inputs.shapes),
     )
-    if arrays is not None and not pipeline:
-        check_data(graph, compiled.sizes)
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
         machines = devices_of(module, found)
         compiled.passes += run_passes(graph, pipeline, inputs, progress, machines, compiled.sizes.values, found)
+    if arrays is not None:
+        check_data(graph, compiled.sizes)
     return compiled
 
 

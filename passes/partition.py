@@ -31,9 +31,10 @@ class Partition(Pass):
     later stage, so the text shows the stages.  The time of a stage is the time of its operators plus that of its
     transfers.  The time of an operator is the longer of two times: the time of its multiply-adds, and the time of
     moving its operands, weights and results (the roofline model; Williams et al. 2009).  The time of a transfer is the
-    bytes of the tensor divided by the bandwidth of the link.  A tensor that skips a stage passes through that stage.
-    Inputs enter at the first stage, and outputs leave from the last one.  The search finds the optimal split unless the
-    remarks say otherwise (Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of DNN Graph Operators").
+    bytes of the tensor divided by the bandwidth of the link.  Every stage between the producer of a tensor and its last
+    consumer receives and sends the tensor.  Inputs enter at the first stage, and outputs leave from the last one.  The
+    search finds the optimal split unless the remarks say otherwise (Tarnawski et al. 2020, "Efficient Algorithms for
+    Device Placement of DNN Graph Operators").
 
     Give a number of stages as `stages`, or the name of a `devices` statement in the file.  With a number, the stages
     run on equal devices, each a `cpu` with the default values of `devices`.  With a `devices` statement, a device may

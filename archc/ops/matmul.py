@@ -28,7 +28,7 @@ class Matmul(Operator):
 
 
 def _with_empty_axes(spell: OnnxSpelling, position: int) -> str:
-    """The operand with leading axes of size 1 expanded to size 0 if the axis of the result has size 0.
+    """Expand batch axes of size 1 of an operand to size 0 where the result has size 0.
 
     ONNX Runtime does not broadcast an axis of size 1 to size 0, unless the right operand is a single matrix.
     """

@@ -70,9 +70,10 @@ def choose_sizes(
 
 
 def check_data(graph: Graph, sizes: Sizes) -> None:
-    """Refuse calibration data whose sizes make a tensor empty, in a compilation without passes.
+    """Refuse calibration data whose sizes make a tensor empty.
 
-    With passes, the model runs on the data, and an error in that run is reported as `calibration-failed`.
+    Passes run the model on the data first.  If that run fails, for example because a kernel is larger than an image,
+    its error is reported instead, as `calibration-failed`.
 
     Raises:
         ArchcError: a tensor is empty (`size-too-small`).

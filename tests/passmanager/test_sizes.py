@@ -143,6 +143,13 @@ def test_calibration_data_that_leave_a_tensor_without_elements() -> None:
     assert refused.value.diagnostics[0].code == "size-too-small"
 
 
+@pytest.mark.parametrize("passes", ["", "simplify", "quant"])
+def test_calibration_data_with_an_empty_tensor_on_which_the_model_runs(passes: str) -> None:
+    text = "model m { input x: f32[N, T, 4]  output x[:, 3:] -> fc: linear(4) }"
+    with pytest.raises(ArchcError, match="has no elements, by the calibration data"):
+        archc.compile(text, passes=passes, calib={"x": np.ones((4, 2, 4))})
+
+
 @pytest.mark.parametrize("command", ["draw", "show", "compile"])
 def test_small_sizes_on_every_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "m.arch", tmp_path / "out.svg"

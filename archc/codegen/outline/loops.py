@@ -19,7 +19,7 @@ from archc.codegen.outline.repetition import Repetition, StepSummary, find_repet
 
 SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
-"""The lengths in one instance of those lists of layers whose length differs between instances."""
+"""Lengths of lists of layers in one instance of a block, for lists that differ in length."""
 
 
 def find_loops(

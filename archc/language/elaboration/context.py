@@ -146,8 +146,8 @@ class Elaboration:
 
     Args:
         budget: counter of steps; all models of a file share one counter.
-        derivation: for a derived model, a note on the place of its derivation, which is added to diagnostics in the
-            text of the base model.
+        derivation: for a derived model, a note on the place of its derivation.  The note is added to each diagnostic
+            whose place is in the text of the base model.
 
     Attributes:
         parts: number of operators and block instances so far.

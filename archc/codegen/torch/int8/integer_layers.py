@@ -292,6 +292,8 @@ def _weights(statement: OperatorStep) -> set[tuple[str, ...]]:
 def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, ...]]:
     """The layers with a use that cannot compute on integers, and layers that share a statement with them.
 
+    A statement in a block or a loop has one layer for each instance of the block, or iteration of the loop.
+
     Args:
         uses: for each statement, its layers, and whether the statement can compute on integers.
     """

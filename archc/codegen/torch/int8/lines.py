@@ -14,8 +14,8 @@ floating point; int8 modules are 0.9 times as fast as floating point.
 
 A line repeats this sequence: a quantizer, a layer, optionally a `relu`, optionally pooling and flattening.  A loop can
 be part of a line if each iteration is a quantizer, a linear layer and optionally a `relu`.  A line with convolutions
-ends in a linear layer.  Other sequences of convolutions are not lines.  Without a line, the kernel of the last
-convolution can quantize its own result, which saves more time.
+ends in a linear layer.  A sequence that ends in a convolution is not a line: the kernel of its last convolution can
+quantize the result itself, which saves more time than a line.
 """
 
 from __future__ import annotations
