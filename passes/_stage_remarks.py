@@ -17,7 +17,7 @@ from archc.passmanager import Context
 from ._stage_problem import StageProblem
 
 LITTLE_GAIN = 1.1
-"""Speedup over one device below which the report says that splitting gains little."""
+"""If the speedup over one device is below this factor, a note says that splitting gains little."""
 
 
 def remark_on_stages(

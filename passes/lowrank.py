@@ -26,7 +26,8 @@ one core, batch 32): rank 32 is 1.2 times as fast as the original layer, and ran
 """
 
 # Cost of the second operator in multiply-adds, measured with ONNX Runtime on one core at batch 1 and 32.  Linear layers
-# from 128 → 10 to 1024 → 1024, and convolutions, became slower if the factors saved less than this cost.
+# (the smallest 128 → 10, the largest 1024 → 1024) and convolutions became slower if the factors saved less than this
+# cost.
 OPERATOR_COST = 16_384
 """Cost of a kernel call."""
 ELEMENT_COST = 100

@@ -1,8 +1,8 @@
 r"""Best chain of downsets in a family, by dynamic programming over pairs of nested downsets.
 
 The vertices of the graph are groups of tasks that share a stage.  A state of the devices says which devices are used
-(`lower_bounds.DeviceStates`).  For each downset D and each state,
-let best(D, state) be the smallest bottleneck if exactly the used devices run all groups of D:
+(`lower_bounds.DeviceStates`).  For each downset D and each state, let best(D, state) be the smallest bottleneck if
+exactly the used devices run all groups of D:
 
     best(D, state) = min over D' ⊂ D and moves state' → state of max(best(D', state'), load(D \\ D'))
 

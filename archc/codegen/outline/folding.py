@@ -181,7 +181,7 @@ def _ordered(
     following: dict[Node | Scope, list[Node | Scope]],
     first: dict[Node | Scope, tuple[Order, int]],
 ) -> list[Node | Scope]:
-    """The items in topological order; of several possible items, the first in the text comes first.
+    """The items in topological order; items that edges do not order are sorted by `first`.
 
     Items on a cycle and their consumers are omitted.
     """

@@ -241,15 +241,16 @@ def element_texts(
     """The constructor texts of consecutive list elements; from some element on, all have the same text.
 
     Args:
-        calls: the constructor calls of the longest instance, one for each element.
-        counts: the number of these elements in each instance.
-        first: the position of the first of these elements in the list.
+        calls: the constructor call of each element; an instance with a shorter list lacks the last elements.
+        counts: the number of these elements that each instance has.
+        first: the position in the list of the element with the call `calls[0]`.
 
     Raises:
         Mismatch: the list of an instance ends before the first element with the common text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # If the value of element `common` alone breaks equal steps, a separate text for it avoids a list of all values.
+    # If values grow in equal steps only after element `common`, this element gets a text of its own.  A text that
+    # includes this element would need a list argument with all values.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:
