@@ -39,8 +39,8 @@ class Svd:
         The singular vectors of the smaller side are computed as the eigenvectors of W Wᵀ or WᵀW.  For a 4096 × 1024
         matrix on one core, this takes 0.5 s, a third of the time of a full decomposition.  Squaring W loses half of the
         digits of the *smallest* singular values.  The loss is about 1e-8 of the largest singular value, which is less
-        than the precision of a float32 weight.  The factors are projections of the matrix itself, so at full rank their
-        product equals the matrix to all digits.
+        than the precision of a float32 weight.  One factor is the product of the matrix itself and the eigenvectors,
+        which are orthonormal.  So at full rank, the product of both factors equals the matrix to all digits.
         """
         import torch
 
@@ -78,8 +78,8 @@ class Svd:
         """Factors A (r × n) and B (m × r) with W ≈ BA.
 
         Each factor is scaled by the square roots of the singular values, so both have elements of similar magnitude.
-        If one factor were scaled by the singular values themselves, int8 with one scale for each row of this factor
-        would lose the directions of small singular values.
+        If B alone were scaled, by the singular values themselves, int8 with one scale for each row of B would lose the
+        directions of small singular values.
         """
         root = np.sqrt(self.values[:rank])
         safe = np.where(root > 0, root, 1)
@@ -87,7 +87,7 @@ class Svd:
 
 
 Ranks = Callable[[Svd], list[int]]
-"""Function that gives the candidate ranks, the best one first."""
+"""Function that gives candidate ranks; `store_factors` uses the smallest one."""
 
 
 def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) -> None:

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["input", "output", "layer", "symbol", "bar", "frame"]
-"""Look of a node: rounded end, box with rows, circle with a sign, bar, or box with an inner panel."""
+"""Look of a node.
+
+An input or output is a box with rounded ends, a layer is a box with rows, a symbol is a circle with a sign, a bar is a
+flat box, and a frame is a box with an inner panel.
+"""
 
 
 @dataclass(frozen=True)

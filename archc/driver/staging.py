@@ -58,7 +58,7 @@ def _locked(folder: Path) -> int:
     early = folder / f"{_LOCK}.new"
     descriptor = os.open(early, os.O_RDWR | os.O_CREAT, 0o600)
     if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks, where `_free` is never true
+        with contextlib.suppress(OSError):  # without locks in the file system, abandoned folders stay
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.rename(early, folder / _LOCK)
     return descriptor

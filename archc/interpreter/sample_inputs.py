@@ -95,7 +95,7 @@ def size_minimums(graph: Graph) -> list[tuple[SymbolicDim, int]]:
 
 
 def symbol_minimums(graph: Graph) -> dict[str, int]:
-    """Return the minimum of each symbol that follows from operators with minimum sizes."""
+    """Return the minimum that operators with minimum sizes require of each symbol."""
     least: dict[str, int] = {}
     for dim, fewest in _needed(graph):
         linear = as_linear(dim)  # a minimum of a nonlinear size gives no minimum of one symbol

@@ -39,7 +39,7 @@ _REGISTER = 16
 class BaseConvolution(Operator, abstract=True):
     """Base of convolutions and transposed convolutions.
 
-    Both kinds declare the attributes themselves, because PyTorch has them in a different order.
+    Each of the two kinds declares its own attributes, because PyTorch orders the arguments of the two differently.
     """
 
     dtypes = FLOATS

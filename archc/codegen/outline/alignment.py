@@ -25,7 +25,10 @@ from archc.types.attributes import attributes
 _ANY = object()  # in a key, replaces every value that can be an argument: `3`, `(1, 7)` or "same"
 
 Distinguish = Callable[[Node], Hashable]
-"""A function that returns a key of a node; two nodes share a statement only if their keys are equal."""
+"""A function that returns a key of a node.
+
+Nodes of two block uses can become one statement of a definition only if their keys are equal.
+"""
 
 
 @dataclass(eq=False)
@@ -54,7 +57,7 @@ class UseStructure:
         items: the nodes and the inner block uses.
         rows: for each item, its name and a key of its structure without operands.
         inputs: the values from outside: first the block's inputs in their order, then other values in the order of
-            first use.  A value occurs twice if it is given for two inputs that have different values in another use.
+            first use.  For `block(x, x)`, x occurs twice if another use is `block(x, memory)`.
         positions: for each input, its position among the block's inputs; None for a value that is no input in the text.
         values: the results of the items, in order.
         ties: the ties between weights of layers inside; see `Tie`.
@@ -285,7 +288,7 @@ class _Aligner:
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
-            else:  # a tie: the key of the block that contains both weights has its paths
+            else:  # a tie: for a layer, its paths are in `ties` of the block that contains both weights
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)

@@ -82,7 +82,8 @@ def same_value(value: object, other: object) -> bool:
     return type(value) is type(other) and value == other
 
 
-_ENOUGH = 3  # a common factor of this many different values is taken as intended, not as a coincidence
+# If an attribute has fewer different values, an argument that is always the same multiple of it may be a coincidence.
+_ENOUGH = 3
 
 
 class Multiple(NamedTuple):

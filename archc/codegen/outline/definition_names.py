@@ -87,7 +87,7 @@ def name_axes(group: UseGroup) -> AxisNames:
     count = len(group.uses[0].inputs)
     axes = tuple(_axes([_written(use, number) for use in group.uses], group.uses, number) for number in range(count))
     nameless = AxisNames((None,) * count)
-    bound: dict[str, dict[str, Extent]] = {}  # by path: a layer has one value of each size for all its uses
+    bound: dict[str, dict[str, Extent]] = {}  # by path: all uses of a layer must have the same sizes
     for use in group.uses:
         sizes = bound.setdefault(use.scope.path, {})
         for value, names in zip(use.inputs, axes):

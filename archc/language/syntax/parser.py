@@ -186,7 +186,7 @@ class _Recovery:
         return self._next_device(token)
 
     def finish(self, end: Token) -> Any:
-        """Parse result if the text ended at the token `end`; only for the text of a file."""
+        """Tree of the complete items of a file, after an error that stops the parse."""
         while len(self._state.state_stack) > 1 and self._level(self._state.state_stack[-1]) != "file":
             self._cut(len(self._state.value_stack) - 1)
         return self._state.feed_token(end, True)  # type: ignore[arg-type]  # lark reads only the type
