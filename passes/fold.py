@@ -216,7 +216,12 @@ class Channels:
         return products.reshape(weight.shape)
 
     def summed(self, weight: Array, numbers: Array, result: Axis) -> Array:
-        """Multiply each weight element by its channel's number; sum the products for each channel of `result`."""
+        """Multiply weight elements by the `numbers` of their channels; sum the products per result channel.
+
+        Args:
+            numbers: one number for each channel.
+            result: the axis of the result channels.
+        """
         kept = _factor_names(result)
         products: Array = self._split(weight) * self._spread(numbers)
         others = tuple(place for place, name in enumerate(_names(self._weight)) if name not in kept)

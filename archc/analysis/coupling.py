@@ -39,7 +39,8 @@ class ChannelGroup:
         slices: the elements of weights in the group, by the path of the weight and the axis.
         index_counts: for each index of a node, the number of its elements in the group.
         producers: names of the layers that produce these channels with their weights.
-        reason: reason that the group cannot be removed, in which "them" are the channels; None for a removable group.
+        reason: reason that the group cannot be removed, such as "the output `y` has them"; "them" refers to the
+            channels.  None for a removable group.
     """
 
     number: int

@@ -180,7 +180,7 @@ def usage(cls: type, noun: str) -> str:
 
 
 def given_attributes(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, AttributeInfo]]:
-    """Return the attributes that a text must give for an equal instance, each with its keyword.
+    """Return the attributes that a text must give to create an equal instance, each with its keyword.
 
     Required attributes come first and are given by position, with the keyword None.  Optional attributes are given by
     name, and omitted if they have the default.
@@ -200,7 +200,7 @@ def given_attributes(instance: Any, also: Collection[str] = ()) -> list[tuple[st
 
 
 def arguments_text(instance: Any) -> list[str]:
-    """Return the arguments for an equal instance as text in the language."""
+    """Return the arguments that create an equal instance, as text in the language."""
     texts = ((name, value_text(getattr(instance, info.name))) for name, info in given_attributes(instance))
     return [text if name is None else f"{name} = {text}" for name, text in texts]
 
@@ -323,7 +323,7 @@ def type_text(wanted: Any) -> str:
 
 
 def nearest_choice(value: Any, wanted: Any) -> str | None:
-    """Return help with the choice of a `Literal` that is most similar to a string, or None."""
+    """Return help that suggests the `Literal` choice most similar to a string, or None."""
     choices: Iterable[Any] = get_args(wanted) if get_origin(wanted) is Literal else ()
     if not choices and get_origin(wanted) in (Union, types.UnionType):
         choices = [c for option in get_args(wanted) if get_origin(option) is Literal for c in get_args(option)]

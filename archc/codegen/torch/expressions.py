@@ -269,7 +269,10 @@ class ExpressionWriter:
 
 
 def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
-    """A map from the literals of an attribute in all instances to the name of the attribute."""
+    """The name of each attribute, by a tuple with its literal in each instance.
+
+    Example: `{("64", "128"): "out_channels"}`.
+    """
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
         values = [getattr(node.op, info.name) for node in nodes]

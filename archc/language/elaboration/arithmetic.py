@@ -121,7 +121,7 @@ def check_items(values: Sequence[Any], written: int = 0) -> None:
     """Check the number of items of a new tuple or list that holds the given values, with nested items.
 
     Args:
-        written: the length of the tuple or list in the text; the limit grows by one item for each character.
+        written: number of characters of the tuple or list in the source text; the limit is this many items higher.
 
     Raises:
         ArithmeticProblem: the tuple or list has too many items (`number-too-large`).

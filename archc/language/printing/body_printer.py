@@ -58,7 +58,7 @@ class PendingExpression:
 
     Attributes:
         operands: expressions of the operands of the first step.
-        steps: statements that are applied in order; a formula has exactly one statement.
+        steps: the statements of a chain in order, or the single statement of a formula such as `a + b`.
         form: syntax of the statements.
         local: tensor, if the expression is only a name; None otherwise.
         depth: nesting of the expression.
