@@ -50,10 +50,11 @@ def check_name(
         Failed: the name is refused; the reason is reported.
     """
     if keyword.iskeyword(name.name) or name.name == "self":
+        meaning = "the module itself in emitted methods" if name.name == "self" else "a keyword of Python"
         elaboration.report(
             instance,
             "reserved-name",
-            f"`{name.name}` is a keyword of Python and cannot name {what}",
+            f"`{name.name}` is {meaning} and cannot name {what}",
             name.span,
             help=f"rename it, for instance to `{name.name}_`",
         )
