@@ -84,7 +84,8 @@ def _fits(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) 
 def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> tuple[float, int]:
     """Sort key of a split: the time of all transfers, then the number of divided blocks.
 
-    A block counts once for each consumer of a sent tensor, if it contains the producer and the consumer.
+    If the producer and a consumer of a tensor are in different stages, each block that contains both is divided.  A
+    block counts once for each such pair of producer and consumer.
     """
     transfers = sum(stage.received + stage.sent for stage in stages)
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}

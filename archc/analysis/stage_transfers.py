@@ -54,8 +54,8 @@ def required_sizes_by_node(graph: Graph) -> RequiredSizes:
 def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: RequiredSizes) -> StageTransfers:
     """Determine the transferred tensors of a graph.
 
-    A stage computes the sizes that it requires from the shapes of its inputs.  If these shapes do not determine a size,
-    the first input of the model that determines the size is transferred to the stage, too.
+    A stage requires some sizes at run time, and computes them from the shapes of its inputs.  If these shapes do not
+    determine a size, the first input of the model that determines the size is transferred to the stage, too.
 
     Args:
         stage_of: stage of each node; the graph itself need not have stages yet.
@@ -92,9 +92,10 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
 
 
 def recomputation(value: Value) -> tuple[Node, Operator] | None:
-    """Return a value's producer, and an operator that recomputes all its results from the first one.
+    """Return the node that computes a value, and an operator that recomputes the results of this node.
 
-    Return None for an input of the model, or if `Operator.from_first_result` returns None.
+    The operand of the operator is the first result of the node.  Return None for an input of the model, or if
+    `Operator.from_first_result` returns None.
     """
     producer = value.producer
     op = None if producer is None else producer.op.from_first_result(producer.types)

@@ -296,8 +296,9 @@ class Operator(Notation, Traits):
     def factors(self, rank: int) -> tuple[Operator, Operator] | None:
         """Two operators in sequence that equal this operator if its weight has the given rank.
 
-        The weight W is a matrix of its first axis by all other axes.  If W = B A, the first operator has the weight A,
-        and the second one has the weight B and the bias; A and B are reshaped.  None if there is no such pair.
+        Let W be the weight, reshaped to a matrix [first axis, all other axes].  If W = B A, the first operator has the
+        weight A, and the second one has the weight B and the bias.  A and B are reshaped to the weight shapes of these
+        operators.  None if there is no such pair.
         """
         return None
 

@@ -11,9 +11,12 @@ from archc.partitioning.task_graph import TaskGraph
 def check_feasible(graph: TaskGraph) -> None:
     """Check that each group fits some device, and that all devices together can hold all groups.
 
+    A group consists of tasks that must share a device.
+
     Raises:
-        Infeasible: the check fails; `culprit` is the task or the shared memory that fits no device, or None if no
-            single one of them is the reason.
+        Infeasible: the check fails.  If a group fits no device, `culprit` is a task or a shared memory of the group
+            that alone fits no device, or the largest task of the group if there is no such item.  For any other reason,
+            `culprit` is None.
     """
     problem = graph.problem
     order = problem.order

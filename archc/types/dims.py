@@ -21,7 +21,8 @@ from archc.types.frozen_dataclass import frozen_dataclass
 MOST_ATOMS = 1000
 """Maximum number of symbols and functions in one size, counted at every occurrence.
 
-Canonical forms are sorted by text, so the time of each operation is proportional to the length of a size.
+The limit bounds the time of each operation: an operation sorts the terms of its result by their texts, and so writes
+the text of every symbol and function.
 """
 DEEPEST_FUNCTION = 50
 """Maximum nesting depth of functions in one size; text and value of a size are computed by recursion."""

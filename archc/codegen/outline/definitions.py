@@ -85,8 +85,9 @@ class BlockStep:
 class Loop:
     """Statements repeated over lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
 
-    All iterations have the same operators, wiring and member names, except for the number in the names.  The loop has
-    as many iterations as its longest instance.  In a shorter instance, the additional iterations repeat the last one.
+    All iterations have the same operators, wiring and member names, except for the number in the names.  If the
+    number of iterations differs between the instances of the definition, the loop has the largest number.  An instance
+    with fewer iterations has its last iteration in place of each missing one.
 
     Attributes:
         lists: the names of the lists of members (`h`), each with elements up to first + count - 1.
@@ -110,7 +111,7 @@ class Loop:
 
     @property
     def count(self) -> int:
-        """Number of iterations in the longest instance."""
+        """Largest number of iterations in an instance of the definition."""
         return len(self.iterations)
 
     @property
@@ -294,8 +295,8 @@ class BlockDefinition:
         output_names: the names of the model's outputs; None for each output of a block.
         body: the statements, in order.
         rows: the operators and uses of blocks in the order of execution, before loops are found.
-        ties: the tied weights of members and of nested members.  A tie to a weight outside belongs to the innermost
-            definition with both weights.
+        ties: the tied weights of members and of nested members.  If a weight of an inner block is tied to a weight
+            outside this block, the tie belongs to the innermost definition that contains both weights.
     """
 
     name: str

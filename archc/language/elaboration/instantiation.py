@@ -332,7 +332,7 @@ def _given_value(  # noqa: RET503 - `report` never returns
 def _named_callable(
     elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, word: str, compiled: Module
 ) -> Any:
-    """Operator or block that a string from the command line names."""
+    """Operator or block with the name `word`, which is the value of an attribute on the command line."""
     alias, dot, name = word.rpartition(".")
     if dot:
         module = compiled.imports.get(alias)

@@ -29,7 +29,7 @@ _RANDOM = "write `parameter((8, 8))` for random initial values; at run time, onl
 _CUT = "write `x -> cast(i64) -> cast(f32)`, which truncates the fraction"
 _FLIP = (
     "write `(x, 8 - 1 - arange(8)) -> index_select(1)`, with the size of the axis in place of 8: "
-    "it selects the elements in descending order"
+    "it selects the elements in reverse order"
 )
 _ROLL = (
     "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last element of the axis to the front; "

@@ -2,9 +2,10 @@
 
 The module `stems` adds the ONNX nodes.
 
-The positions in the window of a pool are its *phases*.  For each phase, a convolution with a larger stride computes the
-operand elements at this position of all windows.  The convolutions of all phases use the same patches of the image,
-with the kernel at different offsets.  For a pool of 2×2 and a convolution of stride 1:
+The positions in the window of a pool are its *phases*: a pool of 2×2 has four.  At each phase, the pool reads one
+result of the convolution from every window.  A convolution with the stride multiplied by the size of the window
+computes only these results.  The convolutions of all phases use the same patches of the image, with the kernel at
+different offsets.  For a pool of 2×2 and a convolution of stride 1:
 
     y[i, j] = max over p, q < 2 of Σ w[k, l] · x[2i + p + k, 2j + q + l]
             = max over p, q of Σ w'[p, q][k, l] · x[2i + k, 2j + l],  w'[p, q][k, l] = w[k - p, l - q]
