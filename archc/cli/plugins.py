@@ -45,7 +45,7 @@ def _load(path: Path) -> None:
 
 
 def _line(failure: Exception, path: str) -> int | None:
-    """The number of the last line of a file in the traceback of a failure."""
+    """The line number in a file at which a failure occurred; None if the line is unknown."""
     if isinstance(failure, SyntaxError):
         return failure.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]

@@ -67,8 +67,9 @@ class Traits:
     rigid: ClassVar[tuple[str, ...]] = ()
     """Indices from which no element can be removed, because every element affects all results (`softmax`).
 
-    The name of a spread (`s` of `*s`) covers all its axes.  The summation index of a matrix product is not rigid.  An
-    index that is in one operand and in no result needs no entry: `prune` shrinks it only if it is `ignored`.
+    The name of a spread (`s` of `*s`) covers all its axes.  The summation index of a matrix product is not rigid, since
+    `prune` may remove terms of the sum.  An index that is in one operand and in no result needs no entry: `prune`
+    shrinks it only if `ignored` returns it.
     """
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:

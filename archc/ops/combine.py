@@ -192,9 +192,9 @@ class Split(Splitter):
 
 @operator
 class Chunk(Splitter):
-    """A number of equal parts of a tensor along an axis.
+    """Parts of a tensor along an axis: `chunks` parts of equal size.
 
-    If the number does not divide the size of the axis, the last part is smaller, or there are fewer parts, as in
+    If `chunks` does not divide the size of the axis, the last part is smaller, or there are fewer parts, as in
     PyTorch.
     """
 

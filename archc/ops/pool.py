@@ -188,7 +188,7 @@ class MaxPool3d(MaxPooling):
 
 @operator
 class AvgPool1d(AveragePooling):
-    """Mean of each window: y[n, c, t] = 1/k · Σ_k x[n, c, s·t + k - p]."""
+    """Mean of each window: y[n, c, t] = mean_k x[n, c, s·t + k - p]."""
 
     signature = "x[n, c, l] -> y[n, c, pool(l)]"
     example = "signal -> avg_pool1d(4)"

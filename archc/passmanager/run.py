@@ -46,7 +46,8 @@ def run_passes(
     Args:
         progress: function that is called with the text of each pass before the pass runs.
         devices: machines by name, to which options of passes refer.
-        sizes: values of symbolic sizes, at which costs are counted; by default those of the calibration data.
+        sizes: a value for each symbolic size; costs are counted at these values.  By default, the values come
+            from the calibration data.
         diagnostics: collects the warnings.
 
     Raises:

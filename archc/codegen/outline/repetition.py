@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from archc.codegen.outline.definitions import Tie
 
 _PATIENCE = 4
-"""Number of failed candidates after which a list is skipped.
+"""Number of failed attempts to find a repetition over a list, after which the list is skipped.
 
-A candidate takes time linear in the list's length.
+Each attempt takes time linear in the length of the list.
 """
 
 ValueKey = Any
@@ -59,7 +59,8 @@ class Repetition:
         lists: the names of the lists of layers over which the iterations run.
         carried: the numbers of the carried tensors, which each iteration passes to the next one.  A key has the
             statement that computes the tensor, the position of the result, and the initial value.
-        slots: for each operand that is a carried tensor, by statement and position, the number of the carried tensor.
+        slots: maps the place of an operand that is a carried tensor to the number of the carried tensor.  A place is a
+            statement and the position of the operand.
     """
 
     start: int
@@ -108,7 +109,7 @@ class _Finder:
                 self.first.setdefault(tuple(name), position)
                 for k in _numbers(name):
                     self.numbers[tuple(name[:k])].add(name[k])
-        self.failures: Counter[tuple[str, ...]] = Counter()  # number of failed candidates, by list
+        self.failures: Counter[tuple[str, ...]] = Counter()  # number of failed attempts, by list
         self.ties: dict[tuple[str, ...], dict[str, list[str]]] = {}
         for tie in ties:
             parts = tie.weight.split(".")
@@ -273,7 +274,7 @@ class StepSequence:
     Attributes:
         block: the name of the block.
         rows: the statements; tensors are numbers: results from 0 in order, inputs below 0.
-        outputs: the tensors with uses outside.
+        outputs: the tensors with uses outside the block.
     """
 
     block: Hashable
@@ -342,7 +343,7 @@ class _Folded:
         self.patterns = {starts[run.start]: (run.period, run.first, run.lists, self._slots(run)) for run in self.runs}
 
     def counts_in(self, model: _Folded) -> list[int] | None:
-        """For each repetition of a longer sequence, the iteration count in this one; None without a match."""
+        """The iteration count of each repetition of `model` in this sequence; None if the two do not match."""
         if any(model.patterns.get(start) != pattern for start, pattern in self.patterns.items()):
             return None
         counts = []
@@ -388,7 +389,7 @@ class _Folded:
         return frozenset((place, carried[slot]) for place, slot in run.slots.items())
 
     def _leaves_well(self, model: _Folded, run: Repetition) -> bool:
-        """Return whether only carried tensors of a repetition have uses outside."""
+        """Return whether only carried tensors of a repetition have uses outside the block."""
         carried = {(row, result) for row, result, _ in run.carried}
         for row in range(run.period):
             for result, value in enumerate(model.rows[run.start + row].results):

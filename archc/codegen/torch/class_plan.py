@@ -124,7 +124,7 @@ class ClassPlan:
     def shapes(self) -> str | None:
         """The shapes as text: `x: float32 [N, T] -> [N, T, 8]`.
 
-        None if instances differ in a size of a result that has no name.
+        None if a result has a size that differs between the instances and has no name.
         """
         definition = self.definition
         results = [self.comments.shape(self.comments.types(local)) for local in definition.outputs]

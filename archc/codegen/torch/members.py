@@ -25,7 +25,7 @@ class ModuleMember:
         text: the constructor call, empty until it is known; None for a container.
         inside: the members of the emitted class that the constructor calls, if any.
         children: the modules below it, by the next segment of their paths.
-        chained: `forward` only calls its children one after the other, in order.
+        chained: True if `forward` only calls the children one after the other, in order.
         length: expression of the number of elements of a list, if it differs between instances.  `children` then has
             the elements of the longest instance; the last elements have equal constructors.
     """
@@ -76,7 +76,7 @@ class ModuleMember:
         return f"({element} for k in range({numbers}))"
 
     def expression(self) -> str:
-        """The constructor expression of this member, without the members of `grafts`."""
+        """The constructor expression of this member, without the members that `grafts` yields."""
         if self.text is not None:
             return self.text
         elements = {name: child.expression() for name, child in self.children.items()}

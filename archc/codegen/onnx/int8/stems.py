@@ -39,7 +39,7 @@ from archc.types.storage import Int8, Weight
 from archc.types.tensor_type import DType, TensorType
 
 LANES = 4
-"""Number of terms, and of output channels, that ONNX Runtime's integer kernels process at a time."""
+"""Number of input (and of output) channels that ONNX Runtime's integer kernels process at a time."""
 
 LONGEST_PATCH = 16
 """Largest patch, in elements, for which the integer form is used.
@@ -60,7 +60,8 @@ _OF_CONV = frozenset(("kernel_shape", "pads", "strides"))
 _OF_POOL = frozenset(("kernel_shape", "strides"))
 """The supported attributes of the two operators.
 
-The emitter omits attributes with default values.  So a stem with any other attribute is not replaced.
+The emitter omits attributes with default values.  An attribute outside these sets is therefore not at its default, and
+a stem with such an attribute is not replaced.
 """
 
 
