@@ -22,13 +22,13 @@ class Prune(Pass):
     Weights and Connections for Efficient Neural Networks").  In the emitted text, the layer has `weight = masked`.  A
     mask is stored with the weight, so masked elements stay zero in further training.  Weights that are contracted with
     data are pruned; biases and norms are not.  With `scope = "global"`, one threshold holds for all selected layers;
-    with `"layer"`, each layer loses the same share.  Weights that an earlier `prune` masked count towards the share.
+    with `"layer"`, each layer loses the same share.  The share includes weights that were masked by an earlier `prune`.
     The pass warns if a global threshold removes more than (1 + sparsity) / 2 of the weights of a layer.  Masks do not
     make PyTorch or ONNX Runtime faster, but the files compress better.
 
     `scheme = "channel"` removes whole channels, so that layers become narrower, smaller and faster.  Channels that can
-    only be removed together form a group.  Examples are the equal channels of two tensors that are added, the channels
-    of an attention head, a channel and its pixels after a flatten, and a row of one weight and the column of the next.
+    only be removed together form a group.  Examples are channel k of both operands of an addition, the channels of an
+    attention head, a channel and its pixels after a flatten, and a row of one weight and the column of the next.
     The groups follow from the index signatures of the operators.  The pruned model computes the same function as the
     model in which every use of a removed channel reads zero.
 
@@ -56,7 +56,7 @@ class Prune(Pass):
         "global", keyword=True, doc="rank the weights or groups of the whole model together, or those of each layer"
     )
     on: str | tuple[str, ...] | None = attribute(
-        None, doc="layers to prune, by their weights or their result channels: one glob or several", keyword=True
+        None, doc="layers that lose weights or result channels: one glob or several", keyword=True
     )
     keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
     multiple: int = attribute(

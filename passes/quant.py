@@ -82,8 +82,8 @@ class Quant(Pass):
     in floats.
 
     Kernels of convolutions return integers, so the result of a convolution is requantized as well, unless another
-    integer layer quantizes it.  Biases stay in floats.  If int32 cannot hold a bias as a multiple of the operand's
-    scale times the weight's scale, the weight's scale of that channel is increased.
+    integer layer quantizes it.  Biases stay in floats.  If int32 cannot hold the bias of a channel as a multiple of
+    the operand's scale times the weight's scale, the weight's scale of this channel is increased.
 
     Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On other CPUs, sums of two products saturate at 16
     bits.  An emitted PyTorch module therefore computes in floats on such a CPU.  ONNX Runtime accumulates exactly with

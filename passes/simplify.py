@@ -112,9 +112,9 @@ def _merge_common(context: Context, node: Node, seen: dict[tuple[Any, ...], Node
 
 
 def drop_unused_scan_results(graph: Graph, context: Context) -> None:
-    """Remove the states and sequences of scans that no output depends on.
+    """Remove states and sequences of scans if no output depends on them.
 
-    Their producers become dead code.
+    The producers of the removed states and sequences become dead code.
     """
     for end in graph.nodes():
         if end.op.scan_end == "exit":

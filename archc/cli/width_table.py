@@ -1,4 +1,4 @@
-"""The table of layer widths before and after passes that `archc show --passes` prints."""
+"""The table of `archc show --passes`: layer widths before and after the passes."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def _widths(graph: Graph) -> dict[str, int]:
 
 
 def _width(graph: Graph, node: Node) -> int | None:
-    """The size of the last result axis that has an index of a trainable weight, or None.
+    """The size of the last result axis whose index is also an index of a trainable weight, or None.
 
-    Axes of symbolic size are skipped.  For a convolution, the size is the number of channels; for a linear layer, the
-    number of features.
+    Indices are those of the operator's signature.  Axes of symbolic size are skipped.  For a convolution, the size is
+    the number of channels; for a linear layer, the number of features.
     """
     from archc.types.signature import Index
 

@@ -1,8 +1,8 @@
 """Lazy tables of operators: the first lookup of an operator imports its module of `archc.ops`.
 
-A model uses a dozen operators, and importing all of them took a quarter of the time of `archc check`.  The table finds
-the module of an operator by searching the source files for classes and names, so there is no list of operators to
-maintain.
+A model uses a dozen operators.  An import of all modules of `archc.ops` took a quarter of the time of `archc check`.
+The table finds the module of an operator by searching the source files for classes and names, so there is no list of
+operators to maintain.
 """
 
 from __future__ import annotations

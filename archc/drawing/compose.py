@@ -325,9 +325,10 @@ class PanelBuilder:
 
 
 def _free(nest: Loop | Recurrence) -> list[Local]:
-    """The values from outside that the body of a loop or scan uses directly.
+    """The values from outside that the body of a loop or scan uses under their own names.
 
-    A carried value or sequence is included only if the body also uses it directly.  It then enters the frame twice.
+    The body uses a carried value through a parameter, and a sequence through its items.  If the body also uses the
+    carried value or the sequence itself, it is included here, and enters the frame twice.
     """
     made = set(all_results(nest))
     read = [local for statement in nest.bodies[0] for local in all_reads(statement)]
@@ -336,7 +337,7 @@ def _free(nest: Loop | Recurrence) -> list[Local]:
 
 
 def _single(definition: BlockDefinition) -> OperatorStep | None:
-    """The only operator of a block, which is drawn in place of the block; None if the block has more."""
+    """The only operator of a block, which is drawn in place of the block; None for other blocks."""
     alone = definition.body[0] if len(definition.body) == 1 else None
     plain = (
         isinstance(alone, OperatorStep) and alone.operands == definition.inputs and alone.results == definition.outputs

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 LONGEST = 40
 """The maximum number of characters of a text in a box."""
 _LONGEST_DIM = 7
-"""The maximum number of characters of a size; longer formulas, as after convolutions, are omitted."""
+"""The maximum number of characters of a size.
+
+Longer formulas, such as the size of an image after several convolutions, are omitted.
+"""
 _SIGNS = {"*": "×", "/": "÷", "-": "−", "**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "not": "¬"}
 
 
@@ -90,7 +93,8 @@ def _argument(info: Any, nodes: Sequence[Node]) -> str:
 def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
     """The text of the values of an attribute in several instances.
 
-    It is the common value; for different values, the block's attribute that has these values, or the range.
+    If all values are equal, the text is this value.  If they differ, the text is the name of the block's attribute that
+    has these values; if there is no such attribute, the text is the range of the values.
     """
     if all(value == values[0] for value in values):
         return _number(values[0])

@@ -1,8 +1,8 @@
 """The ONNX nodes of one operator, and the ONNX names of values.
 
 `NodeSpelling` implements `archc.declaration.spelling.OnnxSpelling`, with which an operator adds its nodes.  The node of
-a `dequantize` is added when an operator first uses its float result.  If all consumers use the integers, no node is
-added.
+a `dequantize` is added when the float result of the `dequantize` is first used.  If all consumers use the integers, no
+node is added.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class NodeSpelling:
         return self.add("Reshape", value, sizes, allowzero=1 if zeros else None)
 
     def quantized(self, position: int) -> QuantizedValue | None:
-        """The quantized form of an operand; None if the operand is not dequantized, or is cast afterwards."""
+        """The quantized form of an operand; None if no `dequantize` computes the operand, or a cast follows."""
         if self._widened(position):
             return None  # integer kernels do not match an operand with a cast after its dequantization
         return self._values.quantized(self._node.operands[position])
@@ -132,7 +132,8 @@ class NodeSpelling:
     def _cast_back(self, name: str, dtype: DType) -> str:
         """Cast a result to a dtype, and return its name.
 
-        If the result is an operand or weight that was cast from this dtype, return the name before that cast instead.
+        If the result is only a cast of an operand or weight that has this dtype, return the name of that operand or
+        weight instead.
         """
         before, have = self._before.get(name, (name, None))
         return before if have is dtype else self.add("Cast", name, to=dtype)

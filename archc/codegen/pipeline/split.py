@@ -184,7 +184,7 @@ class _Splitter:
         return dict(zip(node.results, copy.results))
 
     def _undetermined(self, node: Node, problem: OperatorError) -> ArchcError:
-        """The error for a node whose sizes the inputs of its stage do not determine."""
+        """The error for a node with sizes that are not determined by the inputs of its stage."""
         stage = self.known.of_node[node]
         wanted = dict.fromkeys(
             name for dim in self.sizes.named for name in symbols(dim) if self.sizes.express(symbol(name)) is None

@@ -250,7 +250,7 @@ class StepPrinter:
             self.lists.add(head)
 
     def _named_by_itself(self, step: Step) -> bool:
-        """Return whether a layer gets its name in elaboration without a label; if so, register the name."""
+        """Return whether a layer gets its name even without a label; if so, register the name."""
         assert step.member is not None
         if isinstance(step, OperatorStep):
             if not step.nodes[0].op.parameters:

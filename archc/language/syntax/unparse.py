@@ -80,9 +80,10 @@ def breaks(steps: Sequence[tree.ChainStep], wanted: ChainBreaks) -> set[int]:
 
 
 def has_groups(statement: tree.SyntaxNode) -> bool:
-    """Return whether a statement is a chain of at least two groups, including branches of its source.
+    """Return whether a statement is a chain of at least two groups.
 
-    A group begins at each labelled step that is not a norm.
+    A group begins at each labelled step that is not a norm.  If the source of the chain is a tuple of chains, their
+    groups count, too.
     """
     if not isinstance(statement, tree.Assign | tree.Output) or not isinstance(statement.value, tree.Chain):
         return False
