@@ -24,7 +24,7 @@ def choose_groups(
 
     Args:
         sparsity: share of the removable groups of a pool that are removed.
-        scope: "global" for one pool of all groups, "layer" for one pool for each set of layers that produce groups.
+        scope: "global" for one pool of all groups; "layer" for separate pools, each of groups with the same producers.
         multiple: a layer that becomes narrower gets a width that is a multiple of this number.
     """
     norms = _Norms(coupling.graph)
@@ -155,10 +155,10 @@ def _obstacle(coupling: Coupling, layer: str, groups: Sequence[ChannelGroup], wa
 def align_width(
     coupling: Coupling, ranking: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], multiple: int
 ) -> list[ChannelGroup]:
-    """Groups of one family to remove, so that the width of their layer is a multiple of `multiple`.
+    """Groups of one family to remove, so that a changed width of their layer is a multiple of `multiple`.
 
-    The layer gets the nearest such width, or the wider one of two equally near widths.  If no narrower width is a
-    multiple, no group is removed.
+    The layer keeps its width, or gets a smaller multiple.  Of these widths, the function chooses the nearest to the
+    width without the groups in `chosen`.  Of two equally near widths, it chooses the larger one.
 
     Args:
         ranking: the removable groups of the family, the least important first.

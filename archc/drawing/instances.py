@@ -1,7 +1,8 @@
 """Nodes, types and stages of a statement in the instances of its definition.
 
-A node of a picture can represent one statement of each iteration of a loop, in several instances.  Each such statement,
-with its instances, is a peer of the node.
+The instances of a definition are its uses in the model.  A node of a picture can represent several statements: one of
+each iteration of a loop.  It represents each statement in one or more instances.  A peer of the node is one of these
+statements, with its instances.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from archc.types.tensor_type import TensorType
 class Reshape(Operator):
     """The elements in row-major order, in a given shape; a size of -1 is computed from the other sizes.
 
-    If one shape becomes the other when some axes are split and then neighbouring axes are merged, as in
-    [4, 6] → [2, 2, 6] → [2, 12], the signature relates the axes of both shapes by common indices.  This is impossible
-    for [2, 3] and [3, 2], so their axes have no common indices.
+    Some reshapes split axes and then merge neighbouring axes, as in [4, 6] → [2, 2, 6] → [2, 12].  The signature of
+    such a reshape relates the axes of both shapes by common indices.  A reshape from [2, 3] to [3, 2] is not of this
+    form, so the axes have no common indices.
     """
 
     signature = "x[*d] -> y[*e]"

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tuple[TaskGraph, np.ndarray]:
     """Contract groups that share a stage in every split with a bottleneck below the limit.
 
-    If a group is before a cut, the devices before the cut also run all its ancestors.  If a group is after a cut, the
-    devices after the cut also run all its descendants.  A group whose ancestors are too heavy is therefore after the
-    cut, and a group whose descendants are too heavy is before the cut.  A state of
-    the devices says which devices run the stages before a cut (`lower_bounds.DeviceStates`).  Two groups share a stage
-    if in each state both are before the cut, or both are after it.  In a long graph, only groups near the cuts stay
-    undecided.
+    Below the limit, the devices on each side of a cut can run only a limited total weight.  If a group is before a cut,
+    the devices before the cut also run all its ancestors.  If the group and its ancestors are too heavy for these
+    devices, the group must be after the cut.  If a group is after a cut, the devices after the cut also run all its
+    descendants.  If the group and its descendants are too heavy for these devices, the group must be before the cut.
+
+    A state of the devices says which devices run the stages before a cut (`lower_bounds.DeviceStates`).  Two groups
+    share a stage if in each state both must be before the cut, or both must be after it.  In a long graph, most groups
+    must be on one side of each cut.  Only groups near a cut can be on either side.
 
     Returns:
         The contracted graph, and for each group of `graph` the number of its contracted group [groups].

@@ -70,7 +70,7 @@ ATTRIBUTES = {
     **dict.fromkeys(_INPUT_NAMES, "leave it out; the size of the input follows from the operand"),
     "input_shape": "leave it out; shapes follow from the operand",
     "batch_first": "leave it out; the batch is always the first axis",
-    "return_sequences": "leave it out; the result is the whole sequence, and its last element `(x -> lstm(64))[:, -1]`",
+    "return_sequences": "leave it out; the result is a sequence; write `(x -> lstm(64))[:, -1]` for its last element",
     "data_format": "leave it out; channels are the second axis",
     "padding_mode": 'pad in a separate step: `x -> pad((1, 1, 1, 1), mode = "reflect") -> conv2d(64, 3)`',
     "padding_idx": "leave it out; the weights contain the row of the padding",

@@ -1,8 +1,9 @@
-"""Flattening in channels-last order, which saves a transposition.
+"""Flattening in channels-last order, which saves a transposition in ONNX Runtime.
 
 Integer convolutions and pools of ONNX Runtime compute in channels-last layout, and transpose their results for other
-operators.  If a `Flatten` and a matrix product follow, the transposition is not needed: flatten in channels-last order,
-and permute the columns of the product's weight.  The results are equal, since sums of integers are exact in any order.
+operators.  If a `Flatten` and a matrix product follow, the operand of the `Flatten` is transposed back to channels-last
+layout, and the columns of the product's weight are permuted.  ONNX Runtime then removes the two inverse transpositions.
+The results are equal, since sums of integers are exact in any order.
 In the digit classifier at batch 32 (Emerald Rapids, one thread) the rewrite saves 10 µs of 530.
 """
 
