@@ -180,7 +180,8 @@ class Infeasible(Exception):
     """Error for a problem that has no split, or for which none was found.
 
     Attributes:
-        culprit: the task or shared memory that fits no device; None if no single one of them is the reason.
+        culprit: the shared memory that fits no device, or the largest task of a group that fits no device; None if the
+            reason is not a single group or memory.
         proven: whether it is proven that no split exists; False if the search was incomplete.
     """
 

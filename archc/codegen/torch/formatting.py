@@ -146,7 +146,7 @@ def _broken(prefix: str, text: str, suffix: str, indent: int, bracketed: bool = 
     elif len(chain) > 2:
         pieces = chain
     else:
-        return _opened(prefix, text, _last_in_line(whole, text, outline, pad + prefix), suffix, indent)
+        return _opened(prefix, text, _last_in_line(outline, pad + prefix), suffix, indent)
     if bracketed:
         return _stacked(prefix, pieces, suffix, indent)
     inner = f"{pad}{_INDENT}{text}"
@@ -213,7 +213,7 @@ def _links(text: str, outline: _Outline) -> list[str]:
     return [piece for piece in _cut(text, starts) if piece]
 
 
-def _last_in_line(whole: str, text: str, outline: _Outline, before: str) -> _Group:
+def _last_in_line(outline: _Outline, before: str) -> _Group:
     """The last pair of brackets that opens within the width of a line; the first pair if none does."""
     groups = outline.groups
     for group, following in pairwise(groups):

@@ -275,9 +275,9 @@ class _Parameterizer:
         return tree.IndexExpression(syntax_nodes.NOWHERE, syntax_nodes.name(found), (number,))
 
     def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
-        """Multiple of another attribute, such as `4 * channels`.
+        """Multiple or quotient of another attribute, such as `4 * channels` or `channels // 2`.
 
-        None if the values are not a multiple of an attribute, or are the values of an attribute themselves.
+        None if the values are neither for any attribute, or are the values of an attribute themselves.
         """
         if has_values(self.definition, parameter_name(self.definition, values, wanted), values):
             return None
