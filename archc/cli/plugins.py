@@ -45,8 +45,11 @@ def _load(path: Path) -> None:
 
 
 def _line(failure: Exception, path: str) -> int | None:
-    """The line number in a file at which a failure occurred; None if the line is unknown."""
-    if isinstance(failure, SyntaxError):
+    """The line number in a file at which a failure occurred; None if the line is unknown.
+
+    For a failure in a module that the file imports, this is the line of the import.
+    """
+    if isinstance(failure, SyntaxError) and failure.filename == path:
         return failure.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
     return lines[-1] if lines else None

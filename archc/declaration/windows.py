@@ -33,8 +33,10 @@ def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
         if isinstance(sizes, tuple) and len(sizes) != rank:
             count = "one number" if rank == 1 else f"one number, or {rank} of them"
             raise bad_attribute(op, name, count)
-        if not all(least <= size <= LARGEST_SIZE for size in per_axis(sizes, rank)):
-            raise bad_attribute(op, name, "positive" if least == 1 else f"from {least} to {LARGEST_SIZE}")
+        given = per_axis(sizes, rank)
+        if not all(least <= size <= LARGEST_SIZE for size in given):
+            too_small = least == 1 and min(given) < 1
+            raise bad_attribute(op, name, "positive" if too_small else f"from {least} to {LARGEST_SIZE}")
 
 
 def window_span(kernel: int, dilation: int) -> int:

@@ -163,10 +163,21 @@ class Scale(Operator):
     [
         ("x = 1\nx.y\n", "plugin-failed", "in line 2"),
         ("def f(:\n", "plugin-failed", "SyntaxError"),
+        ("\nimport other_plugin\n", "plugin-failed", "in line 2"),
         (None, "file-not-found", "my.py"),
     ],
 )
-def test_a_plugin_that_fails(run: Run, write: Write, tmp_path: Path, text: str | None, code: str, message: str) -> None:
+def test_a_plugin_that_fails(
+    run: Run,
+    write: Write,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    code: str,
+    message: str,
+) -> None:
+    write("other_plugin.py", "\n\n\ndef f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
     if text is not None:
         write("my.py", text)
     result = run("check", SPECS / "cnn.arch", "--load", tmp_path / "my.py")

@@ -193,6 +193,14 @@ def test_invalid_attributes_and_shapes_are_refused(op: Operator, code: str, attr
     assert (caught.value.code, caught.value.attribute) == (code, attribute)
 
 
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "must be positive, got 0"), (2**31, "must be from 1 to 2147483647, got 2147483648")]
+)
+def test_the_limit_that_a_kernel_violates_is_named(size: int, text: str) -> None:
+    with pytest.raises(OperatorError, match=text):
+        MaxPool2d(size).infer([f32(1, 3, 8, 8)])
+
+
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_a_volume_without_padding_is_at_least_as_large_as_the_window(size: int) -> None:
     """PyTorch has this requirement only for `avg_pool3d`."""
