@@ -121,6 +121,9 @@ def values_before_stages(graph: Graph) -> dict[Value, Value]:
 
 
 def determined_symbols(types: Iterable[TensorType]) -> set[str]:
-    """Return the symbols that shapes determine: `N` by `N`, `T` by `2*T + 1`, but no symbol by `N*T`."""
+    """Return the symbols that shapes determine.
+
+    The axis size `2*T + 1` determines `T`, but `N*T` determines neither `N` nor `T`.
+    """
     parts = (as_linear(dim) for type in types for dim in type.shape)
     return {part[0].name for part in parts if part is not None}

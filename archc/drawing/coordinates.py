@@ -115,8 +115,9 @@ def _above(vertex: Vertex) -> list[Vertex]:
 def _main(others: list[Vertex], heights: Mapping[Vertex, int], graph: LayeredGraph) -> Vertex | None:
     """The neighbour with which a vertex is aligned: the one on the longest branch, or None.
 
-    The result is None if several branches are longest, or if the neighbour is the first or last of three or more.  With
-    this alignment, a trunk remains straight at a vertex where a short branch leaves the trunk.
+    The result is None if two branches tie for the longest.  It is also None if there are at least three neighbours, and
+    the longest branch begins at the leftmost or the rightmost of them.  With such neighbours, a trunk remains straight
+    at a vertex where a short branch leaves the trunk.
     """
     longest = max(heights[vertex] for vertex in others)
     found = [vertex for vertex in others if heights[vertex] == longest]

@@ -105,8 +105,8 @@ def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float
 
     The mask has the producer of the tensor and the consumers with smaller numbers.  If the groups of the mask are in a
     downset and the consumer is not, the tensor crosses the cut.  A tensor counts once for a cut, since only its first
-    consumer outside the downset satisfies this condition.  In the time of the transfer, a device could run a weight
-    that depends on the kind of the device.  The weight of the tensor is the least of these weights.
+    consumer outside the downset satisfies this condition.  The weight of a tensor is a lower bound on the weight of the
+    groups that a device could run in the time of its transfer.
     """
     import numpy as np
 

@@ -58,7 +58,7 @@ class UseStructure:
         rows: for each item, its name and a key of its structure without operands.
         inputs: the values from outside: first the block's inputs in their order, then other values in the order of
             first use.  For `block(x, x)`, x occurs twice if another use is `block(x, memory)`.
-        positions: for each input, its position among the block's inputs; None for a value that is no input in the text.
+        positions: for each value of `inputs`, its position among the block's inputs; None for the other values.
         values: the results of the items, in order.
         ties: the ties between weights of layers inside; see `Tie`.
         unresolved: ties to weights outside, as pairs of the path inside the use and the path of the stored weight.
@@ -288,7 +288,7 @@ class _Aligner:
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
-            else:  # a tie: for a layer, its paths are in `ties` of the block that contains both weights
+            else:  # a tie; the paths of a layer's tie are in `ties` of the block that contains both weights
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)

@@ -1,9 +1,10 @@
 """Limits on the size of a model, and on the steps of its elaboration.
 
 A few lines with nested blocks and nested loops can describe billions of operators.  Before a graph is built, a lower
-bound on its size is computed from the text: each definition is counted once for each set of attribute values.  Some
-values are known only during elaboration, such as the size of an operand.  A loop or branch that depends on such a value
-adds as little as possible, so the bound does not exceed the true size.
+bound on its size is computed from the text.  This takes little time, because the size of a definition is computed once
+for each set of attribute values, and reused for all instances with these values.  Some values are known only during
+elaboration, such as the size of an operand.  A loop or branch that depends on such a value adds as little as possible,
+so the bound does not exceed the true size.
 
 Elaboration then counts its steps, because long tuples and sizes of a thousand terms take time, too.  A step takes one
 to two microseconds.  The limit on steps has three terms: one is proportional to the lower bound, one is proportional to

@@ -203,7 +203,7 @@ OPERATORS = {
     "take_along_axis": "write `(x, index) -> gather(1)`",
     "lambda": "write a block with a name: `block Twice { input x output x + x }`",
     # Arithmetic
-    "einsum": 'write a product and name its axes: `x -> rearrange("n c h w -> n h c w")`, `(x, y) -> matmul`',
+    "einsum": 'order the axes with `x -> rearrange("n c h w -> n h c w")`, then write a product: `(x, y) -> matmul`',
     "bmm": "write `(x, y) -> matmul`",
     "mm": "write `(x, y) -> matmul`",
     "dot": "write `(x, y) -> matmul`",
