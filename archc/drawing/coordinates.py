@@ -116,8 +116,8 @@ def _main(others: list[Vertex], heights: Mapping[Vertex, int], graph: LayeredGra
     """The neighbour with which a vertex is aligned: the one on the longest branch, or None.
 
     The result is None if two branches tie for the longest.  It is also None if there are at least three neighbours, and
-    the longest branch begins at the leftmost or the rightmost of them.  With such neighbours, a trunk remains straight
-    at a vertex where a short branch leaves the trunk.
+    the longest branch begins at the leftmost or the rightmost of them.  The alignment keeps a trunk straight at a
+    vertex where a short branch leaves the trunk.
     """
     longest = max(heights[vertex] for vertex in others)
     found = [vertex for vertex in others if heights[vertex] == longest]

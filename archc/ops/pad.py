@@ -46,7 +46,7 @@ class Pad(Operator):
         if len(self.padding) % 2 or not 0 < padded <= rank:
             raise OperatorError(
                 "bad-attribute",
-                f"`padding` expects an even count of numbers up to {2 * rank} for {types[0]}, got {len(self.padding)}",
+                f"`padding` takes two numbers for an axis, at most {2 * rank} for {types[0]}, got {len(self.padding)}",
                 attribute="padding",
             )
         if self.mode == "constant":

@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# The emitter copies definitions of this file into programs.  A statement below a comment `# if: NAME` is copied only into
+# programs that have the feature or the definition NAME; see `archc.codegen.python_source`.
+
 __all__ = [
     "Grid",
     "Int8Conv2d",

@@ -16,9 +16,10 @@ def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
 
 
 def largest(dim: int | SymbolicDim) -> int | None:
-    """Return the largest value of an integer or of a size scale · symbol + offset, or None.
+    """Return the largest value of an integer, or of a size such as `2*N + 1`; None if it is unknown.
 
-    None means that the size has another form, the scale is negative, or the symbol has no bound.
+    The largest value is unknown if the symbol has no bound, the size is no multiple of one symbol plus an integer, or
+    the multiple is negative.
     """
     if isinstance(dim, int):
         return dim

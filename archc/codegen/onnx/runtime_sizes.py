@@ -62,8 +62,9 @@ class RuntimeSizes:
         """The shape operand of a `Reshape`, and whether its zeros are sizes (`allowzero`).
 
         Without `allowzero`, a 0 in the shape keeps the operand's size of this axis.  One size may be -1: ONNX Runtime
-        infers this size, unless another size is 0.  A symbolic size may be 0 at run time.  So a shape with several
-        symbolic sizes has a -1 only for a size that the graph cannot compute.
+        infers this size, unless another size is 0.  A symbolic size may be 0 at run time.  If a shape has several
+        symbolic sizes, a -1 for one of them fails if another one is 0.  Such a shape therefore has a -1 only for a size
+        that the graph cannot compute.
 
         Args:
             dims: the shape of the result; like: the shape of the operand.

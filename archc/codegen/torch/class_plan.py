@@ -154,7 +154,7 @@ class ClassDraft:
         inputs: the names of the tensors that `forward` takes.
         tensor_names: the names that tensors in `forward` may get.
         variables: the names in use in `forward`.
-        renamed: maps a local (a tensor of the body) without an emitted line to the local with the same value.
+        renamed: for each local (a tensor of the body) that has no emitted line, the local with the same value.
         element_constructors: the constructors of list elements, for lists whose length differs between instances.
     """
 

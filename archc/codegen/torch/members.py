@@ -27,7 +27,7 @@ class ModuleMember:
         children: the modules below it, by the next segment of their paths.
         chained: True if `forward` only calls the children one after the other, in order.
         length: expression of the number of elements of a list, if it differs between instances.  `children` then has
-            the elements of the longest instance; the last elements have equal constructors.
+            the elements of the longest instance.  The elements that shorter instances lack have equal constructors.
     """
 
     text: str | None = None

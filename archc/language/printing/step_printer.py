@@ -61,7 +61,7 @@ class StepPrinter:
         first_attributes: for each definition, a list with its first attribute; empty if it has no attributes.
         emit: function that adds a declaration before the current statement.
         header: function that returns the variable and the range of a loop; its first call for a loop adds the `let`
-            statements of the lists that the loop indexes.
+            statements of the lists of values that the loop indexes.
     """
 
     def __init__(
