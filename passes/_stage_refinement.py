@@ -45,7 +45,7 @@ def stage_numbers(nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> dic
 
 
 def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> Iterator[list[list[int]]]:
-    """Splits with one moved boundary and without empty stages; no computation exceeds the bottleneck."""
+    """Splits with one moved boundary, in which no stage is empty or computes longer than the bottleneck."""
     tasks = [list(stage.tasks) for stage in stages]
     for number in range(len(stages) - 1):
         before, after = tasks[number], tasks[number + 1]

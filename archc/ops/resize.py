@@ -208,7 +208,8 @@ class PixelUnshuffle(Rearrangement):
 
     def torch(self, spell: TorchSpelling) -> str:
         if any(symbolic(size) for size in spell.types[0].shape):
-            return super().torch(spell)  # PyTorch's function returns an empty operand unchanged
+            # A symbolic size may be 0, and PyTorch's function does not reshape an empty operand.
+            return super().torch(spell)
         return call("F.pixel_unshuffle", *spell.operands, self.downscale_factor)
 
 

@@ -44,7 +44,8 @@ def heuristic_chain(graph: TaskGraph, bound: Bounds, deadline: float) -> Downset
     """Find a good split; None if none was found.
 
     Args:
-        deadline: value of `time.monotonic` at which the improvement ends; the first split may be found later.
+        deadline: value of `time.monotonic` at which the search for better splits ends.  The search for a first split
+            has no deadline.
     """
     if len(graph) <= WHOLE_ORDERS:
         found = best_chain(DownsetFamily(graph, _prefixes(topological_orders(graph)), bound.weights), bound)

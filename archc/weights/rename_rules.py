@@ -1,4 +1,4 @@
-"""Rules of a map, which renames the weights of a file to the paths of a model, and their parser.
+"""Rules that rename the weights of a file to the paths of a model, and the parser of these rules.
 
 A map is a file with one rule on each line: `encoder.layer.{i}.output.* -> h[{i}].down.*`.  The parts `{i}` and `*` are
 holes, which match any text; `{i}` matches no dot.

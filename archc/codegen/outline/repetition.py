@@ -1,8 +1,8 @@
 """Find repeated statements (layers `h.0`, `h.1`, …), and compare them between uses of a block.
 
-Iterations have equal operators, wiring and names, except for one number in the names.  This number runs up to the last
-element of a list of layers (`h`).  The operands of an iteration are values from before the loop, its own values, or
-results of the previous iteration.
+Iterations have equal operators, wiring and names, except for one number in the names.  In the last iteration, this
+number is the index of the last element of a list of layers (`h`).  The operands of an iteration are values from before
+the loop, its own values, or results of the previous iteration.
 
 Uses of a block that differ only in the number of iterations share one definition.  To find such uses, each repetition
 is folded to one iteration.  Uses that are equal after folding are extended to the length of the longest use
@@ -28,7 +28,10 @@ Each attempt takes time linear in the length of the list.
 ValueKey = Any
 """Any hashable identifier of a tensor."""
 OperandSource = tuple[int, int, int]
-"""Origin of an operand: iterations back, statement in the iteration, and position of the result."""
+"""Origin of an operand: age in iterations, statement in the iteration, and position of the result.
+
+The age is 0 for a result of the same iteration, and 1 for a result of the previous iteration.
+"""
 
 
 class StepSummary(NamedTuple):
@@ -371,7 +374,10 @@ class _Folded:
         return any(run.start + run.period <= position < run.end for run in self.runs)
 
     def _numbers(self) -> dict[int, int]:
-        """New numbers of the tensors; results of the last iteration get the numbers of the kept iteration."""
+        """New numbers of the tensors.
+
+        A result of the last iteration gets the number of the same result of the kept iteration.
+        """
         made = (value for position in self.kept for value in self.rows[position].results)
         found = {value: number for number, value in enumerate(made)}
         for run in self.runs:

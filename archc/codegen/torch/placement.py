@@ -65,7 +65,7 @@ class Placement:
         return [tuple(paths) for paths in found]
 
     def guests(self) -> tuple[str, ...]:
-        """The layers with weights that are called in more than one stage."""
+        """The layers that own weights and are called in more than one stage."""
         assert self.stages is not None
         at_work = ((node.path or "", stage) for node, stage in self.stages.of_node.items())
         return tuple(dict.fromkeys(path for path, stage in at_work if self.homes.get(path, stage) != stage))
