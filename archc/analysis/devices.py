@@ -118,7 +118,10 @@ class Devices:
         return len({self.link(one, other) for one, other in pairs}) <= 1
 
     def stage_devices(self) -> tuple[StageDevice, ...]:
-        """Return the devices as a chain in text order, each with the slower link to a neighbour."""
+        """Return the devices as a chain in text order.
+
+        The `link` of a device is its slowest link to a neighbour in the chain.
+        """
         names = list(self.members)
         found = []
         for number, name in enumerate(names):

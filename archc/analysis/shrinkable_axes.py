@@ -3,7 +3,8 @@
 The signature of an operator names the indices of each axis: `x[n, i], weight[o, i] -> y[n, o]` for a linear layer.  An
 index of a node is fixed if the node needs all elements of the index.  Examples are the index of a softmax, a spatial
 index of a convolution, and an index whose size is an attribute that cannot change.  Axes of the model's inputs and
-outputs are fixed.  Each fixed index or axis has a reason, which is a clause about its elements ("them").
+outputs are fixed.  Each fixed index or axis has a reason: a clause such as "`fc` needs all of them", where "them"
+means the elements of the index or axis.
 
 Fixed indices propagate through the graph.  If all indices of an axis are fixed in one node, the axis is fixed.  If an
 axis is fixed, all its indices in all nodes are fixed.  An index that is not fixed is free.

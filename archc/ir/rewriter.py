@@ -268,8 +268,8 @@ class Rewriter:
         Weights must be bound.
 
         Args:
-            evaluated: True if the graph itself computes these values; NaNs and infinities are then not attributed to
-                the pass.
+            evaluated: True if the values are the result of operators of the graph, as in constant folding.  NaNs and
+                infinities are then not attributed to the pass.
 
         Raises:
             ArchcError: a temporary file for large values cannot be written.

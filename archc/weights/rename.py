@@ -70,7 +70,7 @@ class _RuleBook:
             holes = rule.sources[0].holes
             for source in rule.sources:
                 if not source.holes >= holes:
-                    continue  # a match would not give the values of all holes of the targets
+                    continue  # a match of this source gives no value for some hole of the rule
                 if holes:
                     self._holed.append((source.fixed, number, rule, source))
                 else:

@@ -90,7 +90,7 @@ def _array(value: onnxruntime.OrtValue, copy: bool) -> np.ndarray[Any, Any]:
 
 
 class InvalidModel(Exception):
-    """A model that ONNX refuses, which is a bug in the spelling of an operator."""
+    """A model that ONNX refuses; if archc emitted the model, archc has a bug."""
 
 
 def check(model: onnx.ModelProto | Path | str) -> None:

@@ -106,7 +106,8 @@ class LoweredOutline:
     """An outline in which every layer with parameters is a module.
 
     Attributes:
-        own: the parameters that a class registers itself, for each definition added for a layer.
+        own: maps each added definition to the parameters that its class registers.  Other parameters of the operator
+            belong to another layer.
     """
 
     outline: Outline

@@ -23,7 +23,7 @@ from archc.language.syntax.foreign_syntax import (
 )
 from archc.language.syntax.scanner import Token, foreign_comment
 
-# Help texts, as in `foreign_operators`: all code in backticks is valid.
+# Help texts.  archc accepts the examples in backticks if `x` and `y` are tensors.
 INPUT = "write an input as a name and a type, `input z: f32[N, 8]`, or for a scalar `input z: f32[]`"
 OUTPUT = "write `output x`, or with a name `output z = x`, or with a type `output z: f32[2, 8] = x`"
 OUTPUTS = "write several output statements, or a tuple: `output (x, y)`"
