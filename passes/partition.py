@@ -133,8 +133,8 @@ def _split(stage_problem: StageProblem) -> tuple[Sequence[PipelineStage], float]
         Infeasible: no split fits the devices.
     """
     split = solve(stage_problem.problem())
-    # Below, inputs are transferred to stages that read sizes from their shapes.  This only adds time to a stage, so the
-    # lower bound of the first split holds for every split.
+    # The loop adds transfers of inputs to stages that read sizes from the shapes of these inputs.  A transfer only adds
+    # time to a stage, so the lower bound of the first split holds for every split.
     bound = split.lower_bound
     while stage_problem.add_size_sources(stage_numbers(stage_problem.nodes, split.stages)):
         split = solve(stage_problem.problem())

@@ -141,7 +141,7 @@ class Coupling:
                 reason = (
                     self.shrinkable.fixed_indices[use.owner, wide[0]]
                     if wide
-                    else f"`{use.node.title}` needs at least one"
+                    else f"`{use.node.title}` needs at least one channel"
                 )
                 self._stays |= {int(element): reason for element in elements}
                 continue

@@ -149,7 +149,7 @@ class OnnxSpelling(Protocol):
         """Names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, scale."""
 
     def oriented(self, name: str) -> tuple[str, bool]:
-        """Name of a weight's decoded value as stored; True if the parameter is the transpose of this value.
+        """Name of a decoded weight before any transposition; True if the parameter is its transpose.
 
         Use this method for ONNX operators that accept a matrix or its transpose, such as `Gemm`.  `weights[name]` is
         always the parameter itself.

@@ -50,7 +50,7 @@ class Traits:
     decodes: ClassVar[bool] = False
     """True if the operands have fewer bytes than the result (`dequantize`).
 
-    A pipeline then sends the operands.
+    Between the stages of a pipeline, the operands are then transferred instead of the result.
     """
     factored_storage: ClassVar[bool] = False
     """True if a weight may be stored as two low-rank factors while the layer stays one operator."""

@@ -277,7 +277,7 @@ class _Parameterizer:
     def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
         """Multiple or quotient of another attribute, such as `4 * channels` or `channels // 2`.
 
-        None if the values are neither for any attribute, or are the values of an attribute themselves.
+        None if the values are no multiple or quotient of an attribute, or if an attribute has exactly these values.
         """
         if has_values(self.definition, parameter_name(self.definition, values, wanted), values):
             return None

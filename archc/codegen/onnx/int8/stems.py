@@ -44,9 +44,9 @@ LANES = 4
 LONGEST_PATCH = 16
 """Largest patch, in elements, for which the integer form is used.
 
-The limit was measured with networks of two convolutions.  With a patch of 36 elements (a kernel of 5, or three
-channels), the integer form makes these networks 1.35 times as fast at batch 32, but 0.86 times as fast at batch 1,
-where gathering the patches takes a larger share of the time.
+The limit was measured with networks of two convolutions.  With larger patches (from a 5×5 kernel, or from an image
+with three channels), the integer form makes these networks 1.35 times as fast at batch 32, but 0.86 times as fast at
+batch 1, where gathering the patches takes a larger share of the time.
 """
 
 LEAST_RESULTS = 128
