@@ -17,8 +17,9 @@ from ._constant_folding import ConstantFolder
 class Simplify(Pass):
     """Fold constants, merge common subexpressions, and remove identities and dead code.
 
-    - Constant folding: a value that depends on no input, no weight and no symbolic size becomes `full`, or a `constant`
-      among the weights.
+    - Constant folding: a value that depends on no input, no weight and no symbolic size is computed at compile time.
+      A value with equal elements becomes the operator `full`.  Any other value of at most 64 KiB becomes a `constant`,
+      which is stored with the weights.
     - Common subexpressions: two operators with equal attributes, operands and weights become one.  Two kinds are
       excluded: dropout, which draws new random numbers each time, and operators that update statistics.
     - Identities: x * 1, x + 0, a cast to the same dtype and a slice of everything are removed.  Two operators in

@@ -14,9 +14,9 @@ def check_feasible(graph: TaskGraph) -> None:
     A group consists of tasks that must share a device.
 
     Raises:
-        Infeasible: the check fails.  If a group fits no device, `culprit` is a task or a shared memory of the group
-            that alone fits no device, or the largest task of the group if there is no such item.  For any other reason,
-            `culprit` is None.
+        Infeasible: the check fails.  If a group fits no device, `culprit` is a task that no device can run, or a task
+            or a shared memory that is larger than the memory of every device.  If the group has no such item, `culprit`
+            is the largest task of the group.  If the check fails for another reason, `culprit` is None.
     """
     problem = graph.problem
     order = problem.order

@@ -1,7 +1,9 @@
 """Names of definitions, and of the axes of their inputs.
 
-The most frequent definition of a block has the name of the block; the names of its other definitions have a suffix for
-the difference.  Axes have the names of the text (`x: f32[N, C, H, W]`), if these names fit all uses.
+A block of the text becomes several definitions if its uses differ in structure.  The most frequent definition has the
+name of the block.  The names of the other definitions have a suffix for the difference.
+
+Axes have the names of the text (`x: f32[N, C, H, W]`), if these names fit all uses.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 Axes = tuple[str | int, ...]
-"""For each axis the name of its size, or the size if it is the same in all uses."""
+"""For each axis the name of its size; the size itself if the axis has no name in the text."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class AxisNames:
     """The names of the sizes of a definition's inputs.
 
     Attributes:
-        inputs: the axes of each input; None if the text does not declare its type.
+        inputs: the axes of each input; None for an input without axis names.
         sizes: for each name the size in each instance.
     """
 

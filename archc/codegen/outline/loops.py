@@ -19,7 +19,10 @@ from archc.codegen.outline.repetition import Repetition, StepSummary, find_repet
 
 SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
-"""Lengths of lists of layers in one instance of a block, for lists that differ in length."""
+"""Lengths of the lists of layers in one instance of a block, by the name of the list.
+
+A list without an entry has the same length in all instances.
+"""
 
 
 def find_loops(

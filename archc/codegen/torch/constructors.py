@@ -249,8 +249,8 @@ def element_texts(
         Mismatch: the list of an instance ends before the first element with the common text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # If values grow in equal steps only after element `common`, this element gets a text of its own.  A text that
-    # includes this element would need a list argument with all values.
+    # If values grow in equal steps only after element `common`, this element gets a text of its own.  Otherwise the
+    # common text would need a list argument with the values of all elements.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:

@@ -95,7 +95,10 @@ class ShapeComments:
         return self.shape(types) or ""
 
     def shape(self, types: Types) -> str | None:
-        """`[N, 32, 13, 13]`; None if the instances differ in a size that has no name."""
+        """A shape as text, such as `[N, 32, 13, 13]`.
+
+        None if a size differs between the instances and has no name, or if the ranks differ.
+        """
         if any(own.rank != types[0].rank for own in types):
             return None
         sizes = []

@@ -47,7 +47,7 @@ def make_fusible(
         zero: returns the name of a constant 0 of f32.
         is_int8: returns whether the zero point with a given name is a stored int8 scalar.
     """
-    # Quantizers with scales along an axis are left out, since a move can change the number of that axis.
+    # Quantizers with scales along an axis are left out: before a move, the axis may have another index.
     quantizers = [r for r in records if r.op_type == "QuantizeLinear" and r.attributes.get("axis") is None]
     if not quantizers:
         return records
