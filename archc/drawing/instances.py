@@ -1,8 +1,8 @@
 """Nodes, types and stages of a statement in the instances of its definition.
 
-The instances of a definition are its uses in the model.  A node of a picture can represent several statements: one of
-each iteration of a loop.  It represents each statement in one or more instances.  A peer of the node is one of these
-statements, with its instances.
+The instances of a definition are its uses in the model.  A node of a picture represents a statement in one or more
+instances.  Inside a loop, a node can represent several statements: one statement from each iteration.  A peer of the
+node is one of these statements, with the instances in which the node represents the statement.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ Peers = Sequence[Peer]
 
 
 def iterations(peers: Peers) -> list[list[Peer]]:
-    """For each statement of a loop's body, a peer for each iteration, with the iteration's instances."""
+    """For each statement of a loop's body, its peers in all iterations.
+
+    A peer of iteration k has only the instances in which the loop has more than k iterations.
+    """
     bodies = []
     for loop, instances in peers:
         assert isinstance(loop, Loop)
@@ -108,7 +111,10 @@ def _result_type(statement: Statement, number: int, instance: int) -> TensorType
 
 
 def _type_of(local: Local, body: Sequence[Statement], instance: int) -> TensorType:
-    """The type of a tensor in an instance; in the first instance if no statement of the body computes it."""
+    """The type of a tensor in an instance.
+
+    A tensor that no statement of the body computes has its type from the first instance.
+    """
     for statement in _flat(body):
         if local in statement.results:
             return _result_type(statement, statement.results.index(local), instance)

@@ -1,14 +1,15 @@
 r"""Best chain of downsets in a family, by dynamic programming over pairs of nested downsets.
 
-The vertices of the graph are groups of tasks that share a stage.  A state of the devices says which devices are used
-(`lower_bounds.DeviceStates`).  For each downset D and each state, let best(D, state) be the smallest bottleneck if
-exactly the used devices run all groups of D:
+The nodes of the task graph are groups of tasks that share a stage.  A downset is a set of groups that contains every
+producer of its members.  A state of the devices says which devices are used (`lower_bounds.DeviceStates`).  For each
+downset D and each state, let best(D, state) be the smallest bottleneck if exactly the used devices run all groups of D:
 
-    best(D, state) = min over D' ⊂ D and moves state' → state of max(best(D', state'), load(D \\ D'))
+    best(D, state) = min over D' ⊂ D and moves state' → state of max(best(D', state'), load(D \ D'))
 
 Tarnawski et al. 2020 run this dynamic program over all downsets.  This module runs it over a family of downsets and
-finds the best chain with a bottleneck below a limit.  A cut is skipped if its lower bound exceeds the limit
-(`cut_bounds`).  If the family has every downset whose lower bound is below the limit, the chain is optimal.
+finds the best chain with a bottleneck below a limit.  Each downset is a cut: it separates its groups from the remaining
+groups.  `cut_bounds` computes a lower bound on the bottleneck of all splits with a given cut.  A downset is skipped if
+its bound is not below the limit.  If the family has every downset whose bound is below the limit, the chain is optimal.
 
 The loads of all stages that begin at one downset are computed at once.  If tensors are relayed, a stage receives the
 tensors that cross the cut before it, and sends the tensors that cross the cut after it.  If tensors go through a host,
@@ -35,7 +36,8 @@ class DownsetChain:
 
     Attributes:
         bottleneck: the largest load; infinite if there is no chain below the limit.
-        cuts: the downset at the end of each stage, as members [groups]; the last one is the whole graph.
+        cuts: for each stage, the downset at the end of the stage, as a boolean array [groups]; the last downset has all
+            groups.
         states: the state of the devices after each stage.
         stages_tried: number of stages whose load was computed.
         complete: whether the search ended before the deadline.

@@ -28,7 +28,8 @@ class LoopPlanner:
         """Translate a loop to a `for` loop, or unroll it if its iterations differ in more than their layers.
 
         Raises:
-            Mismatch: the instances have different numbers of iterations, and the iterations have no common text.
+            Mismatch: the instances of the class have different numbers of iterations, and the iterations have no
+                common text.
         """
         counts = [loop.counts[k] for k in self.draft.instances]
         if any(count != counts[0] for count in counts):

@@ -106,7 +106,7 @@ class Line:
         Args:
             operand: the expression of the operand.
             access: returns the expression of the member at a path.
-            elements: returns the iterable over the first elements of a list, from the list's path and their number.
+            elements: returns the iterable over the first n elements of a list, from the list's path and n.
             move: returns the expression of a statement that only moves elements, from the statement and its operand.
         """
         members = [[part.layer for part in self.parts]]
@@ -206,7 +206,7 @@ class Lines:
     def _chain(
         self, body: Sequence[Statement], position: int, local: Local, wanted: Callable[[OperatorStep], bool]
     ) -> tuple[OperatorStep, ...]:
-        """The wanted statements from a position on; each is the only use of the result before it."""
+        """The wanted statements from a position on; each alone uses the result of the previous statement."""
         found: list[OperatorStep] = []
         for step in body[position:]:
             if not isinstance(step, OperatorStep) or step.operands != (local,) or local.uses != 1 or not wanted(step):
@@ -252,7 +252,7 @@ def _follows(part: Part, parts: Sequence[Part]) -> bool:
 def _is_flat(parts: Sequence[Part]) -> bool:
     """Return whether a line has linear layers alone, or all its linear layers have operands of rank 2.
 
-    With convolutions or moves of elements, a linear layer in a line must have one row for each sample.
+    In a line with convolutions or moves of elements, the operand of a linear layer must have one row for each sample.
     """
     plain = all(part.linear and not (part.before or part.after) for part in parts)
     return plain or all(not part.linear or _operand(part).type.rank == 2 for part in parts)
