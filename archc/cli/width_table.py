@@ -58,10 +58,11 @@ def _widths(graph: Graph) -> dict[str, int]:
 
 
 def _width(graph: Graph, node: Node) -> int | None:
-    """The size of the last result axis whose index is also an index of a trainable weight, or None.
+    """The number of channels or features of a layer's result, or None.
 
-    Indices are those of the operator's signature.  Axes of symbolic size are skipped.  For a convolution, the size is
-    the number of channels; for a linear layer, the number of features.
+    It is the size of the result axis that shares an index with a trainable weight in the operator's signature: of axis
+    `o` in `x[*s, i], weight[o, i] -> y[*s, o]`.  If several axes share one, the last one counts.  Axes of symbolic size
+    are skipped.
     """
     from archc.types.signature import Index
 

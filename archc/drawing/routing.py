@@ -72,7 +72,11 @@ class Tracks:
         return min(ends), max(ends)
 
     def _above(self, nets: dict[Net, list[Segment]]) -> dict[Net, set[Net]]:
-        """For each net, the nets whose tracks must be above: those that start where a segment of the net ends."""
+        """For each net, the nets whose tracks must be above the net's own track.
+
+        If a net ends at an x coordinate at which another net starts, their vertical lines overlap unless the track of
+        the other net is above.
+        """
         starts = sorted({(self.ports.leaving[segment], net) for net, segments in nets.items() for segment in segments})
         places = [start for start, _ in starts]
         found: dict[Net, set[Net]] = {}
@@ -169,7 +173,10 @@ class Ports:
         self.entering[segment] = start if abs(start - x) < _STRAIGHT else x
 
     def _enter_circle(self, vertex: Vertex) -> None:
-        """Enter a circle with at most one line from each side, if the way is free; other lines from above."""
+        """Draw at most one line into each side of a circle, and all other lines into its top.
+
+        A line enters from a side if it starts far enough from the circle, and no vertex of the row is in the way.
+        """
         taken: set[bool] = set()
         for segment in sorted(vertex.above, key=lambda segment: (abs(self.leaving[segment] - vertex.x), segment.net)):
             x = self.leaving[segment]

@@ -85,9 +85,9 @@ class BlockStep:
 class Loop:
     """Statements repeated over lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
 
-    All iterations have the same operators, wiring and member names, except for the number in the names.  If the
-    number of iterations differs between the instances of the definition, the loop has the largest number.  An instance
-    with fewer iterations has its last iteration in place of each missing one.
+    All iterations have the same operators, wiring and member names, except for the number in the names.  The instances
+    of the definition may differ in their number of iterations.  `iterations` then has the iterations of the longest
+    instance.  For a shorter instance, the statements of the missing iterations have the nodes of its last iteration.
 
     Attributes:
         lists: the names of the lists of members (`h`), each with elements up to first + count - 1.
@@ -220,7 +220,7 @@ class Recurrence:
 
 Statement = OperatorStep | BlockStep | Loop | Recurrence
 CompoundStatement = (Loop, Recurrence)
-"""The classes of statements with nested statements, which are in the attribute `bodies`."""
+"""The classes of statements that contain other statements, in the attribute `bodies`."""
 
 
 def operands_of(statement: Statement) -> tuple[Local, ...]:
@@ -294,7 +294,7 @@ class BlockDefinition:
         sizes: for each named size of the inputs, its value in each instance.
         output_names: the names of the model's outputs; None for each output of a block.
         body: the statements, in order.
-        rows: the operators and uses of blocks in the order of execution, before loops are found.
+        rows: the steps of `body` as a flat list, without loops and scans, in the order of execution.
         ties: the tied weights of members and of nested members.  If a weight of an inner block is tied to a weight
             outside this block, the tie belongs to the innermost definition that contains both weights.
     """
@@ -349,7 +349,11 @@ class Outline:
         return self.definitions[-1]
 
     def nodes(self, rows: Mapping[BlockDefinition, Sequence[OperatorStep | BlockStep]]) -> list[Node]:
-        """The nodes of the graph in order, given the order of execution of the rows of each definition."""
+        """The nodes of the graph, in the order that follows from an order of each definition's rows.
+
+        Args:
+            rows: the rows of each definition, in the order in which they are executed.
+        """
         order: dict[BlockDefinition, list[int]] = {}
         for definition, own in rows.items():
             places = {row: place for place, row in enumerate(definition.rows)}

@@ -27,9 +27,9 @@ class Step:
     Attributes:
         operands, results: the tensors that the call reads and computes.
         spell: returns the expression of the call, from the expressions of the operands.
-        layer: True if the call has weights; a layer is not nested into another layer.
+        layer: True if the call has weights; two layers with a call in between, `fc2(relu(fc1(x)))`, are not nested.
         names: names for unnamed results: one name for all results, or one for each.
-        light: True for a quantizer: it does not count as a call, and its result has no tensor name such as `x`.
+        light: True for a quantizer; it does not count in `ExpressionTree.calls`, and its result is not named `x`.
         unpack: the pattern of nested results, such as `{}, ({}, {})`; empty for a plain tuple.
     """
 

@@ -121,7 +121,8 @@ def check_items(values: Sequence[Any], written: int = 0) -> None:
     """Check the number of items of a new tuple or list that holds the given values, with nested items.
 
     Args:
-        written: number of characters of the tuple or list in the source text; the limit is this many items higher.
+        written: number of characters of the tuple or list in the source text.  The limit is `MOST_ITEMS + written`, so
+            that items that are written out in the text never exceed it.
 
     Raises:
         ArithmeticProblem: the tuple or list has too many items (`number-too-large`).

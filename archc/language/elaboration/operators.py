@@ -121,7 +121,7 @@ def configure_operator(
 def _help_for_argument(
     operator: type[Operator], problem: AttributeProblem, positional: Sequence[Any], named: Mapping[str, Any]
 ) -> str | None:
-    """Help for an attribute with a name or value that belongs to another library."""
+    """Help for an attribute that the operator does not have, or for a value of a wrong type."""
     infos = attributes(operator)
     argument = problem.argument
     if problem.code == "unknown-attribute" and isinstance(argument, str):

@@ -100,7 +100,8 @@ class BodyPrinter:
         self.variables: dict[Local, str] = {}
         self.locals: dict[str, Local] = {}  # current tensor of each name
         self.remaining_uses: dict[Local, int] = {}
-        self.wanted_names: dict[Local, str | None] = {}  # preferred names of the tensors at the end of an iteration
+        # The preferred name of each tensor that an iteration of a loop or a step of a scan passes to the next one.
+        self.wanted_names: dict[Local, str | None] = {}
         self.readers: dict[Local, Statement] = {}
         self.outputs = dict(zip(definition.outputs, definition.output_names))
         self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
@@ -304,7 +305,10 @@ class BodyPrinter:
             self.written += (alike[step] for step in written if step in alike)
 
     def _header(self, loop: Loop) -> tuple[tree.Name, tree.RangeExpression]:
-        """Variable and range of a loop; the first call for a loop adds the lists that the loop indexes."""
+        """Variable and range of a loop.
+
+        The first call for a loop adds the `let` statements of its lists of attribute values.
+        """
         if loop not in self.loops_with_lists:
             self.loops_with_lists.add(loop)
             for name, values in self.parameters.lists[loop].items():
@@ -362,7 +366,7 @@ class BodyPrinter:
         for local, name in zip(scan.items, names):
             self._bind(local, name)
         for local, name in zip(scan.states, states):
-            self._bind(local, name, local.uses - 1)  # the end of the scan is a use that is not printed
+            self._bind(local, name, local.uses - 1)  # `scan.exit` reads the state, but is not printed
         self.written.append(scan.enter)
         outside, self.body = self.body, []
         for local, name, state in reversed(list(zip(scan.next_states, states, scan.states))):
@@ -401,7 +405,7 @@ def _overlap(loop: Loop, position: int) -> bool:
 
 
 def _last_readers(definition: BlockDefinition) -> dict[Local | None, int]:
-    """For each tensor, the last output whose expression may read it by name; unread tensors are left out."""
+    """For each tensor, the number of the last output whose expression may contain the tensor's name."""
     last: dict[Local | None, int] = {local: position for position, local in enumerate(definition.outputs)}
     for step in reversed(definition.body):
         # A result with one use, and its operands, may be part of the expression of an output.

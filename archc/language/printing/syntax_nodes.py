@@ -82,7 +82,13 @@ Part = str | tree.Expression
 
 
 def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]:
-    """Parts of a path; the loop variable replaces each part in which the path differs from `other`."""
+    """Parts of a path.
+
+    Args:
+        other: the corresponding path in another iteration of a loop.  The loop variable replaces each part in which the
+            two paths differ.
+        variable: the name of the loop variable.
+    """
     found: list[Part] = []
     for part, counterpart in zip(path.split("."), (path if other is None else other).split("."), strict=True):
         if part != counterpart:
