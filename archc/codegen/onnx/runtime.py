@@ -15,7 +15,6 @@ from archc.weights.dtype_conversion import from_torch, name_of_numpy, numpy_dtyp
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
     import onnxruntime
     import torch
 
