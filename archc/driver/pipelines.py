@@ -63,17 +63,32 @@ def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
         return
     names = [*pass_names(), *module.pipelines]
     known = set(names)
-    for pipeline in module.pipelines.values():
-        placed: list[tuple[Pass, Span]] = []
-        for stage in pipeline.passes:
+    order, recursive = _nesting(module)
+    rows: dict[str, list[tuple[Pass, Span]]] = {}  # the passes of each pipeline, with those of nested pipelines
+    depths: dict[str, int] = {}
+    wrong: set[str] = set()
+    for pipeline in order:
+        row: list[tuple[Pass, Span]] = []
+        depths[pipeline] = 1
+        for stage in module.pipelines[pipeline].passes:
             name = _name(stage)
             if name not in known:
                 message, way = f"there is no pass `{name}`", pass_help(name, names)
                 diagnostics.error("unknown-pass", message, stage.callee.span, help=way)
-            elif not _is_pipeline(module, stage) and (made := _loaded_pass(stage, diagnostics)) is not None:
-                placed.append((made, stage.span))
-        _check_row(placed, diagnostics)
-    for name in _first_of_cycles(module):
+            elif _is_pipeline(module, stage):
+                row += rows.get(name, [])  # a pipeline of a cycle may have no row yet
+                if name in wrong:
+                    wrong.add(pipeline)
+                depths[pipeline] = max(depths[pipeline], 1 + depths.get(name, 0))
+                if depths[pipeline] == DEEPEST_PIPELINES + 1:
+                    diagnostics.error(*_too_deep(), stage.span)
+            elif (made := _loaded_pass(stage, diagnostics)) is not None:
+                row.append((made, stage.span))
+        rows[pipeline] = row[: MOST_PASSES + 1]
+        # The error of a nested pipeline is reported once.
+        if pipeline not in wrong and not _is_right(rows[pipeline], diagnostics):
+            wrong.add(pipeline)
+    for name in recursive:
         diagnostics.error(*_recursive(name), module.pipelines[name].name.span)
 
 
@@ -90,28 +105,32 @@ def _loaded_pass(stage: tree.ChainStep, diagnostics: Diagnostics) -> Pass | None
         return None
 
 
-def _check_row(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -> None:
-    """Report passes in a wrong order, or too many passes."""
+def _is_right(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -> bool:
+    """Return whether passes are in a right order and not too many; report an error otherwise."""
     try:
         if len(placed) > MOST_PASSES:
             raise _too_many(placed[MOST_PASSES][1])
         check_order([step for step, _ in placed], [span for _, span in placed])
     except ArchcError as failure:
         diagnostics.extend(failure.diagnostics)
+        return False
+    return True
 
 
-def _first_of_cycles(module: Module) -> list[str]:
-    """For each cycle of pipelines that use one another, the pipeline that is first in the file."""
+def _nesting(module: Module) -> tuple[list[str], list[str]]:
+    """All pipelines, each after those that it uses; and for each cycle, the pipeline that is first in the file."""
     places = {name: number for number, name in enumerate(module.pipelines)}
-    done: set[str] = set()
+    done: dict[str, None] = {}
     told: set[str] = set()
     found: list[str] = []
     for start in module.pipelines:
+        if start in done:
+            continue
         path, waiting = {start: None}, [_used(module, start)]
         while path:
             inner = next((name for name in waiting[-1] if name not in done), None)
             if inner is None:
-                done.add(path.popitem()[0])
+                done[path.popitem()[0]] = None
                 waiting.pop()
             elif inner not in path:
                 path[inner] = None
@@ -120,7 +139,7 @@ def _first_of_cycles(module: Module) -> list[str]:
                 cycle = list(dropwhile(partial(operator.ne, inner), path))
                 told.update(cycle)
                 found.append(min(cycle, key=places.__getitem__))
-    return found
+    return list(done), found
 
 
 def _used(module: Module, name: str) -> Iterator[str]:
@@ -136,6 +155,10 @@ def _recursive(name: str) -> tuple[str, str]:
     return "recursive-pipeline", f"the pipeline `{name}` uses itself"
 
 
+def _too_deep() -> tuple[str, str]:
+    return "nesting-too-deep", f"pipelines are nested more than {DEEPEST_PIPELINES} deep"
+
+
 def _passes(
     stages: Sequence[tree.ChainStep], module: Module | None, diagnostics: Diagnostics, open_pipelines: tuple[str, ...]
 ) -> list[tuple[Pass, Span]]:
@@ -149,8 +172,7 @@ def _passes(
             if name in open_pipelines:
                 raise error(*_recursive(name), stage.span)
             if len(open_pipelines) >= DEEPEST_PIPELINES:
-                deep = f"pipelines are nested more than {DEEPEST_PIPELINES} deep"
-                raise error("nesting-too-deep", deep, stage.span)
+                raise error(*_too_deep(), stage.span)
             passes += _passes(pipeline.passes, module, diagnostics, (*open_pipelines, name))
             if diagnostics.errors:
                 break  # the errors of a pipeline with several uses are reported once

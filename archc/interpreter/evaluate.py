@@ -247,7 +247,13 @@ def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     for name, dim, actual in pending:
         part = as_linear(dim)
         if part is not None:  # if the division has a remainder, the comparison below fails
-            sizes.setdefault(part[0].name, (actual - part[2]) // part[1])
+            symbol, factor, offset = part
+            size = sizes.setdefault(symbol.name, (actual - offset) // factor)
+            if size < 0:
+                raise ValueError(f"`{dim}` of input `{name}` must be at least {offset}, got {actual}")
+            if symbol.maximum is not None and size > symbol.maximum:
+                most = evaluate_dim(dim, sizes={symbol.name: symbol.maximum})
+                raise ValueError(f"`{dim}` of input `{name}` must be at most {most}, got {actual}")
         if all(symbol in sizes for symbol in symbols(dim)) and evaluate_dim(dim, sizes=sizes) != actual:
             raise ValueError(f"`{dim}` of input `{name}` must be {evaluate_dim(dim, sizes=sizes)}, got {actual}")
     return sizes

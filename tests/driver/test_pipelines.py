@@ -70,6 +70,31 @@ def test_pipelines_that_do_not_end() -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("pipeline a = quant\npipeline b = a -> lowrank(rank = 3)\n", ["pass-order"]),
+        ("pipeline b = a -> lowrank(rank = 3)\npipeline a = quant\n", ["pass-order"]),
+        ("pipeline a = quant -> lowrank(rank = 3)\npipeline b = fold -> a\npipeline c = b\n", ["pass-order"]),
+        ("pipeline a = fold(zz = 1)\npipeline b = a -> a\n", ["unknown-option"]),
+        (
+            "pipeline a = fold -> b\npipeline b = a\npipeline c = a -> quant -> lowrank(rank = 3)\n",
+            ["pass-order", "recursive-pipeline"],
+        ),
+        (
+            "".join(f"pipeline p{k} = p{k + 1} -> p{k + 1}\n" for k in range(12)) + "pipeline p12 = fold\n",
+            ["too-many-passes"],
+        ),
+        ("".join(f"pipeline p{k} = p{k + 1}\n" for k in range(2000)) + "pipeline p2000 = fold\n", ["nesting-too-deep"]),
+        ("pipeline a = fold\npipeline b = a -> quant\n", []),
+    ],
+)
+def test_a_check_follows_nested_pipelines(file: str, expected: list[str]) -> None:
+    diagnostics = Diagnostics()
+    check_pipelines(open_module(Source(file + MODEL), Diagnostics()), diagnostics)
+    assert [found.code for found in diagnostics.errors] == expected
+
+
+@pytest.mark.parametrize(
     ("passes", "expected"),
     [
         ("lowrnk", "unknown-pass"),

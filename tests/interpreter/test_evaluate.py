@@ -78,6 +78,16 @@ def test_a_size_is_bound_through_scale_and_offset(scale: int, offset: int) -> No
                 bind_sizes(graph, {"x": (3, length + 1)})
 
 
+@pytest.mark.parametrize(
+    ("length", "message"), [(103, "must be at most 101, got 103"), (3, "must be at least 5, got 3")]
+)
+def test_a_bound_holds_for_a_size_with_scale_and_offset(length: int, message: str) -> None:
+    graph = archc.parse("model m { input x: f32[N, 2 * T + 5 <= 101]  output y = arange(T) }")
+    assert bind_sizes(graph, {"x": (1, 101)})["T"] == 48 and bind_sizes(graph, {"x": (1, 5)})["T"] == 0
+    with pytest.raises(ValueError, match=message):
+        bind_sizes(graph, {"x": (1, length)})
+
+
 def test_a_missing_input() -> None:
     with pytest.raises(KeyError):
         evaluate(archc.parse("model m { input x: f32[N]  output y = x + 1 }"), {})
