@@ -9,8 +9,8 @@ from archc.cli.pass_report import error_text
 LOOSE = 5e-2
 """Relative error; a check with a larger tolerance does not show that the programs agree."""
 _SATURATED = """sums of 8-bit products saturate without VNNI instructions:
-      set the session option `session.x64quantprecision` to `1`.  For a model with a layer that is used
-      twice, quantize by `quant(scheme = "weight")` instead"""
+      set the session option `session.x64quantprecision` to `1`.  If a layer is used twice, compile with
+      `quant(scheme = "weight")` instead"""
 
 
 def text(check: dict[str, Any]) -> str:
@@ -21,7 +21,7 @@ def text(check: dict[str, Any]) -> str:
     for name, share in check.get("undecided", {}).items():
         text += f"\nnote: in {share:.2%} of `{name}`, rounding decides between a number and a NaN or an infinity"
     if check.get("saturated"):
-        text += f"\nnote: on this CPU: {_errors(check['saturated'])}; {_SATURATED}"
+        text += f"\nnote: relative error on this CPU: {_errors(check['saturated'])}; {_SATURATED}"
     if not check["faint"]:
         return text
     text += f"\nnote: {_faint(check)}, so the check does not cover the first layers well"

@@ -118,7 +118,10 @@ def _is_right(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -> 
 
 
 def _nesting(module: Module) -> tuple[list[str], list[str]]:
-    """All pipelines, each after those that it uses; and for each cycle, the pipeline that is first in the file."""
+    """Order of the pipelines, each after those that it uses, and the recursive pipelines.
+
+    For each cycle of pipelines that use one another, the second list has the pipeline that is first in the file.
+    """
     places = {name: number for number, name in enumerate(module.pipelines)}
     done: dict[str, None] = {}
     told: set[str] = set()

@@ -25,8 +25,8 @@ def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tupl
     descendants.  If the group and its descendants are too heavy for these devices, the group must be before the cut.
 
     A state of the devices says which devices run the stages before a cut (`lower_bounds.DeviceStates`).  Two groups
-    share a stage if in each state both must be before the cut, or both must be after it.  In a long graph, most groups
-    must be on one side of each cut.  Only groups near a cut can be on either side.
+    share a stage if in each state both must be before the cut, or both must be after it.  In a long graph, the side
+    is forced for most groups: only groups near a cut can be on either side.
 
     Returns:
         The contracted graph, and for each group of `graph` the number of its contracted group [groups].

@@ -249,13 +249,13 @@ def element_texts(
         Mismatch: the list of an instance ends before the first element with the common text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # If values grow in equal steps only after element `common`, this element gets a text of its own.  Otherwise the
-    # common text would need a list argument with the values of all elements.
+    # If values grow in equal steps only after element `common`, this element gets a text of its own: a text that it
+    # shares with the next elements would need a list argument with the values of all elements.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:
         check_same(counts)
-        raise AssertionError("all instances are as long as the longest")
+        raise AssertionError("with equal counts, the first tail fits all instances")
     tail = next((tail for tail in fitting if tail.is_regular), fitting[0])
     texts = [call.text(arguments) for call in calls[: tail.start]]
     return texts + [tail.text(arguments)] * (len(calls) - tail.start)

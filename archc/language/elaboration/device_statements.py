@@ -29,7 +29,8 @@ class _StatementReader:
         self._item, self._diagnostics = item, diagnostics
         self._members: dict[str, Device] = {}
         self._links: dict[frozenset[str], float] = {}
-        # These two also have the wrong devices and links, so that a link to a wrong device is not a second mistake.
+        # These two also contain devices and links that were reported as wrong, so that a link to such a device is not
+        # reported again.
         self._places: dict[str, Span] = {}
         self._linked: dict[frozenset[str], Span] = {}
 

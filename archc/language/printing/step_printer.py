@@ -60,8 +60,8 @@ class StepPrinter:
         names: printed names of the definitions.
         first_attributes: for each definition, a list with its first attribute; empty if it has no attributes.
         emit: function that adds a declaration before the current statement.
-        header: function that returns the variable and the range of a loop; its first call for a loop adds the `let`
-            statements of the lists of values that the loop indexes.
+        header: function that returns the variable and the range of a loop.  If the loop indexes lists of values, the
+            first call for the loop also adds their `let` statements, such as `let widths = [64, 128]`.
     """
 
     def __init__(
@@ -163,8 +163,8 @@ class StepPrinter:
         """Callee and arguments of a statement.
 
         Args:
-            stand_in_for: path of a shared weight whose owner a pass has removed.  The layer becomes the owner, so the
-                weight is not an argument of the layer.
+            stand_in_for: path of a shared weight whose owner a pass has removed.  The statement is then a new layer
+                that only owns the weight, so the weight is not an argument of this layer.
         """
         given = self.parameters.given[step]
         if isinstance(step, BlockStep):

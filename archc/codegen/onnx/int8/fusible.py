@@ -8,8 +8,8 @@ rewrites produce these patterns.  A *move* is an operator that only moves elemen
 - If a `QuantizeLinear` follows the `Relu` and the `MaxPool` of a float convolution, insert a second `Relu` after the
   pool, which changes no value.  Without the second `Relu`, ONNX Runtime would quantize before the pool, and the pool
   would use a slow integer kernel.
-- If no `QuantizeLinear` follows a `Relu`, replace the `Relu` by a `Max` with zero.  ONNX Runtime would fuse the `Relu`
-  with the integer product before it into a float product, which would decode its weight in each run.
+- If a `Relu` follows an integer product, and no `QuantizeLinear` follows the `Relu`, replace the `Relu` by a `Max` with
+  zero.  ONNX Runtime would fuse the product and the `Relu` into a float product, which decodes its weight in each run.
 - If a move follows a `DequantizeLinear` of int8, exchange the two.  `MaxPool` counts as a move: dequantization is
   monotone, so it commutes with the maximum.  ONNX Runtime 1.31 attempts the same rewrite, with a bug: it inserts a
   `QuantizeLinear` with the `output_dtype` INT8 after the move, converts int8 to uint8 without changing this attribute,
