@@ -17,6 +17,8 @@ from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor, 
 if TYPE_CHECKING:
     import numpy as np
 
+    from archc.weights.rename_rules import Origin
+
 
 def bind_fresh(graph: Graph, seed: int) -> None:
     """Bind initial weights, which are computed when they are read; equal seeds give equal weights."""
@@ -52,13 +54,15 @@ def bind_given(
     }
     optional = _optional(graph)
     given = load(given, allow_pickle=allow_pickle) if isinstance(given, Path) else given
+    origins: dict[str, Origin] | None = None
     if renaming is not None:
         from archc.weights.rename import rename
         from archc.weights.rename_rules import read_rules
 
-        given = rename(given, read_rules(renaming), expected, diagnostics)
+        origins = {}
+        given = rename(given, read_rules(renaming), expected, diagnostics, origins)
     _check_storages(graph, given)
-    matched = match(expected, given, optional=optional, remarks=diagnostics)
+    matched = match(expected, given, optional=optional, remarks=diagnostics, origins=origins)
     fresh = _fresh(graph, seed)
     graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
     for weight in graph.weights.values():

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import Diagnostics, nearest
+from archc.diagnostics import Diagnostics, Note
 from archc.weights.dtype_conversion import FLOATS, numpy_dtype
 from archc.weights.input_files import quoted
+from archc.weights.name_mismatches import NameMismatches, add_rule
+from archc.weights.rename_rules import Origin, is_name
 from archc.weights.tensor import ComputedTensor, LazyTensor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 _CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # for an expected dtype, the dtypes that are converted to it
-_MOST_OF_A_KIND = 20  # limit on the reported mismatches of one code; a wrong file has hundreds of mismatches
-_MOST_PREFIXES = 20  # limit on the tested prefixes; each test takes time proportional to the number of names
-_MOST_SUGGESTIONS = 1000  # limit on the names that are compared with each missing name
 
 
 def match(
@@ -25,6 +24,7 @@ def match(
     *,
     optional: Container[str] = (),
     remarks: Diagnostics | None = None,
+    origins: Mapping[str, Origin] | None = None,
 ) -> dict[str, LazyTensor]:
     """Return the expected tensors in the order of `expected`, each with the expected shape and dtype.
 
@@ -35,13 +35,14 @@ def match(
         given: tensors of the file by name.
         optional: paths that may be missing from `given` or from `expected`.
         remarks: collects a warning about converted tensors.
+        origins: origins of the renamed tensors by path, for help texts; None if no rules are given.
 
     Raises:
         ArchcError: a diagnostic for each mismatch: `weights-missing`, `weights-surplus`, `weights-shape`,
             `weights-dtype-mismatch`, or `weights-not-finite` (NaN or infinity in the file or after conversion).
     """
     found = Diagnostics()
-    _match_names(expected, given, optional, found)
+    NameMismatches(expected, given, optional, origins, found).report()
     matched: dict[str, LazyTensor] = {}
     converted: list[str] = []
     for path, (shape, dtype) in expected.items():
@@ -49,12 +50,7 @@ def match(
         if tensor is None:
             continue
         if tensor.shape != shape:
-            found.error(
-                "weights-shape",
-                f"weight {quoted(path)} must be {_type(shape, dtype)},"
-                f" got {_type(tensor.shape, tensor.dtype)} in the file",
-                help="the transposed weight is expected" if tensor.shape == shape[::-1] and len(shape) == 2 else None,
-            )
+            _report_shape(path, (shape, dtype), tensor, origins, found)
         elif tensor.dtype == dtype:
             matched[path] = tensor
         elif tensor.dtype in _CONVERTIBLE.get(dtype, ()):
@@ -75,61 +71,40 @@ def match(
     return matched
 
 
-def _match_names(
-    expected: Mapping[str, object], given: Mapping[str, object], optional: Container[str], found: Diagnostics
+def _report_shape(
+    path: str,
+    expected: tuple[tuple[int, ...], str],
+    tensor: LazyTensor,
+    origins: Mapping[str, Origin] | None,
+    found: Diagnostics,
 ) -> None:
-    """Report missing and surplus names; a missing name and a similar surplus name share one report."""
-    missing = [path for path in expected if path not in given and path not in optional]
-    surplus = [path for path in given if path not in expected and path not in optional]
-    prefix = _common_prefix(missing, given)
-    if prefix is not None:
-        found.error(
-            "weights-missing",
-            f"the names in the file begin with {quoted(prefix)}, and those of the model do not",
-            help=f"remove the prefix with `--rename RULES`, a file with the line {quoted(prefix + '* -> *')}"
-            "; wrappers such as `DataParallel` or `torch.compile` add it",
-        )
-        _match_names(expected, {path.removeprefix(prefix): tensor for path, tensor in given.items()}, optional, found)
-        return
-    lacking = _common_prefix(surplus, dict.fromkeys(missing))
-    if lacking is not None:
-        found.error(
-            "weights-missing",
-            f"the names of the model begin with {quoted(lacking)}, and those in the file do not",
-            help=f"add the prefix with `--rename RULES`, a file with the line {quoted('* -> ' + lacking + '*')}",
-        )
-        missing = [path for path in missing if path.removeprefix(lacking) not in given]
-        surplus = [path for path in surplus if lacking + path not in expected]
-    likely = dict.fromkeys(surplus[:_MOST_SUGGESTIONS])
-    for path in missing[:_MOST_OF_A_KIND]:
-        meant = nearest(path, likely)
-        if meant is not None:
-            del likely[meant]
-            surplus.remove(meant)
-        found.error(
-            "weights-missing",
-            f"the file has no weight {quoted(path)}",
-            help=None if meant is None else f"rename {quoted(meant)} in the file: the model has no weight of this name",
-        )
-    for path in surplus[:_MOST_OF_A_KIND]:
-        found.error("weights-surplus", f"the file has a weight {quoted(path)}, which is not in the model")
-    for code, paths, what in (
-        ("weights-missing", missing, "are missing"),
-        ("weights-surplus", surplus, "are not in the model"),
-    ):
-        if len(paths) > _MOST_OF_A_KIND:
-            found.error(code, f"{len(paths) - _MOST_OF_A_KIND} more weights {what}")
+    """Report a tensor of a wrong shape; the help for a transposed weight is a rule."""
+    shape, dtype = expected
+    origin = None if origins is None else origins.get(path)
+    help_ = None
+    if tensor.shape == shape[::-1] and len(shape) == 2:
+        help_ = _transposing_rule(path, origin, origins is not None)
+    found.error(
+        "weights-shape",
+        f"weight {quoted(path)} must be {_type(shape, dtype)}, got {_type(tensor.shape, tensor.dtype)} in the file",
+        notes=() if origin is None else (Note("the rule of this weight", origin.rule.span),),
+        help=help_,
+    )
 
 
-def _common_prefix(paths: Sequence[str], others: Mapping[str, object]) -> str | None:
-    """Return the shortest prefix that turns at least half of `paths` into elements of `others`, or None."""
-    if len(paths) < 2:
-        return None
-    prefixes = {path.removesuffix(first) for first in paths[:10] for path in others if path.endswith("." + first)}
-    for prefix in sorted(prefixes, key=len)[:_MOST_PREFIXES]:
-        if 2 * sum(prefix + path in others for path in paths) >= len(paths):
-            return prefix
-    return None
+def _transposing_rule(path: str, origin: Origin | None, has_rules: bool) -> str:
+    """Help text with the rule for a transposed weight."""
+    expected = "the transposed weight is expected"
+    if origin is None:
+        return f"{expected}: {add_rule(f'transpose({path}) -> {path}', has_rules)}" if is_name(path) else expected
+    rule = origin.rule
+    if len(rule.sources) > 1 or len(rule.targets) > 1 or not is_name(origin.names[0]):
+        return expected
+    name = origin.names[0]
+    new = f"{name} -> {path}" if rule.transposed[0] else f"transpose({name}) -> {path}"
+    if rule.sources[0].holes:
+        return f"{expected}: write {quoted(new)} above this rule"
+    return f"{expected}: change the rule to {quoted(new)}"
 
 
 def _converted(tensor: LazyTensor, dtype: str) -> LazyTensor:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Diagnostics
 from archc.weights.input_files import quoted
-from archc.weights.rename_rules import Captures, NamePattern, Rule
+from archc.weights.rename_rules import Captures, NamePattern, Origin, Rule
 from archc.weights.tensor import ComputedTensor, LazyTensor
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ A `.names` file for another model can have hundreds of them.
 
 
 def rename(
-    given: Mapping[str, LazyTensor], rules: Sequence[Rule], expected: Shapes, remarks: Diagnostics | None = None
+    given: Mapping[str, LazyTensor],
+    rules: Sequence[Rule],
+    expected: Shapes,
+    remarks: Diagnostics | None = None,
+    origins: dict[str, Origin] | None = None,
 ) -> dict[str, LazyTensor]:
     """Rename the tensors of a file; return them by path in the `.arch` text.
 
@@ -45,6 +49,7 @@ def rename(
         rules: rules of the map, in order.
         expected: shapes and dtypes by path, which determine how a rule splits a tensor.
         remarks: collects a warning for each rule that matches no name (`rename-without-effect`).
+        origins: collects the origins of the renamed tensors, by path.
 
     Raises:
         ArchcError: two tensors get one path (`rename-clash`), or the tensors of a rule that concatenates or splits are
@@ -55,6 +60,8 @@ def rename(
     for name in given:
         renaming.take(name, book)
     renaming.diagnostics.check()
+    if origins is not None:
+        origins.update(renaming.origins)
     if remarks is not None:
         _warn_of_idle([rule for rule in rules if id(rule) not in renaming.applied], remarks)
     return renaming.made
@@ -94,6 +101,7 @@ class _Renaming:
         self.given, self.expected = given, expected
         self.made: dict[str, LazyTensor] = {}
         self.sources: dict[str, str] = {}
+        self.origins: dict[str, Origin] = {}
         self.applied: set[int] = set()  # identities of the rules that matched a name
         self.used: set[str] = set()  # source names of the applied rules; a rule that concatenates has several
         self.diagnostics = Diagnostics()
@@ -111,7 +119,9 @@ class _Renaming:
         assert name in names
         self.applied.add(id(rule))
         self.used.update(names)
+        targets = {target.fill(captures): target for target in rule.targets}
         self._apply(rule, names, [target.fill(captures) for target in rule.targets])
+        self.origins |= {path: Origin(tuple(names), rule, target, captures) for path, target in targets.items()}
 
     def _apply(self, rule: Rule, names: Sequence[str], targets: Sequence[str]) -> None:
         missing = [name for name in names if name not in self.given]

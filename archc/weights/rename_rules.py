@@ -18,6 +18,7 @@ from archc.weights.input_files import file_size, opened, quoted
 Captures = Mapping[str, str]
 
 _PART = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|\[(\{[A-Za-z_]\w*\}|\d+)\]|([^{}*\[\]\s(),]+)")
+_PLAIN = re.compile(r"[^{}*\[\]\s(),#]+")
 _TRANSPOSE = re.compile(r"transpose\s*\((.*)\)", re.DOTALL)
 _STAR = "*"
 MOST_RULES = 10_000
@@ -59,6 +60,18 @@ class NamePattern:
         """Replace the holes by captures."""
         return "".join(part if isinstance(part, str) else captures[part[0]] for part in self.parts)
 
+    def corrected(self, captures: Captures, name: str) -> NamePattern | None:
+        """Return the pattern with one text changed so that `fill` gives a name, or None."""
+        parts = (*(part for old in self.parts for part in ("", old)), "")  # each "" is a place for a new text
+        texts = [number for number, part in enumerate(parts) if isinstance(part, str)]
+        for number in sorted(texts, key=lambda number: not parts[number]):
+            before = NamePattern(parts[:number]).fill(captures)
+            after = NamePattern(parts[number + 1 :]).fill(captures)
+            if len(before) + len(after) <= len(name) and name.startswith(before) and name.endswith(after):
+                text = name[len(before) : len(name) - len(after)]
+                return NamePattern(tuple(part for part in (*parts[:number], text, *parts[number + 1 :]) if part))
+        return None
+
     def __str__(self) -> str:
         return "".join(
             part if isinstance(part, str) else part[0] if part[0] == _STAR else f"{{{part[0]}}}" for part in self.parts
@@ -99,6 +112,34 @@ class Rule:
     transposed: tuple[bool, ...]
     targets: tuple[NamePattern, ...]
     span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Origin of a renamed tensor.
+
+    Attributes:
+        names: names in the file; a rule that concatenates has several.
+        rule: the rule that renamed the tensor.
+        target: the target of the rule that gave the new name.
+        captures: texts of the holes of the rule.
+    """
+
+    names: tuple[str, ...]
+    rule: Rule
+    target: NamePattern
+    captures: Captures
+
+    def with_target(self, target: NamePattern) -> str:
+        """Text of the rule with another target for the tensor."""
+        targets = [str(target if other is self.target else other) for other in self.rule.targets]
+        left = self.rule.span.text.partition("->")[0].strip()
+        return f"{left} -> {targets[0] if len(targets) == 1 else '(' + ', '.join(targets) + ')'}"
+
+
+def is_name(text: str) -> bool:
+    """Return whether a rule with this text as its source matches exactly the weight of this name."""
+    return _PLAIN.fullmatch(text) is not None and "->" not in text
 
 
 def read_rules(path: Path) -> list[Rule]:

@@ -121,6 +121,13 @@ def test_weights(case: str, capsys: pytest.CaptureFixture[str], update_golden: b
     assert not Path("pwned").exists()
 
 
+def test_a_wrong_target_in_the_rules(capsys: pytest.CaptureFixture[str], update_golden: bool) -> None:
+    safetensors(fc1_weight=None, first_weight=np.ones((8, 4), np.float32))
+    Path("net.names").write_text("# names of the checkpoint\nfirst.* -> fcc1.*\n")
+    command = ("compile", "net.arch", "--weights", "w.safetensors", "--rename", "net.names")
+    refused("weights-wrong-rule", command, capsys, update_golden)
+
+
 @pytest.mark.parametrize(("make", "name"), [(hostile, "w.safetensors"), (hostile_archive, "w.pt")])
 def test_a_hostile_pickle_runs_nothing_even_where_pickles_are_allowed(
     make: Callable[[], None], name: str, capsys: pytest.CaptureFixture[str], update_golden: bool

@@ -42,7 +42,7 @@ def test_every_mismatch_is_reported_in_one_go() -> None:
     given = {
         "fc1.weight": ArrayTensor(np.ones((3, 2), np.float32)),
         "fc1.bias": ArrayTensor(np.array([1, np.nan], np.float32)),
-        "other": ArrayTensor(np.ones(1, np.float32)),
+        "other": ArrayTensor(np.ones(5, np.float32)),
         "table": ArrayTensor(np.ones(4, np.float32)),
     }
     found = mismatches(given, {**EXPECTED, "mean": ((1,), "f32")})
@@ -63,7 +63,53 @@ def test_a_misspelt_name_is_reported_once_with_the_likely_one() -> None:
     assert diagnostic.code == "weights-missing"
     assert "`fc1.weight`" in diagnostic.message
     assert diagnostic.help is not None
-    assert "`fc1.wieght`" in diagnostic.help
+    assert diagnostic.help == "write `fc1.wieght -> fc1.weight` into a file and give it with `--rename FILE`"
+
+
+def test_only_tensors_of_the_right_shape_are_suggested() -> None:
+    given = {"embed.weight": ArrayTensor(np.ones((50, 16), np.float32))}
+    given["out.weight"] = given["wte.wieght"] = ArrayTensor(np.ones((5, 16), np.float32))
+    missing, *surplus = mismatches({**given}, {"wte.weight": ((50, 16), "f32")})
+    assert missing.help == "write `embed.weight -> wte.weight` into a file and give it with `--rename FILE`"
+    assert [one.code for one in surplus] == ["weights-surplus"] * 2
+    assert surplus[0].help == "to drop it, write `out.weight -> nothing` into a file and give it with `--rename FILE`"
+    del given["embed.weight"]
+    missing, *surplus = mismatches({**given}, {"wte.weight": ((50, 16), "f32")})
+    assert missing.help is None and len(surplus) == 2
+
+
+def test_one_of_several_tensors_of_the_right_shape_is_an_example() -> None:
+    given: dict[str, LazyTensor] = {name: ArrayTensor(np.ones(1, np.float32)) for name in ("one", "other")}
+    missing, *surplus = mismatches(given, {"w": ((1,), "f32")})
+    assert missing.help is not None and missing.help.startswith("if it is `one` in the file, write `one -> w` into")
+    assert len(surplus) == 2
+
+
+def test_a_name_that_no_rule_can_spell_is_renamed_in_the_file() -> None:
+    given: dict[str, LazyTensor] = {"a b": ArrayTensor(np.ones(1, np.float32))}
+    (missing,) = mismatches(given, {"w": ((1,), "f32")})
+    assert missing.help == "rename `a b` to `w` in the file"
+
+
+def test_a_rule_for_one_name_precedes_the_rule_for_a_prefix() -> None:
+    given = {"module." + path: tensor for path, tensor in sound().items()}
+    given["module.fc1.wieght"] = given.pop("module.fc1.weight")
+    given["step"] = ArrayTensor(np.ones(3, np.float32))
+    found = mismatches(given)
+    helps = [one.help or "" for one in found]
+    assert "`module.* -> *`" in helps[0]
+    assert helps[1] == "write `module.fc1.wieght -> fc1.weight` above `module.* -> *`"
+    assert helps[2] == "to drop it, write `step -> nothing` above `module.* -> *`"
+    rules = parse_rules(Source("\n".join([*(re.findall("write `(.*?)`", "\n".join(helps[1:]))), "module.* -> *"])))
+    assert list(match(EXPECTED, rename(given, rules, EXPECTED))) == list(EXPECTED)
+
+
+def test_a_transposed_weight_gives_the_rule_that_transposes_it() -> None:
+    given = {**sound(), "fc1.weight": ArrayTensor(np.ones((3, 2), np.float32))}
+    (diagnostic,) = mismatches(given)
+    rule = re.search("write `(.*?)`", diagnostic.help or "")
+    assert rule is not None and rule[1] == "transpose(fc1.weight) -> fc1.weight"
+    assert list(match(EXPECTED, rename(given, parse_rules(Source(rule[1])), EXPECTED))) == list(EXPECTED)
 
 
 @pytest.mark.parametrize(

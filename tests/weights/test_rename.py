@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import archc
-from archc.diagnostics import ArchcError, Source
+from archc.diagnostics import ArchcError, Diagnostic, Source
+from archc.weights.match import match
 from archc.weights.rename import _RuleBook, rename
-from archc.weights.rename_rules import Captures, Rule, parse_rules
+from archc.weights.rename_rules import Captures, Origin, Rule, parse_rules
 from archc.weights.tensor import ArrayTensor
 
 
@@ -193,8 +194,83 @@ def test_tensors_that_no_rule_fits_are_listed(tmp_path: Path) -> None:
             weights=tmp_path / "w.safetensors",
             renaming=tmp_path / "names",
         )
-    assert set(codes(raised.value)) == {"weights-missing", "weights-surplus"}
-    assert "fc.w" in str(raised.value)
+    assert set(codes(raised.value)) == {"weights-missing"}
+    assert "add the line `fc.w -> fc.weight` to the file of `--rename`" in str(raised.value)
+
+
+def corrections(rules: str, given: dict[str, ArrayTensor], **expected: tuple[int, ...]) -> list[Diagnostic]:
+    shapes = {name.replace("__", "."): (shape, "f32") for name, shape in expected.items()}
+    origins: dict[str, Origin] = {}
+    made = rename(given, parse_rules(Source(rules)), shapes, origins=origins)
+    with pytest.raises(ArchcError) as raised:
+        match(shapes, made, origins=origins)
+    return list(raised.value.diagnostics)
+
+
+@pytest.mark.parametrize(
+    ("rule", "corrected"),
+    [
+        ("a.0.w -> hh.0.w", "a.0.w -> h.0.w"),
+        ("a.{i}.w -> hh[{i}].w", "a.{i}.w -> h.{i}.w"),
+        ("a.* -> hh.*", "a.* -> h.*"),
+        ("a.* -> *", "a.* -> h.*"),
+        ("transpose(a.{i}.{p}) -> h.{i}.c.{p}", "transpose(a.{i}.{p}) -> h.{i}.{p}"),
+        ("* -> m.*", None),
+    ],
+)
+def test_a_wrong_target_is_corrected_in_its_rule(rule: str, corrected: str | None) -> None:
+    given = tensors(a__0__w=(4, 4))
+    (found,) = corrections(f"# map\n{rule}", given, h__0__w=(4, 4))
+    (note,) = found.notes
+    assert found.code == "weights-missing" and "`a.0.w`" in note.text
+    assert note.span is not None and note.span.line == 2
+    if corrected is None:
+        assert found.help == "change the target of the rule, so that it gives `h.0.w` and not `m.a.0.w`"
+    else:
+        assert found.help == f"change the rule to `{corrected}`"
+        assert list(renamed(corrected, given, h__0__w=(4, 4))) == ["h.0.w"]
+
+
+def test_the_wrong_target_of_a_rule_for_all_layers_is_reported_once() -> None:
+    given = {f"a.{i}.w": ArrayTensor(np.zeros(1, np.float32)) for i in range(30)}
+    (found,) = corrections("a.{i}.w -> hh[{i}].w", given, **{f"h__{i}__w": (1,) for i in range(30)})
+    assert found.help == "change the rule to `a.{i}.w -> h.{i}.w`"
+
+
+def test_a_wrong_target_in_a_split_is_corrected() -> None:
+    (found,) = corrections("a -> (q.w, kk.w)", tensors(a=(4,)), q__w=(2,), k__w=(2,))
+    assert found.help == "change the rule to `a -> (q.w, k.w)`"
+
+
+def test_a_prefix_of_the_rules_is_corrected_in_the_rule() -> None:
+    (found,) = corrections("m.* -> net.*", tensors(m__a__w=(1,), m__b__w=(2,)), a__w=(1,), b__w=(2,))
+    assert found.help == "change the rule to `m.* -> *`"
+    (found,) = corrections("m.* -> *", tensors(m__a__w=(1,), m__b__w=(2,)), net__a__w=(1,), net__b__w=(2,))
+    assert found.help == "change the rule to `m.* -> net.*`"
+
+
+def test_a_rule_for_a_surplus_tensor_is_named() -> None:
+    given = tensors(a__w=(1,), b__w=(3,), c__w=(4,))
+    missing, ruled, plain = corrections("a.w -> a.w\nb.w -> bb.w", given, a__w=(1,), z=(4, 4))
+    assert missing.help is None
+    assert ruled.message == "the rule gives `bb.w`, which is not in the model" and ruled.span is not None
+    assert plain.help == "to drop it, add the line `c.w -> nothing` to the file of `--rename`"
+
+
+@pytest.mark.parametrize(
+    ("rule", "way"),
+    [
+        ("a -> w", "change the rule to `transpose(a) -> w`"),
+        ("transpose(b) -> w", "change the rule to `b -> w`"),
+        ("{x} -> w", "write `transpose(a) -> w` above this rule"),
+    ],
+)
+def test_a_rule_for_a_transposed_weight_is_corrected(rule: str, way: str) -> None:
+    given = tensors(b=(2, 3)) if "b" in rule else tensors(a=(3, 2))
+    (found,) = corrections(rule, given, w=(2, 3))
+    assert found.code == "weights-shape" and found.help == f"the transposed weight is expected: {way}"
+    corrected = way.split("`")[1] + ("" if "{" not in rule else f"\n{rule}")
+    assert renamed(corrected, given, w=(2, 3))["w"].shape == (2, 3)
 
 
 def test_the_first_rule_that_fits_holds_with_and_without_captures() -> None:
