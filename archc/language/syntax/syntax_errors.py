@@ -78,6 +78,7 @@ _BINARY = frozenset(
 _NO_STATEMENT = re.compile(r"[ \t]*(?!(input|output|layer|let|for|scan|yield|if|assert)\b|\w+\s*(:|=[^=]))[\w(\[]")
 _NUMBER_END = re.compile(r"[0-9]\s*$")
 _LONGEST_STATEMENT = 400  # characters that are searched for keywords of other languages
+_LONGEST_HEAD = 80  # characters of the head of a definition that a help text repeats
 _NAME_BEFORE = re.compile(r"\b([A-Za-z_]\w*)[ \t]+$")
 _IS_NONE = re.compile(r"is[ \t]+(?P<negated>not[ \t]+)?None\b")
 _DOTTED = re.compile(r"[\w.]+")
@@ -337,7 +338,7 @@ def _of_statement(failure: Failure, kind: str | None) -> str | None:
     if token.type in ("STRING", "LBRACE") and is_complete and after == "NAME":
         return NUMBERED
     if kind in ("MODEL", "BLOCK") and not (token.type == "COLON" and "LBRACE" in accepted):
-        return HEAD
+        return _closed_head(failure) or HEAD
     if kind == "PIPELINE" or (token.type == "COMMA" and accepted >= {"PIPELINE", "ARROW"}):
         return PIPELINE
     if kind == "INPUT":
@@ -354,6 +355,18 @@ def _of_statement(failure: Failure, kind: str | None) -> str | None:
     if kind == "FOR" and token.type == "LPAR" and "NAME" in accepted:
         return FOR
     return None
+
+
+def _closed_head(failure: Failure) -> str | None:
+    """Hint for a head of a definition whose `(` is open at the body; None for any other mistake."""
+    token, text = failure.token, failure.token.source.text
+    begins_body = token.type == "LBRACE" or (token.type in STATEMENT and token.first_on_line)
+    if not begins_body or "RPAR" not in failure.accepted or failure.previous is None:
+        return None
+    closers = "".join(_WORDS[CLOSERS[opener.type]].strip("`") for opener in reversed(failure.open))
+    head = " ".join(text[failure.start : failure.previous.end].split())
+    closed = f"{head}{closers} {{" if len(head) <= _LONGEST_HEAD and "#" not in head else f"{closers} {{"
+    return f"close the `(` before the body: `{closed}`"
 
 
 def _of_expression(failure: Failure) -> str | None:

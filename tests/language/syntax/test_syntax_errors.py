@@ -83,6 +83,21 @@ def test_one_mistake_is_reported_once_and_in_its_place(text: str, expected: tupl
     assert mistakes(text) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [
+        ("model m(classes = 10 {\n output x\n}", "model m(classes = 10) {"),
+        ("model m(classes = 10\n input x: f32[N]\n output x\n}", "model m(classes = 10) {"),
+        ("block m(\n    a,\n    b = (1 + 2 {\n output x\n}", "block m( a, b = (1 + 2)) {"),
+        (f"model m({'a' * 100} {{ output x }}", ") {"),
+    ],
+)
+def test_an_open_parenthesis_of_a_head_is_closed(text: str, head: str) -> None:
+    diagnostics = Diagnostics()
+    parse(Source(text), diagnostics)
+    assert next(iter(diagnostics)).help == f"close the `(` before the body: `{head}`"
+
+
 def test_several_mistakes_are_reported_in_one_run() -> None:
     text = """\
 model a(x == 3) {
