@@ -84,9 +84,14 @@ def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
                     diagnostics.error(*_too_deep(), stage.span)
             elif (made := _loaded_pass(stage, diagnostics)) is not None:
                 row.append((made, stage.span))
-        rows[pipeline] = row[: MOST_PASSES + 1]
+            if len(row) > MOST_PASSES:
+                if pipeline not in wrong:
+                    diagnostics.extend(_too_many(stage.span).diagnostics)
+                wrong.add(pipeline)
+                break
+        rows[pipeline] = row[:MOST_PASSES]
         # The error of a nested pipeline is reported once.
-        if pipeline not in wrong and not _is_right(rows[pipeline], diagnostics):
+        if pipeline not in wrong and not _is_ordered(row, diagnostics):
             wrong.add(pipeline)
     for name in recursive:
         diagnostics.error(*_recursive(name), module.pipelines[name].name.span)
@@ -105,11 +110,9 @@ def _loaded_pass(stage: tree.ChainStep, diagnostics: Diagnostics) -> Pass | None
         return None
 
 
-def _is_right(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -> bool:
-    """Return whether passes are in a right order and not too many; report an error otherwise."""
+def _is_ordered(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -> bool:
+    """Return whether passes are in a right order; report an error otherwise."""
     try:
-        if len(placed) > MOST_PASSES:
-            raise _too_many(placed[MOST_PASSES][1])
         check_order([step for step, _ in placed], [span for _, span in placed])
     except ArchcError as failure:
         diagnostics.extend(failure.diagnostics)
