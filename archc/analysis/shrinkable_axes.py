@@ -200,7 +200,9 @@ class ShrinkableAxes:
                     chosen = chosen or next((name for name in free if name in alone), free[-1])
                     for name in free:
                         if name != chosen:
-                            self._fix_index((use.owner, name), f"`{node.title}` removes whole blocks of them")
+                            self._fix_index(
+                                (use.owner, name), f"for `{node.title}`, only whole blocks of them can be removed"
+                            )
 
     def _agreed_factors(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
         """Return the extent and stride of each factor that another node shrinks in the same axis.

@@ -415,7 +415,7 @@ def layout_matters(axes: Sequence[Resampling]) -> bool:
 
 
 def special_multiples(axis: Resampling) -> tuple[int, ...]:
-    """Multiples of the old size at which PyTorch's kernel for small images ignores the given factor."""
+    """New sizes, as multiples of the old size, for which PyTorch's small-image kernel ignores `factor`."""
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 
 

@@ -61,7 +61,7 @@ class NamePattern:
         return "".join(part if isinstance(part, str) else captures[part[0]] for part in self.parts)
 
     def corrected(self, captures: Captures, name: str) -> NamePattern | None:
-        """Return the pattern with one text changed so that `fill` gives a name, or None."""
+        """Return the pattern with one literal part changed so that `fill` returns `name`; None if impossible."""
         parts = (*(part for old in self.parts for part in ("", old)), "")  # each "" is a place for a new text
         texts = [number for number, part in enumerate(parts) if isinstance(part, str)]
         for number in sorted(texts, key=lambda number: not parts[number]):

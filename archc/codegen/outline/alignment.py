@@ -57,7 +57,8 @@ class UseStructure:
         items: the nodes and the inner block uses.
         rows: for each item, its name and a key of its structure without operands.
         inputs: the values from outside: first the block's inputs in their order, then other values in the order of
-            first use.  For `block(x, x)`, x occurs twice if another use is `block(x, memory)`.
+            first use.  If the uses of a block are `block(x, x)` and `block(x, memory)`, the first use has x twice in
+            `inputs`, so that both uses have two inputs.
         positions: for each value of `inputs`, its position among the block's inputs; None for the other values.
         values: the results of the items, in order.
         ties: the ties between weights of layers inside; see `Tie`.

@@ -7,8 +7,8 @@ every stage in between.  A tensor has the same name in all stages, so the output
 next, in the same order.  Sizes are computed from the axes of a stage's own inputs.  The graphs contain no `to_stage`.
 
 The scale and zero point of transferred integers are weights of the quantizing layer, and are not transferred.  The
-receiving stage has a copy of this layer with these weights.  The operator of the copy takes the integers as its operand
-(`Operator.from_first_result`).
+receiving stage has a layer with the same weights.  This layer takes the integers as its operand, and returns the
+integers, the scale and the zero point (`Operator.from_first_result`).
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ class _Parameterizer:
         )
 
     def _name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> dict[str, tuple[Any, ...]]:
-        """Choose names for the sizes in the body; return attributes for sizes, with a value for each instance."""
+        """Name the sizes of the body; return new attributes for sizes that the input types do not name."""
         scopes = self.definition.scopes
         if scopes[0].parent is None:  # the model's inputs declare its sizes
             self.taken |= mentioned.keys()
