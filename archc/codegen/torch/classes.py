@@ -22,7 +22,7 @@ from archc.codegen.torch.class_loops import LoopPlanner
 from archc.codegen.torch.class_plan import ClassDraft, ClassPlan, ModuleContext
 from archc.codegen.torch.expressions import Bases
 from archc.codegen.torch.function_body import function_body
-from archc.codegen.torch.int8.lines import Line
+from archc.codegen.torch.int8.lines import LayerLine
 from archc.codegen.torch.members import Chain, access, container, init_lines
 from archc.codegen.torch.merge import Mismatch
 from archc.codegen.torch.names import VARIABLES, PythonNames
@@ -132,7 +132,7 @@ class ClassPlanner:
             steps += [self._sequence(chain, bases)] if chain else made
         return steps
 
-    def _line(self, line: Line, bases: Bases) -> Step:
+    def _line(self, line: LayerLine, bases: Bases) -> Step:
         """The step that calls a `Line` of int8 layers with one function."""
         for statement in line.statements:
             self._statement(statement, bases)  # the step is not used; the call adds the members

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Outline, Recurrence, Statement
-from archc.codegen.torch.int8.lines import Line, Lines
+from archc.codegen.torch.int8.lines import LayerLine, Lines
 from archc.codegen.torch.layer_classes import owns, spelling
 from archc.declaration.spelling import TorchModule, atom
 from archc.ir.graph import Graph, Node
@@ -56,7 +56,7 @@ class IntegerLayers:
     quantizers: set[Statement] = field(default_factory=set)
     output_quantizers: dict[Statement, OutputQuantizer] = field(default_factory=dict)
     absorbed: set[Statement] = field(default_factory=set)
-    lines: dict[Statement, Line] = field(default_factory=dict)
+    lines: dict[Statement, LayerLine] = field(default_factory=dict)
 
 
 def find_integer_layers(outline: Outline, graph: Graph) -> IntegerLayers:

@@ -69,7 +69,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Line:
+class LayerLine:
     """A sequence of parts; the operand of each part is the result of the previous part."""
 
     parts: tuple[Part, ...]
@@ -157,7 +157,7 @@ class Lines:
     layer: Callable[[OperatorStep], str | None]
     moves: Callable[[OperatorStep], bool]
 
-    def at(self, body: Sequence[Statement], position: int) -> Line | None:
+    def at(self, body: Sequence[Statement], position: int) -> LayerLine | None:
         """The line that begins at a position of a body; None if no line begins there."""
         parts: list[Part] = []
         while position < len(body):
@@ -171,7 +171,7 @@ class Lines:
         if not parts:
             return None
         parts[-1] = parts[-1].bare
-        return Line(tuple(parts)) if _is_flat(parts) else None
+        return LayerLine(tuple(parts)) if _is_flat(parts) else None
 
     def _single(self, body: Sequence[Statement], position: int) -> Part | None:
         """The part that begins at a position: a quantizer, a layer, and a following `relu` and pooling."""
