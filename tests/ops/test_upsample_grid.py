@@ -15,7 +15,8 @@ from torch.nn import functional
 from archc.codegen.onnx import to_model
 from archc.interpreter.evaluate import evaluate as run
 from archc.language.printing.printer import print_graph
-from archc.ops.resize import Resampling, SourcePositions, Upsample
+from archc.ops.resize import Upsample
+from archc.ops.source_positions import Resampling, SourcePositions
 from archc.types.dims import evaluate, symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of
