@@ -24,8 +24,8 @@ from archc.diagnostics import Diagnostic, Diagnostics, Source, TooManyMistakes
 from archc.garbage_collector import paused_collector
 from archc.language.syntax import syntax_errors, tree
 from archc.language.syntax.foreign_syntax import comment_end, comment_start
+from archc.language.syntax.parse_failure import CLOSERS, STATEMENT, TOP_LEVEL, Failure
 from archc.language.syntax.scanner import Scanner, Token
-from archc.language.syntax.syntax_errors import CLOSERS, STATEMENT, TOP_LEVEL, Failure
 from archc.language.syntax.tables import load_grammar
 from archc.language.syntax.tree_builder import TooDeep, TreeBuilder
 

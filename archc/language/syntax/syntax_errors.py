@@ -7,8 +7,6 @@ words, code in other languages and other common mistakes.  Other errors are repo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any
 
 from archc.diagnostics import Diagnostic, Note, Span
 from archc.language.syntax import tree
@@ -21,94 +19,20 @@ from archc.language.syntax.foreign_syntax import (
     foreign_word,
     symbol_at,
 )
+from archc.language.syntax.parse_failure import CLOSERS, STATEMENT, TERMINAL_WORDS, TOP_LEVEL, Failure
 from archc.language.syntax.scanner import Token, foreign_comment
-
-# Help texts.  archc accepts the examples in backticks if `x` and `y` are tensors.
-INPUT = "write an input as a name and a type, `input z: f32[N, 8]`, or for a scalar `input z: f32[]`"
-OUTPUT = "write `output x`, or with a name `output z = x`, or with a type `output z: f32[2, 8] = x`"
-OUTPUTS = "write several output statements, or a tuple: `output (x, y)`"
-HEAD = "begin a definition with its kind and name: `model net(width = 8) { input x: f32[N, width] output x -> relu }`"
-PIPELINE = "join the passes of a pipeline with arrows: `pipeline small = fold -> quant`"
-NUMBERED = "write the number of a layer in brackets: `for i in 0..3 { x = x -> h[i]: linear(8) }`"
-QUOTED = "write the operator without quotes: `x -> relu`"
-LAYER = "write `layer fc = linear(10)`, and `x -> fc` to use it"
-LABEL = "name a layer in a chain, with a colon after the name: `x -> fc1: linear(10)`"
-ATTRIBUTES = "put attributes in parentheses: `x -> linear(10)`"
-TUPLE = "put several tensors in a tuple: `(x -> relu, x -> tanh)`"
-STEP = "write an operator, a block or a layer; for branches, write a tuple: `(x -> relu, x -> tanh) -> concat(1)`"
-METHOD = "write an arrow before the next step: `x -> linear(10) -> relu`"
-CHAIN = "put the chain in parentheses, since `->` has the lowest precedence: `(x -> relu) * 2`"
-POINT = "write a digit on both sides of the decimal point: `0.5`, `1.0`"
-PLUS = "leave the sign out"
-FOR = "write `for i in 0..3 { x = x -> relu }`"
-RANGE = "write a range with two points: `for i in 0..3 { x = x -> relu }`"
-BODY = "write the body between braces, `{` and `}`"
-COMMENT = "write a description as a comment, which begins with `#`"
-
-TOP_LEVEL = frozenset({"MODEL", "BLOCK", "PIPELINE", "IMPORT", "DEVICES"})
-STATEMENT = frozenset({"INPUT", "OUTPUT", "LAYER", "LET", "FOR", "SCAN", "YIELD", "IF", "ASSERT"})
-CLOSERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+from archc.language.syntax.syntax_hints import hint, token_hint
 
 _COMPARISONS = frozenset({"EQUALS", "DIFFERS", "LESS", "LESS_EQUAL", "MORE", "MORE_EQUAL"})
 _AFTER_A_NAME = frozenset({"EQUAL", "ARROW", "DOT"})
-# Terminals in the list of expected tokens; operators are left out, since nearly any expression can continue with them.
-_WORDS = {
-    "LPAR": "`(`",
-    "RPAR": "`)`",
-    "LSQB": "`[`",
-    "RSQB": "`]`",
-    "LBRACE": "`{`",
-    "RBRACE": "`}`",
-    "COMMA": "`,`",
-    "COLON": "`:`",
-    "EQUAL": "`=`",
-    "ARROW": "`->`",
-    "LINKED": "`<->`",
-    "RANGE": "`..`",
-    "IN": "`in`",
-    "LINK": "`link`",
-}
-# The list of expected tokens also leaves out `_CONTINUES` after an expression, and `_BEGINS` before an expression.
+# The list of expected tokens leaves out `_CONTINUES` after an expression, and `_BEGINS` before an expression.
 # Nearly any expression can continue or begin with these tokens.
 _CONTINUES = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
 _BEGINS = frozenset({"LPAR", "LSQB", "COLON"})
-_BINARY = frozenset(
-    {"PLUS", "MINUS", "STAR", "SLASH", "FLOOR", "PERCENT", "POWER", "EQUALS", "DIFFERS", "LESS", "MORE"}
-)
-_NO_STATEMENT = re.compile(r"[ \t]*(?!(input|output|layer|let|for|scan|yield|if|assert)\b|\w+\s*(:|=[^=]))[\w(\[]")
-_NUMBER_END = re.compile(r"[0-9]\s*$")
 _LONGEST_STATEMENT = 400  # characters that are searched for keywords of other languages
-_LONGEST_HEAD = 80  # characters of the head of a definition that a help text repeats
 _NAME_BEFORE = re.compile(r"\b([A-Za-z_]\w*)[ \t]+$")
 _IS_NONE = re.compile(r"is[ \t]+(?P<negated>not[ \t]+)?None\b")
 _DOTTED = re.compile(r"[\w.]+")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """State of the parser at an unexpected token.
-
-    Attributes:
-        token: the unexpected token; `previous` is the one before it.
-        accepted: types of the tokens that the parser accepts.
-        parts: tokens and nodes of the unfinished statement or item.
-        open: brackets that are not closed, the innermost last.
-    """
-
-    token: Token
-    previous: Token | None
-    accepted: frozenset[str]
-    parts: list[Any]
-    open: list[Token]
-
-    @property
-    def start(self) -> int:
-        """Offset of the unfinished statement."""
-        if not self.parts:
-            return self.token.start
-        first = self.parts[0]
-        start: int = first.start if isinstance(first, Token) else first.span.start
-        return start
 
 
 def is_keyword_as_name(failure: Failure) -> bool:
@@ -199,7 +123,7 @@ def _foreign(failure: Failure) -> Diagnostic | None:
     if failure.previous is not None and failure.previous.type == "IMPORT" and token.type == "NAME":
         return _error("syntax-error", f"expected a string, found `{token.text}`", token.span, help=KEYWORDS["from"])
     symbol = symbol_at(text, token.start)
-    if symbol is None or (symbol == token.text and _hint(failure) is not None):
+    if symbol is None or (symbol == token.text and hint(failure) is not None):
         return None
     place = text.index(symbol, max(0, token.start - len(symbol) + 1))
     span = Span(token.source, place, place + len(symbol))
@@ -296,112 +220,12 @@ def _unexpected(failure: Failure) -> Diagnostic:
     """Diagnostic with the expected tokens, "expected …, found …", and a hint if one applies."""
     token, previous, accepted = failure.token, failure.previous, failure.accepted
     wanted = _wanted(accepted)
-    help_ = _hint(failure) or _help_for(token, accepted)
+    help_ = hint(failure) or token_hint(token, accepted)
     if previous is not None and (token.first_on_line or token.type == "$END"):
         # The missing token belongs after the previous one, not on the next line.
         return _error("syntax-error", f"expected {wanted} after `{_shown(previous)}`", previous.span, help=help_)
     found = "the end of the text" if token.type == "$END" else f"`{_shown(token)}`"
     return _error("syntax-error", f"expected {wanted}, found {found}", token.span, help=help_)
-
-
-def _help_for(token: Token, accepted: frozenset[str]) -> str | None:
-    """Help for an unexpected token, independent of its statement."""
-    if token.type == "EQUAL" and "EQUALS" in accepted:
-        return "write `==` to compare; `=` assigns to a name at the start of a statement"
-    if token.type == "COMMA" and "LET" in accepted:
-        return SYMBOLS[";"]
-    if "MODEL" in accepted and "LET" not in accepted:
-        return "write statements between the braces of a `model` or a `block`"
-    if accepted == {"LSQB"}:
-        return "write a type as a dtype with sizes, `f32[N, 10]`, or for a scalar `f32[]`"
-    return None
-
-
-# Hints ----------------------------------------------------------------------------------------------------
-
-
-def _hint(failure: Failure) -> str | None:
-    """Help text for the likely mistake at an unexpected token; None if no hint applies."""
-    head = failure.parts[0] if failure.parts else None
-    kind = head.type if isinstance(head, Token) else None
-    return _of_statement(failure, kind) or _of_expression(failure)
-
-
-def _of_statement(failure: Failure, kind: str | None) -> str | None:
-    """Hint by the kind of the unfinished statement or item: the type of its first token."""
-    token, accepted = failure.token, failure.accepted
-    is_complete = "LET" in accepted  # a statement can begin at the token
-    has_colon = any(isinstance(part, Token) and part.type == "COLON" for part in failure.parts)
-    after = failure.previous.type if failure.previous is not None else ""
-    if token.type == "STRING" and is_complete and token.first_on_line:
-        return COMMENT
-    if token.type in ("STRING", "LBRACE") and is_complete and after == "NAME":
-        return NUMBERED
-    if kind in ("MODEL", "BLOCK") and not (token.type == "COLON" and "LBRACE" in accepted):
-        return _closed_head(failure) or HEAD
-    if kind == "PIPELINE" or (token.type == "COMMA" and accepted >= {"PIPELINE", "ARROW"}):
-        return PIPELINE
-    if kind == "INPUT":
-        if token.type == "ELLIPSIS":
-            return OPEN_SIZE
-        continues = token.type in ("LPAR", "EQUAL", "LSQB") or (token.type == "COMMA" and not has_colon)
-        return INPUT if continues or not is_complete else None
-    if kind == "OUTPUT" and (token.type == "COLON" or "LSQB" in accepted - {"ARROW"} == {"LSQB"}):
-        return OUTPUT
-    if kind == "OUTPUT" and token.type == "COMMA" and is_complete and _NO_STATEMENT.match(token.source.text, token.end):
-        return OUTPUTS
-    if kind == "LAYER":
-        return LAYER
-    if kind == "FOR" and token.type == "LPAR" and "NAME" in accepted:
-        return FOR
-    return None
-
-
-def _closed_head(failure: Failure) -> str | None:
-    """Hint for a head of a definition whose `(` is open at the body; None for any other mistake."""
-    token, text = failure.token, failure.token.source.text
-    begins_body = token.type == "LBRACE" or (token.type in STATEMENT and token.first_on_line)
-    if not begins_body or "RPAR" not in failure.accepted or failure.previous is None:
-        return None
-    closers = "".join(_WORDS[CLOSERS[opener.type]].strip("`") for opener in reversed(failure.open))
-    head = " ".join(text[failure.start : failure.previous.end].split())
-    closed = f"{head}{closers} {{" if len(head) <= _LONGEST_HEAD and "#" not in head else f"{closers} {{"
-    return f"close the `(` before the body: `{closed}`"
-
-
-def _of_expression(failure: Failure) -> str | None:
-    """Hint by the tokens around the unexpected one."""
-    token, previous, accepted = failure.token, failure.previous, failure.accepted
-    is_complete = "LET" in accepted
-    after = previous.type if previous is not None else ""
-    before = token.source.text[max(0, token.start - 40) : token.start]
-    if token.type in _BINARY and "ARROW" in accepted and "NUMBER" not in accepted:
-        return CHAIN
-    if "LBRACE" in accepted and (token.type == "COLON" or (token.type == "NAME" and "LPAR" not in accepted)):
-        return BODY
-    if token.type == "COLON" and ("ARROW" in accepted or "EQUAL" in accepted) and "LBRACE" not in accepted:
-        return LABEL
-    if token.type == "EQUAL" and is_complete and re.search(r"->\s*\w+\s*$", before):
-        return LABEL
-    if token.type == "NUMBER" and after == "NAME" and not token.first_on_line:
-        return ATTRIBUTES
-    if token.type == "COMMA" and is_complete and _NO_STATEMENT.match(token.source.text, token.end):
-        return TUPLE
-    if token.type == "STRING" and after == "ARROW":
-        return QUOTED
-    if token.type in ("LSQB", "LPAR") and after == "ARROW":
-        return STEP
-    if token.type == "DOT" and after == "RPAR" and "ARROW" in accepted:
-        return METHOD
-    if token.type == "DOT" and "NUMBER" in accepted:
-        return POINT
-    if after == "DOT" and previous is not None and _NUMBER_END.search(token.source.text[: previous.start][-3:]):
-        return POINT
-    if token.type == "PLUS" and "NUMBER" in accepted:
-        return PLUS
-    if token.type == "ELLIPSIS" and "LBRACE" in accepted:
-        return RANGE
-    return None
 
 
 # Texts ----------------------------------------------------------------------------------------------------
@@ -422,7 +246,7 @@ def _wanted(accepted: frozenset[str]) -> str:
         words.append("a name")
     # After an expression, at least one of these is accepted: `+` after a size in a type, `->` after a step of a chain.
     after_expression = bool(accepted & {"PLUS", "OR", "ARROW"})
-    for terminal, word in _WORDS.items():
+    for terminal, word in TERMINAL_WORDS.items():
         implied = _CONTINUES if after_expression else _BEGINS if "NUMBER" in accepted else frozenset()
         if terminal in accepted and terminal not in implied:
             words.append(word)

@@ -20,7 +20,7 @@ from archc.interpreter.evaluate import evaluate
 from archc.language.elaboration.arithmetic import FUNCTIONS
 from archc.language.elaboration.expressions import SCAN_HELP
 from archc.language.syntax import parser as language
-from archc.language.syntax import syntax_errors
+from archc.language.syntax import syntax_hints
 from archc.language.syntax.foreign_names import ATTRIBUTES, DTYPES, NAMES, OPEN_SIZE, RENAMED
 from archc.language.syntax.foreign_operators import OPERATORS, TRANSPOSE, WITH_AXIS
 from archc.language.syntax.foreign_syntax import KEYWORDS, SYMBOLS
@@ -35,7 +35,7 @@ TABLES = (
     KEYWORDS,
     SYMBOLS,
 )
-HINTS = [text for name, text in vars(syntax_errors).items() if name.isupper() and isinstance(text, str)]
+HINTS = [text for name, text in vars(syntax_hints).items() if name.isupper() and isinstance(text, str)]
 ADVICE = sorted({snippet for table in TABLES for help_ in table.values() for snippet in re.findall("`([^`]+)`", help_)})
 SHAPES = ("2, 8", "2, 8, 16, 16", "2, 16, 16", "2, 8, 4, 4, 4", "8", "8, 8, 8", "2, 3")
 OPERATOR_ATTRIBUTES = {info.name for operator in known_operators().values() for info in attributes(operator)}
