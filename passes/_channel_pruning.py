@@ -157,8 +157,9 @@ def align_width(
 ) -> list[ChannelGroup]:
     """Groups of one family to remove, so that a changed width of their layer is a multiple of `multiple`.
 
-    The layer keeps its width, or gets a smaller multiple.  Of these widths, the function chooses the nearest to the
-    width without the groups in `chosen`.  Of two equally near widths, it chooses the larger one.
+    The target is the width that the layer has after the removal of exactly the groups in `chosen`.  The layer may keep
+    its width, or get a smaller width that is a multiple of `multiple`.  Of these possible widths, the one nearest to
+    the target is chosen, and the larger one of two equally near widths.
 
     Args:
         ranking: the removable groups of the family, the least important first.

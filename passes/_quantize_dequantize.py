@@ -40,7 +40,8 @@ def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, No
 def integer_producer(node: Node, integer: Collection[Node]) -> Node | None:
     """Integer layer whose result reaches a node through clipping or data movement alone, or None.
 
-    Quantizing the operand of such a node has no extra cost.
+    If such a layer exists, quantizing the operand of the node has no extra cost: the kernel of the integer layer
+    quantizes its own result.
     """
     value = node.operands[0]
     while value.producer is not None and value.producer not in integer:
@@ -63,7 +64,7 @@ def _is_operand_of_all(graph: Graph, value: Value, nodes: Collection[Node]) -> b
 
 
 def _passed_on(graph: Graph, value: Value) -> Value | None:
-    """Result of the only consumer of a value, if it clips or moves the value; else None."""
+    """Result of the only consumer of a value, if this consumer clips or moves the value; else None."""
     users = graph.consumers(value)
     if len(users) != 1 or graph.is_output(value) or len(users[0].operands) != 1:
         return None

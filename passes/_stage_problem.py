@@ -137,7 +137,8 @@ class StageProblem:
     def _receivers(self, value: Value) -> Sequence[Node]:
         """Nodes that a value is transferred to.
 
-        If another value is recomputed from this value, the consumers of the other value are included.
+        Some nodes have results that a later stage recomputes from the node's first result (`transferred_value`).  Then
+        the first result is transferred to the consumers of all these results, and the others are not transferred.
         """
         maker = value.producer
         results = (value,) if maker is None else maker.results

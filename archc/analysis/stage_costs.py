@@ -94,7 +94,10 @@ class DeviceNodeCosts(NodeCosts):
         self._weights, self._given = graph.weights, sizes
 
     def seconds(self, node: Node, device: Device) -> float:
-        """Return the seconds of all executions of a node on a device; 0 for an operator that enters a stage."""
+        """Return the seconds of all executions of a node on a device.
+
+        The operator `to_stage` takes 0 seconds, because it only marks where a stage begins.
+        """
         if node.op.enters_stage() is not None:
             return 0.0
         moved = sum(tensor_bytes(value.type, self._given) for value in (*node.operands, *node.results))

@@ -92,9 +92,10 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
 
 
 def recomputation(value: Value) -> tuple[Node, Operator] | None:
-    """Return the node that computes a value, and an operator that recomputes the results of this node.
+    """Return the producer of a value, and an operator that recomputes the producer's other results.
 
-    The operand of the operator is the first result of the node.  Return None for an input of the model, or if
+    The operator computes these results from the first result of the producer.  A later stage then receives only the
+    first result, and runs the operator.  Return None for an input of the model, or if
     `Operator.from_first_result` returns None.
     """
     producer = value.producer

@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     if "-" in arguments.files and arguments.json and not arguments.check:
-        raise options.UsageError("the file - is written to standard output, where --json would write, too")
+        raise options.UsageError("`fmt -` and --json both write to standard output: leave --json out, or add --check")
     reports = []
     wrong = False
     for file in arguments.files:

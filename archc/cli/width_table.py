@@ -25,9 +25,9 @@ class Width:
 
 
 def compare(before: Graph, after: Graph) -> list[Width]:
-    """Widths of the layers of both graphs.
+    """Widths of the layers of both graphs, in the order of the graph `before`.
 
-    A layer that is only in `after` is listed before the layer that follows it in `after`.
+    If a layer exists only in the graph `after`, it is inserted directly above its successor in `after`.
     """
     was, now = _widths(before), _widths(after)
     order = list(was)
@@ -60,9 +60,9 @@ def _widths(graph: Graph) -> dict[str, int]:
 def _width(graph: Graph, node: Node) -> int | None:
     """The number of channels or features of a layer's result, or None.
 
-    It is the size of the result axis that shares an index with a trainable weight in the operator's signature: of axis
-    `o` in `x[*s, i], weight[o, i] -> y[*s, o]`.  If several axes share one, the last one counts.  Axes of symbolic size
-    are skipped.
+    It is the size of a result axis that shares an index with a trainable weight in the operator's signature, such as
+    the axis `o` in `x[*s, i], weight[o, i] -> y[*s, o]`.  If several result axes share an index with a weight, the
+    width is the size of the last one.  Axes of symbolic size are skipped.
     """
     from archc.types.signature import Index
 

@@ -52,10 +52,12 @@ def window_count(extent: Extent, span: int, stride: int, padding: int) -> Extent
 def end_padding(span: int, stride: int, padding: int, ceil_mode: bool) -> int:
     """Padding after an axis such that `window_count` agrees with PyTorch.
 
-    In `ceil_mode` PyTorch takes ⌈(L + 2p - span) / s⌉ + 1 windows, but at most ⌈(L + p) / s⌉, for extent L, padding p
-    and stride s: PyTorch drops a last window that starts at or beyond L + p.  Because ⌈a / s⌉ = ⌊(a + s - 1) / s⌋,
-    `window_count` gives the first number for a padding of p + s - 1 after the axis, and the second number for a padding
-    of span - 1.
+    Let L be the extent, p the padding before the axis, and s the stride.  In `ceil_mode`, PyTorch takes
+    ⌈(L + 2p - span) / s⌉ + 1 windows, but at most ⌈(L + p) / s⌉ windows: it drops a last window that starts at or
+    beyond L + p.  Because ⌈a / s⌉ = ⌊(a + s - 1) / s⌋, `window_count` is
+
+    - ⌈(L + 2p - span) / s⌉ + 1 for a padding of p + s - 1 after the axis;
+    - ⌈(L + p) / s⌉ for a padding of span - 1 after the axis.
 
     Args:
         padding: the padding before the axis.

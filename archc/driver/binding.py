@@ -88,10 +88,10 @@ def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
     ]
     if floats:
         first = quoted(floats[0].path)
-        named = first if len(floats) == 1 else f"{len(floats):,} weights, {first} first,"
+        named = first if len(floats) == 1 else f"{len(floats):,} weights, such as {first},"
         raise error(
             "weights-not-quantized",
-            f"the text stores {named} as integers with a scale, and the file holds floats",
+            f"the text stores {named} as integers with a scale, but the file has floats",
             help="compile the unquantized text with this file and `--passes quant`",
         )
 

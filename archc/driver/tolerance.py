@@ -3,8 +3,8 @@
 Kernels add in different orders and round at different places.  Each rounding is at most a unit in the last place of the
 dtype (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3).  A number near the middle between two
 quantization steps may be quantized to either step.  The effect of these differences on the outputs depends on the depth
-and the operators of a graph.  The effect is therefore measured: the graph runs with random disturbances of its results,
-which are as large as the rounding errors.
+and the operators of a graph.  The effect is therefore measured: the graph runs with random disturbances of its inputs
+and of the results of its nodes.  The disturbances are as large as the rounding errors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ The disturbance in f64 and f32 is five units in the last place: sums are rounded
 adds in its own order.  In f16 and bf16 it is one unit: sums are accumulated in f32 and rounded once.
 """
 FLIPS = 1 / 64
-"""The share of the elements of a quantized tensor that are disturbed by one step.
+"""The share of the elements of a quantized tensor that are disturbed by one quantization step.
 
 At least one element is disturbed.  In measurements, PyTorch and ONNX Runtime differ in at most one of 1,000 elements
 of the first quantized tensor of a model, so the share includes a margin.
@@ -95,7 +95,7 @@ def _disturbance(graph: Graph) -> str:
     dtype = coarsest(graph)
     text = f"a relative error of {UNITS[dtype]:.2g} in each {dtype} result"
     if any(map(quantized, _values(graph))):
-        return f"one step in {FLIPS:.1%} of the elements of each quantized tensor and {text}"
+        return f"{text} and an error of one quantization step in {FLIPS:.1%} of the elements of each quantized tensor"
     return text
 
 
@@ -136,7 +136,8 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
             return tensor
         wide = torch.promote_types(tensor.dtype, torch.float32)
         signs = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1
-        sizes = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator, dtype=wide)  # equal sizes would cancel out
+        # Disturbances of equal size and opposite sign would cancel out in a sum.
+        sizes = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator, dtype=wide)
         return (tensor * (1 + signs * sizes * UNITS[value.type.dtype.value])).to(tensor.dtype)
 
     wanted, found = set(graph.outputs.values()), {}

@@ -95,10 +95,13 @@ def size_minimums(graph: Graph) -> list[tuple[SymbolicDim, int]]:
 
 
 def symbol_minimums(graph: Graph) -> dict[str, int]:
-    """Return the minimum that operators with minimum sizes require of each symbol."""
+    """Return the smallest value of each symbol with which every operator has enough elements.
+
+    For example, `topk(5)` along an axis of size `2*T` requires that T is at least 3.
+    """
     least: dict[str, int] = {}
     for dim, fewest in _needed(graph):
-        linear = as_linear(dim)  # a minimum of a nonlinear size gives no minimum of one symbol
+        linear = as_linear(dim)  # None for a size such as `N*T`, which determines no minimum of N or T alone
         if linear is not None and linear[1] > 0:
             symbol, scale, offset = linear
             least[symbol.name] = max(least.get(symbol.name, 0), -((offset - fewest) // scale))

@@ -3,6 +3,11 @@
 A graph is flat.  A scan has two end nodes: `enter` begins a step, and `exit` ends the step.  The body of a step
 consists of the nodes between: they depend on `enter`, and `exit` depends on them.  Operands of the body that do not
 depend on `enter` are computed once, before the first step.
+
+The operands of `enter` are the sequences, then the states of the first step.  Its results are a mark, then the elements
+of the sequences in this step, then the states before the step.  The operands of `exit` are the mark, then for each
+state its value before the step and its value after the step, then the values to stack.  Its results are the final
+states, then the stacked values.
 """
 
 from __future__ import annotations
@@ -160,7 +165,7 @@ def scan_destinations(end: Node, position: int) -> list[Value]:
     states = end.op.scan_parts
     if position > 2 * states:
         return [end.results[position - 1 - states]]
-    if position == 0 or position % 2:  # 0 is the reference to `enter`; odd positions are states before the step
+    if position == 0 or position % 2:  # the mark, or the value of a state before the step: neither is passed on
         return []
     return [end.operands[position - 1], end.results[position // 2 - 1]]
 

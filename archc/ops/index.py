@@ -291,7 +291,8 @@ class Gather(IndexedByTensor):
         if any(isinstance(surplus, int) and surplus < 0 for surplus, _ in self.minimum_sizes(types)):
             raise OperatorError(
                 "shape-mismatch",
-                f"`gather` expects indices no larger than {types[0]} along all axes except `dim`, got {types[1]}",
+                f"`gather` expects an index tensor no larger than {types[0]} along all axes except `dim`, "
+                f"got {types[1]}",
                 operand=1,
             )
 
@@ -338,7 +339,7 @@ class Scatter(IndexedByTensor):
             if number != axis and isinstance(count, int) and isinstance(size, int) and count > size:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"`scatter` expects indices no larger than {types[0]} along axis {number}, got {types[1]}",
+                    f"`scatter` expects an index tensor no larger than {types[0]} along axis {number}, got {types[1]}",
                     operand=1,
                     help="`dim` is the axis of the positions; along the other axes each element keeps its position",
                 )

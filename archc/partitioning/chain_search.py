@@ -92,7 +92,10 @@ class ChainSearch:
         return self._result(complete)
 
     def _above(self, start: int, stop: int) -> np.ndarray:
-        """Numbers below `stop` of the promising downsets that contain the downset `start`."""
+        """Return the numbers of the promising downsets that contain the downset with the number `start`.
+
+        Only downsets with numbers below `stop` are searched.
+        """
         import numpy as np
 
         ends: np.ndarray | slice = slice(start + 1, stop)

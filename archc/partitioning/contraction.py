@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tuple[TaskGraph, np.ndarray]:
     """Contract groups that share a stage in every split with a bottleneck below the limit.
 
-    Below the limit, the devices on each side of a cut can run only a limited total weight.  If a group is before a cut,
-    the devices before the cut also run all its ancestors.  If the group and its ancestors are too heavy for these
-    devices, the group must be after the cut.  If a group is after a cut, the devices after the cut also run all its
-    descendants.  If the group and its descendants are too heavy for these devices, the group must be before the cut.
+    Each group has a weight, which measures its work (`Bounds.weights`).  In a stage below the limit, the total weight
+    of the groups is at most the limit times the rate of the stage's device.  So the devices on each side of a cut can
+    run only groups of a limited total weight.  If a group is before a cut, the devices before the cut also run all its
+    ancestors.  If the group and its ancestors are too heavy for these devices, the group must be after the cut.  If a
+    group is after a cut, the devices after the cut also run all its descendants.  If the group and its descendants are
+    too heavy for these devices, the group must be before the cut.
 
     A state of the devices says which devices run the stages before a cut (`lower_bounds.DeviceStates`).  Two groups
     share a stage if in each state both must be before the cut, or both must be after it.  In a long graph, the side
@@ -107,8 +109,8 @@ def contract_dominated(graph: TaskGraph) -> TaskGraph:
     results of v.  By the same argument, v moves to the stage of u if work(v) + time(Z) ≤ time(X) on every kind of
     device.
 
-    These rules contract, for example, nodes of weights (no work, one result) and reshapes (no work, operand and result
-    of equal size).
+    These rules contract, for example, nodes that hold a weight tensor (no work, one result) and reshapes (no work,
+    operand and result of equal size).
 
     A move must not exceed the memory of a device: the rules require that each device can hold all tasks, or that the
     moved group holds no memory.  A move may leave a stage empty, so the rules do not hold if every device must be used;

@@ -607,8 +607,9 @@ def fixed_steps(
     for a convolution.
     """
     q, pays = roundings[0](x), []
-    # A line with convolutions is a whole network.  If its weights fit in the cache,
-    # int8 kernels may be slower than floating point.
+    # A line with convolutions is usually a whole network, so no other layers evict its
+    # weights from the cache between two calls.  If the weights fit in the cache, int8
+    # kernels may be slower than floating point.
     cached = layers[0].weight.dim() > 2
     cached = cached and sum(layer.weight.numel() for layer in layers) < CACHED
     for layer, to, on, move in zip(layers, [*roundings[1:], None], relus, moves):

@@ -75,8 +75,8 @@ class Contradiction(Exception):
         operand: pattern of the operand.
         axis: number of the axis in the pattern.
         index: name of the contradictory index, or None.
-        expected: extent from attributes or other axes, or the product that does not divide the axis; None if the axis
-            remains undetermined.
+        expected: extent from attributes or other axes; None if the axis remains undetermined.  If the axis is a product
+            such as `h*d` and only `h` is unknown, `expected` is the known factor d, which does not divide `actual`.
         actual: extent of the operand's axis.
     """
 
@@ -169,7 +169,10 @@ def _broadcast(pattern: Pattern, number: int, axis: Axis, size: Extent, extents:
 
 
 def _settle(pattern: Pattern, number: int, axis: Axis, size: Extent, extents: dict[str, Extent]) -> bool:
-    """Solve an axis for its unknown index, or check it if all are known; False if several are unknown."""
+    """Solve an axis for its only unknown index, or check the size of the axis if all indices are known.
+
+    Return False if several indices are unknown.
+    """
     unknown = [f.name for f in axis.factors if isinstance(f, Index) and f.name not in extents]
     if len(unknown) > 1:
         return False

@@ -52,8 +52,8 @@ def rename(
         origins: collects the origins of the renamed tensors, by path.
 
     Raises:
-        ArchcError: two tensors get one path (`rename-clash`), or the tensors of a rule that concatenates or splits are
-            missing or do not fit (`rename-mismatch`).
+        ArchcError: two tensors get the same path (`rename-clash`), or a rule cannot concatenate or split its tensors,
+            because one is missing or has another shape or dtype (`rename-mismatch`).
     """
     renaming = _Renaming(given, expected)
     book = _RuleBook(rules)

@@ -105,9 +105,9 @@ class _Folding:
             self.depths[inner] = self.depths[parent] + 1
             self.items[inner] = []
             self.items[parent].append(inner)
-            # True if the layers of the scope have no path relative to the parent.
-            nowhere = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
-            if nowhere or inner.path in self.apart:
+            # A block use that runs as one step has a path below the path of its parent: `enc.attn` in `enc`.
+            not_below = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
+            if not_below or inner.path in self.apart:
                 self.inlined.add(inner)
             parent = inner
         return scope

@@ -215,7 +215,8 @@ def warn_of_input_size(
     by_name = ", ".join(f"`{info.name} = {value}`" for info, value in zip(slots[needed:], values[needed:], strict=True))
     diagnostics.warn(
         "input-size-first",
-        f"the first argument of `{op.name}` is its input size; here {', '.join(read[:-1])} and {read[-1]}",
+        f"`{op.name}` takes no input size, but its first argument equals the input size; "
+        f"here {', '.join(read[:-1])} and {read[-1]}",
         span,
         help=f"{_way_out(op.name, arguments)}; if the values are intended, write {by_name}",
     )

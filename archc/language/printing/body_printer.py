@@ -128,7 +128,9 @@ class BodyPrinter:
             if output is None:
                 self.body.append(tree.Output(NOWHERE, None, None, value))
             else:
-                type_ = syntax_nodes.tensor_type(local.type, {*declared, *_bounded(local)})
+                # `tensor_type` writes the bounds of undeclared symbols.  An output repeats no bounds, so all of its
+                # symbols count as declared.
+                type_ = syntax_nodes.tensor_type(local.type, {*declared, *_symbol_names(local)})
                 self.body.append(tree.Output(NOWHERE, syntax_nodes.name(output), type_, value))
         return self.body
 
@@ -417,8 +419,8 @@ def _last_readers(definition: BlockDefinition) -> dict[Local | None, int]:
     return last
 
 
-def _bounded(local: Local) -> set[str]:
-    """Names of the symbols in a tensor's type; the type of an output does not repeat their bounds."""
+def _symbol_names(local: Local) -> set[str]:
+    """Names of the symbols in a tensor's type."""
     return {name for dim in local.type.shape for name in symbols(dim)}
 
 

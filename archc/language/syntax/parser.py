@@ -144,8 +144,9 @@ def _drive(start: str, source: Source, found: Diagnostics) -> Any:
 
 # Recovery -------------------------------------------------------------------------------------------------
 
-# One terminal for each level.  A parser state that shifts `LET` is between two statements of a body.  A state that
-# shifts `LINK` is between two lines of a `devices` item, and a state that shifts `MODEL` between two items of a file.
+# The levels of a text: a body is a sequence of statements, a `devices` item is a sequence of lines, and a file is a
+# sequence of items.  Each level has one terminal here that begins an element and has no other use.  A parser state that
+# shifts `LET` is therefore between two statements of a body, or before the first one.
 _BETWEEN = {"LET": "body", "LINK": "devices", "MODEL": "file"}
 
 
@@ -194,7 +195,7 @@ class _Recovery:
     # Parser stack ---------------------------------------------------------------------------------------
 
     def _level(self, state: Any) -> str | None:
-        """Level whose next element a state accepts: `body`, `devices` or `file`; None for other states."""
+        """Level of a state that is between two elements: `body`, `devices` or `file`; None for other states."""
         actions = self._state.parse_conf.states[state]
         for terminal, level in _BETWEEN.items():
             if terminal in actions and actions[terminal][0] is Shift:
@@ -202,7 +203,7 @@ class _Recovery:
         return None
 
     def _innermost(self) -> tuple[str | None, int]:
-        """Innermost level on the stack that accepts another element, and the stack depth of its state."""
+        """Level and stack depth of the innermost state that is between two elements."""
         stack = self._state.state_stack
         for depth in range(len(stack) - 1, -1, -1):
             level = self._level(stack[depth])

@@ -11,9 +11,10 @@ rewrites produce these patterns.  A *move* is an operator that only moves elemen
 - If a `Relu` follows an integer product, and no `QuantizeLinear` follows the `Relu`, replace the `Relu` by a `Max` with
   zero.  ONNX Runtime would fuse the product and the `Relu` into a float product, which decodes its weight in each run.
 - If a move follows a `DequantizeLinear` of int8, exchange the two.  `MaxPool` counts as a move: dequantization is
-  monotone, so it commutes with the maximum.  ONNX Runtime 1.31 attempts the same rewrite, with a bug: it inserts a
-  `QuantizeLinear` with the `output_dtype` INT8 after the move, converts int8 to uint8 without changing this attribute,
-  and refuses its own graph.  It inserts nothing if the `DequantizeLinear` already follows the move.
+  monotone, so it commutes with the maximum.  Without this rewrite, ONNX Runtime 1.31 inserts a `QuantizeLinear` with
+  `output_dtype` INT8 after the move, so that the move runs on integers.  Then it converts int8 to uint8, but does not
+  change `output_dtype`, and refuses its own graph.  If the `DequantizeLinear` already follows the move, ONNX Runtime
+  inserts nothing.
 """
 
 from __future__ import annotations

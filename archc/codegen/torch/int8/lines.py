@@ -206,7 +206,10 @@ class Lines:
     def _chain(
         self, body: Sequence[Statement], position: int, local: Local, wanted: Callable[[OperatorStep], bool]
     ) -> tuple[OperatorStep, ...]:
-        """The wanted statements from a position on; each alone uses the result of the previous statement."""
+        """The wanted statements from a position on, each the only consumer of the result before it.
+
+        The first statement is the only consumer of `local`.
+        """
         found: list[OperatorStep] = []
         for step in body[position:]:
             if not isinstance(step, OperatorStep) or step.operands != (local,) or local.uses != 1 or not wanted(step):
