@@ -34,11 +34,13 @@ class Prune(Pass):
     example, a channel of the group belongs to an input or output of the model, or to the operand of a layer norm.
 
     The importance of a group is the L2 norm of all its weights (Li et al. 2017, "Pruning Filters for Efficient
-    ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together, by their
-    importance relative to the mean importance of the groups of the same layers.  With `"layer"`, each layer loses the
-    same share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width
-    between two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no smaller width
-    is a multiple.  No layer loses its last channel.
+    ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together.  For this
+    ranking, the importance of a group is divided by the mean importance of all groups that the same layers produce, so
+    that the scale of a layer's weights has no effect.  With `"layer"`, each layer loses the same share.
+
+    Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width between two
+    multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no smaller width is a
+    multiple.  No layer loses its last channel.
 
     Train for an epoch or two after either scheme.
     """

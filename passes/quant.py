@@ -42,7 +42,7 @@ ONNX Runtime can set `least` accordingly.
 LEAST_ISOLATED_CONVOLUTION = 1_000_000
 """Multiply-adds per sample below which an isolated convolution is faster in floats.
 
-A convolution is isolated if no other integer layer uses its result.
+A convolution is isolated unless integer layers alone use its result, directly or after clipping and data movement.
 
 Measured with ONNX Runtime on one core: LeNet-5 ran half as fast with int8 convolutions.  It has two
 convolutions, of 120,000 and 240,000 multiply-adds, each followed by a `tanh`.  The convolutions of ResNet-18 have ten
@@ -74,16 +74,17 @@ class Quant(Pass):
     - layers without integer kernels for the scheme: recurrent layers, embeddings, learned tensors, and, under
       `dynamic`, convolutions;
     - layers with fewer multiply-adds than `least`;
-    - small convolutions, if no other integer layer uses their result;
+    - small convolutions, unless integer layers alone use their result;
     - layers whose operand is zero in all calibration data.
 
     All weight matrices of a recurrent layer become integers.  The scales of a learned tensor are along the axis with
     the smallest error.  Vectors stay in floats.  A weight also stays in floats if it is shared with a layer that stays
     in floats.
 
-    Kernels of convolutions return integers, so the result of a convolution is requantized as well, unless another
-    integer layer quantizes it.  Biases stay in floats.  If int32 cannot hold the bias of a channel as a multiple of
-    the operand's scale times the weight's scale, the weight's scale of this channel is increased.
+    Integer kernels of convolutions return integers, so the result of a convolution is quantized as well.  If integer
+    layers alone use this result, the `quantize` before these layers is enough, and no other is inserted.  Biases stay
+    in floats.  If int32 cannot hold the bias of a channel as a multiple of the operand's scale times the weight's
+    scale, the weight's scale of this channel is increased.
 
     Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On other CPUs, sums of two products saturate at 16
     bits.  An emitted PyTorch module therefore computes in floats on such a CPU.  ONNX Runtime accumulates exactly with

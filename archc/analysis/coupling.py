@@ -9,7 +9,8 @@ elements of an axis to the elements of its indices:
 
 The groups are the connected components of these links over the whole graph.  Examples are the channels of an attention
 head, equal channels of two tensors that are added, and a row of one weight with the column of the next weight.  A group
-cannot be removed if one of its elements is fixed.  The analysis has no cases for single operators.
+cannot be removed if one of its elements is fixed.  The analysis needs no rules for particular operators:
+their signatures are enough.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""Nodes, types and stages of a statement in the instances of its definition.
+"""Graph nodes, tensor types and stages that a node of a picture represents.
 
-The instances of a definition are its uses in the model.  A node of a picture represents a statement in one or more
-instances.  Inside a loop, a node can represent several statements: one statement from each iteration.  A peer of the
+A definition is the model or a kind of block.  The instances of a definition are its uses in the model.  A node of a
+picture represents a statement of a definition in one or more instances.  A statement that applies an operator has one
+graph node in each instance.
+
+Inside a loop, a node of a picture can represent several statements: one statement from each iteration.  A peer of the
 node is one of these statements, with the instances in which the node represents the statement.
 """
 
@@ -93,7 +96,10 @@ def result_types(peers: Peers, number: int) -> list[TensorType]:
 
 
 def sizes_of(definition: BlockDefinition, peers: Peers) -> dict[str, tuple[Extent, ...]]:
-    """The values of the named sizes of a definition, in the order of `result_types`."""
+    """The values of the named sizes of a definition, by name.
+
+    Each size has one value for each statement and instance, in the same order as the types of `result_types`.
+    """
     instances = [instance for _, own in peers for instance in own]
     return {name: tuple(values[instance] for instance in instances) for name, values in definition.sizes.items()}
 

@@ -26,8 +26,9 @@ def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -
     """Write the ONNX model of a graph and check it.
 
     Args:
-        weights_file, offsets: the weights file and the offsets of its tensors.  An ONNX model above the size limit of
-            protobuf refers to these tensors instead of containing them.
+        weights_file, offsets: the weights file and the offsets of its tensors.  If the weights have 100 MB or more
+            (`LARGE` in `archc.codegen.onnx.emit`), the ONNX model contains only tensors of up to 1 KB, and refers to
+            this file for the other weights.
 
     Raises:
         ArchcError: ONNX cannot express the graph (`no-onnx-form`), or ONNX refuses the model (`onnx-invalid`).

@@ -60,8 +60,8 @@ def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int
         taken = words[:, can]
         taken[group // 64] |= np.uint64(1 << (group % 64))
         cut = crossing.copy()
-        for mask, time in paid[group]:
-            cut += _holds(words, mask) * time
+        for mask, capacity in paid[group]:
+            cut += _holds(words, mask) * capacity
         more_out = np.where(can, np.maximum(surely_out, descending[group]), surely_out)
         words = np.concatenate([words, taken], axis=1)
         crossing = np.concatenate([cut, crossing[can]])
@@ -101,24 +101,27 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
-    """For each group, the tensors that it consumes, each with a mask of groups and a weight.
+    """For each group, the tensors that it consumes, each as a mask and the capacity for its transfer.
 
-    The mask has the producer of the tensor and the consumers with smaller numbers.  If the groups of the mask are in a
-    downset and the consumer is not, the tensor crosses the cut.  A tensor counts once for a cut, since only its first
-    consumer outside the downset satisfies this condition.  The weight of a tensor is a lower bound on the weight of the
-    groups that a device could run in the time of its transfer.
+    The mask is a set of groups: the producer of the tensor, and its consumers with smaller numbers.  If the groups of
+    the mask are in a downset and the consumer is not, the tensor crosses the cut.  A tensor counts once for a cut,
+    since only its first consumer outside the downset satisfies this condition.
+
+    The capacity for the transfer is the transfer time in the unit of the groups' weights.  A device with the rate r
+    could run groups of the weight r · t in the transfer time t.  The capacity is the minimum of r · t over the kinds of
+    devices: a lower bound, since the device is not known yet.
     """
     import numpy as np
 
     found: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(len(graph))]
     kinds = np.flatnonzero(bounds.devices.total)
-    carried = (graph.time[:, kinds] * bounds.rates[kinds]).min(axis=1, initial=np.inf) * (1 - ROUNDING)
-    for producer, consumers, time in zip(graph.producers, graph.consumers, carried.tolist()):
-        if producer >= 0 and time > 0:
+    capacities = (graph.time[:, kinds] * bounds.rates[kinds]).min(axis=1, initial=np.inf) * (1 - ROUNDING)
+    for producer, consumers, capacity in zip(graph.producers, graph.consumers, capacities.tolist()):
+        if producer >= 0 and capacity > 0:
             member = np.zeros((len(graph), 1), dtype=bool)
             member[producer] = True
             for consumer in consumers:
-                found[consumer].append((pack(member)[:, 0], time))
+                found[consumer].append((pack(member)[:, 0], capacity))
                 member[consumer] = True
     return found
 

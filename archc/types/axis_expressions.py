@@ -142,10 +142,17 @@ class AxisExpressions:
         return None
 
     def _multiple_reduced(self, dim: Size, leading: Unknown, coefficient: Size) -> tuple[Size, Size] | None:
-        """Eliminate the leading term of a multiple of a size; return the multiple and its factor, or None.
+        """Multiply a size by a factor for which an equation can eliminate the leading term of the product.
 
-        For the size `A` and the equation `2*A + B = S1`, the multiple is `2*A = S1 - B`, and its factor is 2.  A
-        symbolic factor is assumed to be at least 1.
+        For example, the equation `2*A + B = S1` cannot eliminate the term of the size `A`.  The factor 2 gives the
+        product `2*A`, which the equation rewrites as `S1 - B`.
+
+        Args:
+            leading, coefficient: the leading term of the size.
+
+        Returns:
+            The rewritten product and the factor, such as `S1 - B` and 2; None if no equation has a leading monomial
+            that divides `leading`.  A symbolic factor is assumed to be at least 1.
         """
         for equation in self._equations:
             rest = divide(_as_size(leading), _as_size(equation.leading))

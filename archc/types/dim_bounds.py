@@ -18,8 +18,8 @@ def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
 def largest(dim: int | SymbolicDim) -> int | None:
     """Return the largest value of an integer, or of a size such as `2*N + 1`; None if it is unknown.
 
-    The largest value is unknown if the symbol has no bound, the size is no multiple of one symbol plus an integer, or
-    the multiple is negative.
+    For a size, the largest value is known only if the size is `a*N + b` with integers a ≥ 0 and b, and the symbol `N`
+    has a bound.
     """
     if isinstance(dim, int):
         return dim

@@ -110,7 +110,7 @@ class NameMismatches:
             likely.setdefault(self._given[name].shape, {})[name] = None
         for path in [*self._missing]:
             if path not in self._missing:
-                continue  # the correction of a rule maps a tensor to it
+                continue  # the rule that `_report_renamed` corrected for an earlier path also provides this weight
             if reported == _MOST_OF_A_KIND:
                 break
             reported += 1
@@ -133,7 +133,11 @@ class NameMismatches:
             self._found.error("weights-missing", f"{len(self._missing)} more weights are missing")
 
     def _report_renamed(self, path: str, name: str) -> None:
-        """Report a missing weight with the surplus tensor that is meant."""
+        """Report a missing weight with the surplus tensor that is meant.
+
+        If a rule renamed the tensor, the help text corrects the rule.  Other missing weights that the corrected rule
+        provides are then removed from `_missing`, and are not reported.
+        """
         del self._surplus[name]
         origin = self._origin(name)
         message = f"the file has no weight {quoted(path)}"

@@ -137,9 +137,12 @@ class Origin:
         return f"{left} -> {targets[0] if len(targets) == 1 else '(' + ', '.join(targets) + ')'}"
 
 
-def is_name(text: str) -> bool:
-    """Return whether a rule with this text as its source matches exactly the weight of this name."""
-    return _PLAIN.fullmatch(text) is not None and "->" not in text
+def is_name(name: str) -> bool:
+    """Return whether a rule with the source `name` renames the weight `name` and no other weight.
+
+    False if the name contains syntax of rules, such as `*`, `{i}` or `->`.
+    """
+    return _PLAIN.fullmatch(name) is not None and "->" not in name
 
 
 def read_rules(path: Path) -> list[Rule]:

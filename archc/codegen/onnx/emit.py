@@ -4,8 +4,9 @@ The emitter walks the graph once, and every operator adds its ONNX nodes through
 user's name, else the name of its layer, else the name of its operator.  If an operator becomes several nodes, they are
 called `fc1/MatMul`, `fc1/Add`.
 
-Small models contain their weights.  Large models refer to the .safetensors file next to them: no weight is written
-twice, and none passes through protobuf, whose limit is 2 GB.
+A model with less than `LARGE` bytes of weights contains them.  A larger model contains only tensors of up to 1 KB, and
+refers to the .safetensors file next to it for the other weights.  So no large weight is written twice, and none passes
+through protobuf, whose limit is 2 GB.
 """
 
 from __future__ import annotations

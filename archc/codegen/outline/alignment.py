@@ -226,7 +226,7 @@ class _Aligner:
                 if len(set(received)) == len(received):
                     continue
                 fitting = (
-                    known for known, others in alike.items() if others and self._fits(structure, form, known, others[0])
+                    known for known, others in alike.items() if others and self._fits(structure, form, others[0], known)
                 )
                 model = next(fitting, None)
                 if model is not None:
@@ -235,14 +235,17 @@ class _Aligner:
                     members.remove(use)
                     alike[model].append(use)
 
-    def _fits(self, structure: UseStructure, form: StructureKey, other: StructureKey, use: BlockUse) -> bool:
-        """Return whether a use would have the key `form` if its inputs were those of `structure`.
+    def _fits(self, structure: UseStructure, form: StructureKey, other: BlockUse, other_form: StructureKey) -> bool:
+        """Return whether `block(x, x)` can be an instance of the same definition as `block(x, memory)`.
+
+        This is so if `block(x, memory)` would have the key of `block(x, x)` with x in place of `memory`.
 
         Args:
-            other: the key of the use.
+            structure, form: the use `block(x, x)` and its key.
+            other, other_form: the use `block(x, memory)` and its key.
         """
-        model, received = self.structures[use], structure.scope.inputs
-        if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
+        model, received = self.structures[other], structure.scope.inputs
+        if (form.definition, form.rows, form.ties) != (other_form.definition, other_form.rows, other_form.ties):
             return False
         distinct = len(set(model.scope.inputs)) == len(model.scope.inputs) == len(received)
         places = [position for position in model.positions if position is not None]
@@ -250,7 +253,7 @@ class _Aligner:
             return False
         own = {value: -position for position, value in enumerate(structure.inputs, 1)}
         numbers = {-number: own.get(received[place]) for number, place in enumerate(places, 1)}
-        return form.wiring == tuple(tuple(numbers.get(n, n) for n in operands) for operands in other.wiring)
+        return form.wiring == tuple(tuple(numbers.get(n, n) for n in operands) for operands in other_form.wiring)
 
     def _describe(self, use: BlockUse) -> tuple[UseStructure, StructureKey]:
         structure = UseStructure(use.scope)
@@ -289,7 +292,10 @@ class _Aligner:
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
-            else:  # a tie; the paths of a layer's tie are in `ties` of the block that contains both weights
+            else:
+                # A tied weight.  If it belongs to a layer, its path is left out, because the path is in `ties` of the
+                # block with both weights.  An operator without a name (`member is None`) has no entry in `ties`, so the
+                # key must contain the path.
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)

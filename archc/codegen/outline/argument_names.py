@@ -82,7 +82,8 @@ def same_value(value: object, other: object) -> bool:
     return type(value) is type(other) and value == other
 
 
-# If an attribute has fewer different values, an argument that is always the same multiple of it may be a coincidence.
+# Minimum number of different values of an attribute or size for which `multiple_of` accepts a common factor.  In two
+# instances with the attributes 2 and 3 and the arguments 4 and 6, the common factor 2 may be a coincidence.
 _ENOUGH = 3
 
 
@@ -101,7 +102,10 @@ class Multiple(NamedTuple):
 
 
 def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multiple | None:
-    """The values as a multiple of an attribute or size; None if they are no multiple, or too few differ."""
+    """The values as a multiple of an attribute or size, or None.
+
+    None if the values are no multiple of one with at least `_ENOUGH` different values.
+    """
     numbers = _positive(values)
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in known[0]:

@@ -133,9 +133,9 @@ class ClassPlanner:
         return steps
 
     def _line(self, line: LayerLine, bases: Bases) -> Step:
-        """The step that calls a `Line` of int8 layers with one function."""
+        """The step that runs a sequence of int8 layers in one call, such as `fixed_line(x, ...)`."""
         for statement in line.statements:
-            self._statement(statement, bases)  # the step is not used; the call adds the members
+            self._statement(statement, bases)  # adds the members of the layers; the single call replaces the step
 
         members = self.draft.members
 

@@ -69,7 +69,10 @@ def _same(found: dict[Local, Types], local: Local, other: Local, definition: Blo
 
 
 class ShapeComments:
-    """Writes the shapes of tensors in one class, with the names of sizes from the text of its block.
+    """Writes the comments with shapes for one class of the emitted module.
+
+    The class belongs to a definition: the model or a block.  A size in a comment has its name in the source text of
+    the definition: `[N, width, 13, 13]`.
 
     Args:
         definition: the definition, with the scopes of the instances that use the class.

@@ -172,7 +172,11 @@ def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -
             "duplicate-name",
             f"`{name}` is yielded twice" if yielded else f"`{name}` is a state, and cannot be yielded",
             node.name.span,
-            notes=[Note("this is the first", scan.yields[name][1] if yielded else scan.states[name])],
+            notes=[
+                Note("this is the first `yield`", scan.yields[name][1])
+                if yielded
+                else Note("the state is given here", scan.states[name])
+            ],
             help=None if yielded else "give the sequence another name",
         )
     value = elaboration.evaluate(instance, node.value)

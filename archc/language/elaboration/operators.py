@@ -132,7 +132,7 @@ def _help_for_argument(
     value = positional[argument] if isinstance(argument, int) else named.get(argument)
     asked = slots[argument : argument + 1] if isinstance(argument, int) else [i for i in infos if i.name == argument]
     if isinstance(value, SymbolicDim) and any(int in (info.type, *get_args(info.type)) for info in asked):
-        return f"`{value}` is known only when the model runs: give a number or an attribute"
+        return f"`{value}` is known only when the model runs: give a number, or an attribute of the model or block"
     if type(value) is int and all(info.type is tuple or get_origin(info.type) is tuple for info in asked):
         return f"write a tuple: `({value}, {value})`"
     wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)

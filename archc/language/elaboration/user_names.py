@@ -143,7 +143,11 @@ def check_new(elaboration: Elaboration, instance: Instance, name: tree.Name, plu
             if earlier.kind == kind
             else f"`{name.name}` already names {'an' if earlier.kind[0] in 'ai' else 'a'} {earlier.kind}",
             name.span,
-            notes=[Note("this is the first", earlier.span)] if earlier.span is not None else (),
+            notes=[
+                Note("this is the first" if earlier.kind == kind else f"the {earlier.kind} is given here", earlier.span)
+            ]
+            if earlier.span is not None
+            else (),
             help="give one of them another name",
         )
 

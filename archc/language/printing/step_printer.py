@@ -163,8 +163,9 @@ class StepPrinter:
         """Callee and arguments of a statement.
 
         Args:
-            stand_in_for: path of a shared weight whose owner a pass has removed.  The statement is then a new layer
-                that only owns the weight, so the weight is not an argument of this layer.
+            stand_in_for: path of a weight that the statement shares with a layer, if a pass has removed this layer.
+                The call then declares a replacement of the removed layer, with the operator of the statement.  The
+                replacement owns the weight, so the weight is not among its arguments.
         """
         given = self.parameters.given[step]
         if isinstance(step, BlockStep):

@@ -18,7 +18,11 @@ WIDTH = 120
 """Limit on the columns of a line."""
 
 COMFORTABLE = 100
-"""Limit on the columns of a one-line chain with several labelled layers, for a tree without a text."""
+"""Limit on the columns of a one-line chain of labelled layers that was not parsed from a text.
+
+The limit is for chains of two layers or more, which the printer makes from a graph.  Parsed chains have the limit
+`WIDTH`.  Half of `COMFORTABLE` is also a limit on the width of calls in `STYLES`.
+"""
 
 
 class ChainBreaks(Enum):
