@@ -16,10 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from archc.frozen_dataclass import frozen_by_identity, frozen_dataclass
+
 Severity = Literal["error", "warning"]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class Source:
     """One text, and its name in diagnostics (a path, or `<string>`)."""
 
@@ -45,7 +47,7 @@ class Source:
         return self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Span:
     """A stretch of a source: offsets in characters, the end exclusive."""
 
@@ -77,7 +79,7 @@ class Span:
         return f"{self.source.name}:{line}:{column}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Note:
     """A remark below a diagnostic; if the note has a span, that place of the source is shown."""
 
@@ -85,7 +87,7 @@ class Note:
     span: Span | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Diagnostic:
     """An error or a warning; `code` is stable and kebab-case, `help` says how to resolve it."""
 

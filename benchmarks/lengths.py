@@ -19,8 +19,8 @@ import tokenize
 from collections.abc import Iterable, Iterator, Sequence
 
 import archc
-from archc.compiler import open_module
 from archc.diagnostics import Diagnostics
+from archc.driver.parsing import open_module
 from archc.language.elaboration.modules import Module
 from benchmarks.peers import PEERS
 from benchmarks.processes import ROOT

@@ -33,7 +33,8 @@ LEVELS = [
     {"weights"},
     {"types"},
     {"partitioning", "runtime"},
-    {"diagnostics", "garbage_collector", "version"},
+    {"diagnostics"},
+    {"frozen_dataclass", "garbage_collector", "version"},
 ]
 """Rooms, highest level first. Rooms of the same level do not import one another."""
 

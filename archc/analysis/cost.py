@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.ir.scans import repetition_counts
 from archc.types.dims import evaluate
-from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.tensor_type import TensorType
 
 
@@ -46,10 +46,15 @@ def cost(graph: Graph, sizes: Mapping[str, int] | None = None) -> Cost:
     costs = NodeCosts(graph, sizes)
     return Cost(
         nodes=len(graph),
-        parameters=sum(weight.parameters for weight in graph.weights.values()),
+        parameters=parameters(graph),
         bytes=sum(weight.nbytes for weight in graph.weights.values()),
         multiply_adds=sum(costs.multiply_adds(node) for node in graph.nodes()),
     )
+
+
+def parameters(graph: Graph) -> int:
+    """Return the number of elements of a graph's trainable weights; shared weights count once."""
+    return sum(weight.parameters for weight in graph.weights.values())
 
 
 class NodeCosts:

@@ -16,7 +16,6 @@ their signatures are enough.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from archc.analysis.shrinkable_axes import AxisUse, NodeIndex, ShrinkableAxes, TensorAxis
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.types.extent_solver import Extent
 from archc.types.signature import Factor, Index
@@ -31,7 +31,7 @@ from archc.types.signature import Factor, Index
 Numbers = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class ChannelGroup:
     """Elements that can be removed only together.
 

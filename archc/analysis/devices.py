@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import attribute
-from archc.types.frozen_dataclass import frozen_dataclass
 
 DEFAULT_LINK = 25e9
 """Bytes per second between two devices without a `link`.
@@ -93,7 +93,7 @@ class StageDevice:
     named: bool = False
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Devices:
     """A declaration `devices` of the language: the devices of a machine, and the links between them.
 

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node, Value
 from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Factor, Index, Pattern, Signature
@@ -36,7 +37,7 @@ NodeIndex = tuple[Hashable, str]
 """An owner and the name of an index.  Nodes that must shrink together have one owner; see `_owner`."""
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class AxisUse:
     """Pair of a tensor's axis and the corresponding axis in the signature of a node.
 

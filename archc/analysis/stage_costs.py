@@ -12,19 +12,19 @@ the model sends the outputs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from archc.analysis.cost import NodeCosts, tensor_bytes
 from archc.analysis.devices import Device, StageDevice
 from archc.analysis.stage_transfers import required_sizes_by_node, stage_transfers, values_before_stages
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.ir.stages import Stages
 
 Sizes = Mapping[str, int]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class StageCost:
     """Costs of one stage.
 

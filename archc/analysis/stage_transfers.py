@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import count
 
 from archc.declaration.base import Operator
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.torch_spelling import required_sizes
 from archc.types.axis_expressions import AxisExpressions
@@ -16,7 +16,7 @@ from archc.types.tensor_type import TensorType
 RequiredSizes = Mapping[Node, tuple[SymbolicDim, ...]]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class SizeSource:
     """An input of the model that is transferred to a later stage only because its shape determines a size.
 
@@ -33,7 +33,7 @@ class SizeSource:
     input: Value
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class StageTransfers:
     """The transferred tensors of a graph.
 

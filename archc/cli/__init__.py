@@ -1,8 +1,8 @@
 """The command line: `main`, and one file for each command.
 
-The file of a command has an `add_parser` and a `run`.  `main` runs a command and returns its exit status: 0 success, 1
-errors in the input, 2 wrong usage, 70 internal error; 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM.  With the
-environment variable ARCHC_DEBUG=1, an internal error prints a traceback.
+The file of a command has the command's name, an `add_parser` and a `run`.  `main` runs a command and returns its exit
+status: 0 success, 1 errors in the input, 2 wrong usage, 70 internal error; 129, 130 or 143 after SIGHUP, SIGINT or
+SIGTERM.  With the environment variable ARCHC_DEBUG=1, an internal error prints a traceback.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from archc.cli import check, compile, completion, draw, explain, fmt, ops, output, passes, show
+from archc.cli import output
 from archc.cli.options import Parser, UsageError, VersionAction
 from archc.diagnostics import ArchcError, error
+from archc.garbage_collector import collect_less_often
 
 FINE, WRONG_INPUT, WRONG_USAGE, INTERNAL_ERROR, INTERRUPTED = 0, 1, 2, 70, 130
 SIGNALLED = 128  # SIGNALLED + N is the exit status of a program that signal N ended, as in shells
@@ -35,18 +37,24 @@ examples:
 """
 
 
-def make_parser() -> Parser:
-    """The parser of the whole command line."""
+COMMANDS = ("compile", "check", "fmt", "show", "draw", "ops", "passes", "explain", "completion")
+
+
+def make_parser(commands: Sequence[str] = COMMANDS) -> Parser:
+    """Make the parser of the command line.
+
+    Args:
+        commands: the commands that the parser knows; the files of the others are not imported.
+    """
     parser = Parser(
         prog="archc",
         description="A compiler for neural-network architectures: from a short text to PyTorch and ONNX.",
         epilog=_EPILOG,
     )
     parser.add_argument("--version", action=VersionAction, help="print the version and exit")
-    parser.set_defaults(root=parser)
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
-    for command in (compile, check, fmt, show, draw, ops, passes, explain, completion):
-        command.add_parser(commands)
+    group = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
+    for command in commands:
+        import_module(f"archc.cli.{command}").add_parser(group)
     return parser
 
 
@@ -65,8 +73,9 @@ def _guarded(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the terminal may lack a character
-    if argv is None:
+    if argv is None:  # archc has the process for itself
         _unwind_on_signals()
+        collect_less_often()
     arguments = argparse.Namespace()
     try:
         status = _run(argv, arguments)
@@ -99,9 +108,10 @@ def _guarded(argv: Sequence[str] | None) -> int:
 
 
 def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
-    parser = make_parser()
+    words = sys.argv[1:] if argv is None else argv
+    parser = make_parser(words[:1] if words and words[0] in COMMANDS else COMMANDS)
     try:
-        parser.parse_args(argv, arguments)
+        parser.parse_args(words, arguments)
     except SystemExit as end:  # argparse has printed its message
         return end.code if isinstance(end.code, int) else WRONG_USAGE
     if arguments.command is None:

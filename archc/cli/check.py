@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from archc.compiler import parse_settings
+    from archc.driver.parsing import parse_settings
 
     load_plugins(arguments.load)
     values = parse_settings(arguments.set)
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
     """Report and diagnostics of one file."""
-    from archc.compiler import check_surroundings, open_module
+    from archc.driver.parsing import check_surroundings, open_module
     from archc.language.elaboration.limits import StepBudget
 
     found = Diagnostics()
@@ -125,8 +125,8 @@ def _model(
     module: Module, name: str, values: dict[str, Any], found: Diagnostics, budget: StepBudget
 ) -> list[dict[str, Any]]:
     """Figures of one model; an empty list if it has errors."""
-    from archc.analysis.cost import cost
-    from archc.compiler import checked_model
+    from archc.analysis.cost import parameters
+    from archc.driver.parsing import checked_model
 
     own = Diagnostics()
     try:
@@ -135,8 +135,7 @@ def _model(
         found.extend(_untold(failure.diagnostics, found))
         return []
     found.extend(_untold(own.found, found))
-    figures = cost(graph)
-    return [{"model": name, "operators": figures.nodes, "parameters": figures.parameters}]
+    return [{"model": name, "operators": len(graph), "parameters": parameters(graph)}]
 
 
 def _untold(own: Sequence[Diagnostic], found: Diagnostics) -> list[Diagnostic]:

@@ -33,12 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     import shtab
 
+    from archc.cli import make_parser
     from archc.cli.explanations import codes
 
     if arguments.shell not in shtab.SUPPORTED_SHELLS:
         known = ", ".join(shtab.SUPPORTED_SHELLS)
         raise options.UsageError(f"the installed shtab knows {known}: install a newer version")
-    parser: argparse.ArgumentParser = arguments.root
+    parser = make_parser()
     for action in _actions(parser):
         if action.dest in ("file", "files", "weights", "calib", "load", "picture"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks for it

@@ -118,7 +118,7 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
         with output.progress() as progress:
             compiled = options.compiled(arguments, found, progress)
         return compiled.graph, compiled.files
-    from archc.compiler import checked, open_module, parse_settings, texts_of
+    from archc.driver.parsing import checked, open_module, parse_settings, texts_of
     from archc.passmanager.sizes import choose_sizes
 
     values = parse_settings(arguments.set)

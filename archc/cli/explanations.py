@@ -35,6 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from archc.frozen_dataclass import frozen_dataclass
+
 FOLDER = Path(__file__).parent / "codes"
 
 GROUPS = {
@@ -59,7 +61,7 @@ _FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<name>\S+))?\n(?P<body>.*?)^```$\n
 _PROMPT = "$ "
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Run:
     """Files, the commands that are run on them, and the output of the last command.
 
@@ -78,7 +80,7 @@ class Run:
         return {"files": self.files, "commands": list(self.commands), "output": self.output}
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Explanation:
     """Explanation of one code.
 

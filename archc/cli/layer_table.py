@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from archc.analysis.cost import NodeCosts, cost
 from archc.diagnostics import Diagnostics
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.given_sizes import empty_text, first_empty
 from archc.ir.graph import Graph
 from archc.passmanager.sizes import Sizes, larger_sizes, warn_of_assumed
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Row:
     """One node: the path of its layer (empty without a name), its operator and its costs.
 

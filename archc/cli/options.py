@@ -238,7 +238,8 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
     Raises:
         ArchcError: as `archc.compile`.
     """
-    from archc.compiler import compile, parse_settings
+    from archc.compiler import compile
+    from archc.driver.parsing import parse_settings
 
     return compile(
         text_of(arguments.file),

@@ -73,7 +73,8 @@ def _groups(arguments: argparse.Namespace) -> int:
     """Print the channel groups of a model; this needs no weights."""
     from archc.analysis.coupling import Coupling
     from archc.cli import group_table
-    from archc.compiler import parse, parse_settings
+    from archc.compiler import parse
+    from archc.driver.parsing import parse_settings
 
     found = Diagnostics()
     values = parse_settings(arguments.set)

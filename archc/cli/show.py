@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
     """Show the costs of the model at each value of an attribute."""
-    from archc.compiler import parse_settings
+    from archc.driver.parsing import parse_settings
 
     if options.asks_for_compilation(arguments):
         raise options.UsageError(
@@ -148,7 +148,8 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Co
 
 def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
     """The graph of the model in the file, before passes."""
-    from archc.compiler import parse, parse_settings
+    from archc.compiler import parse
+    from archc.driver.parsing import parse_settings
 
     text, values = options.text_of(arguments.file), parse_settings(arguments.set)
     return parse(text, arguments.model, values, found, arguments.allow_absolute_imports)
@@ -156,7 +157,7 @@ def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
 
 def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
     """Yield the devices declared in the file; the file is read only if the caller asks for a device."""
-    from archc.compiler import open_module
+    from archc.driver.parsing import open_module
     from archc.language.elaboration.device_statements import devices_of
 
     unheard = Diagnostics()  # not shown: `_graph` has already reported the diagnostics of this file

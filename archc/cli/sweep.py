@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from archc.cli import output
 from archc.diagnostics import ArchcError, Diagnostics, Note, Source, error
+from archc.frozen_dataclass import frozen_dataclass
 
 MOST_POINTS = 64  # largest number of values of a range without a step
 _BAR = 24  # characters of the longest bar
@@ -17,7 +18,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _FIGURES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "activation_bytes": "activation bytes"}
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Sweep:
     """An attribute, and the values that the sweep gives it."""
 
@@ -25,7 +26,7 @@ class Sweep:
     values: tuple[int | float, ...]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Point:
     """Costs of the model at one value."""
 
@@ -78,7 +79,7 @@ def points(
         ArchcError: the model has errors; for errors at one value of the sweep, a note names the value.
     """
     from archc.analysis.cost import NodeCosts, cost
-    from archc.compiler import build, open_module
+    from archc.driver.parsing import build, open_module
     from archc.passmanager.sizes import choose_sizes, warn_of_assumed
 
     module = open_module(file, diagnostics, allow_absolute_imports)

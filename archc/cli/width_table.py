@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import output
+from archc.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from archc.ir.graph import Graph, Node
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Width:
     """Channels of a layer's result; `before` or `after` is None if the layer does not exist then."""
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from archc.frozen_dataclass import frozen_dataclass
 
 _CONDITION = re.compile(r"\s*# if: (\w+)\n?")
 _DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")
@@ -70,7 +71,7 @@ def exported(module: str) -> tuple[str, ...]:
     return _source(module).exported
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class _Definition:
     """A module-level definition; its lines include the comments and blank lines before it."""
 

@@ -20,7 +20,7 @@ subclass a frozen dataclass.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -32,11 +32,12 @@ from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, T
 from archc.declaration.table import OperatorTable, snake_case
 from archc.declaration.traits import Traits, Uniform
 from archc.diagnostics import ArchcError
+from archc.frozen_dataclass import frozen_dataclass
+from archc.frozen_dataclass import frozen_dataclass as operator
 from archc.types.attributes import attributes
 from archc.types.dim_bounds import bounds
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Contradiction, Extent, Solution, solve_extents
-from archc.types.frozen_dataclass import frozen_dataclass as operator
 from archc.types.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
@@ -56,7 +57,7 @@ FORMULAS: dict[FormulaKind, OperatorTable[type[Operator]]] = {
 """The operators of each kind of formula, by symbol."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Inference:
     """Result of type inference for one operator with operands of given types.
 

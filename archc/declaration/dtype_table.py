@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from archc.declaration.base import Operator
 from archc.declaration.dtypes import Accepted, DTypes, wider
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.signature import parse_signature
 from archc.types.tensor_type import DType
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class DtypeRow:
     """The dtypes of one operand, or of all operands if they share one dtype.
 

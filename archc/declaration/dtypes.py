@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from archc.declaration.errors import OperatorError
 from archc.declaration.notation import Notation
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.tensor_type import DType, TensorType
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class DTypes:
     """A set of dtypes.
 

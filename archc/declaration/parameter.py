@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.tensor_type import DType
 from archc.weights import initializers
 
@@ -18,7 +18,7 @@ InitializerFor = Callable[[Mapping[str, Any]], initializers.Initializer]
 """Function from the extents of a signature's indices to an initializer."""
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Parameter:
     """A weight or buffer: an operand of the signature, with a tensor that the operator owns.
 

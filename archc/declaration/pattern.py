@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from archc.declaration.errors import OperatorError, too_many_axes
 from archc.declaration.spelling import literal
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.signature import Axis, Index, Pattern, Signature, Spread, expand
 from archc.types.tensor_type import MOST_AXES
 
@@ -113,7 +113,7 @@ def _bad_pattern(message: str, help: str | None = None) -> OperatorError:
     return OperatorError("bad-pattern", message, attribute="pattern", help=help)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class AxisMoves:
     """A pattern as three moves: split axes, permute the parts, merge the parts into new axes.
 

@@ -10,9 +10,9 @@ empty batch is reshaped to a batch of one sequence with 0 steps.  Both have no e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.declaration.spelling import OnnxSpelling, TorchHelper
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import maximum
 from archc.types.extent_solver import Extent
 from archc.types.tensor_type import DType
@@ -76,7 +76,7 @@ It takes a list of initial states, and returns y and the last states.
 """
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class OnnxSequences:
     """Workarounds for empty batches and empty sequences in a recurrent operator of ONNX.
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, NamedTuple, Protocol, overload
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
 from archc.types.tensor_type import DType, TensorType
@@ -44,7 +45,7 @@ _PLAIN = re.compile(r"-?\d[\w.]*|[A-Za-z_][\w.]*")
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class TorchSpelling:
     """The texts and types from which one operator writes its PyTorch expression.
 
@@ -170,7 +171,7 @@ class OnnxSpelling(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class TorchHelper:
     """A function that PyTorch lacks and that expressions of operators call.
 
@@ -269,7 +270,7 @@ def literal(value: Any) -> str:
     raise TypeError(f"{value!r} has no literal form")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class TorchModule:
     """Constructor call of a `torch.nn` module, with its arguments by name.
 

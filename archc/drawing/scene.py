@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from archc.frozen_dataclass import frozen_dataclass
+
 Kind = Literal["input", "output", "layer", "symbol", "bar", "frame"]
 """Look of a node.
 
@@ -18,7 +20,7 @@ flat box, and a frame is a box with an inner panel.
 """
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class BoxRow:
     """A line of a box: an operator, or a use of a block.
 
@@ -73,7 +75,7 @@ class SceneNode:
         return "; ".join(": ".join(part for part in (row.label, row.text) if part) for row in self.rows)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Edge:
     """A use of a value.
 

@@ -8,11 +8,12 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import ArchcError, error, silent
+from archc.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -39,7 +40,7 @@ _WITHOUT = {"torch": "onnx,arch", "onnxruntime": "torch,arch"}
 """The values of `--emit` that leave out a program, by the first word of the program's key in `TITLES`."""
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Programs:
     """The files of a model, and the files of each of its stages.
 

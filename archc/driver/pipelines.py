@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import re
 from collections.abc import Iterator, Sequence
@@ -14,13 +13,12 @@ from typing import Any
 from archc.diagnostics import ArchcError, Diagnostics, Source, Span, error
 from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
-from archc.language.syntax.literals import UNITS, quantity
+from archc.language.syntax.literals import UNITS, quantity, value_of
 from archc.language.syntax.parser import parse_pipeline
 from archc.passmanager import Pass, make_pass, pass_names
 from archc.passmanager.order import check_order
 from archc.passmanager.registry import pass_help
 from archc.types.attributes import AttributeProblem
-from archc.types.tensor_type import DType
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)(?P<unit>[A-Za-z/]+)")
 DEEPEST_PIPELINES = 64  # maximum nesting of pipelines that use pipelines
@@ -235,32 +233,3 @@ def _unquoted(
 
 def _name(stage: tree.ChainStep) -> str:
     return stage.callee.name if isinstance(stage.callee, tree.Name) else stage.callee.span.text
-
-
-def value_of(node: tree.Expression | tree.SliceExpression, argument: str | int | None = None) -> Any:
-    """The value of a literal; a bare word that is not a dtype is a string, as in `quant(scheme = weight)`.
-
-    A quantity is converted to its base unit: `2GB` is 2000000000.
-
-    Args:
-        argument: name or position of the argument with this value, for the error.
-
-    Raises:
-        AttributeProblem: the expression is not a literal.
-    """
-    if isinstance(node, tree.Number):
-        return quantity(node)
-    if isinstance(node, (tree.String, tree.Boolean)):
-        return node.value
-    if isinstance(node, tree.Name):
-        known = {"inf": math.inf, **DType.__members__}
-        return known.get(node.name, node.name)
-    if isinstance(node, tree.UnaryExpression) and node.operator == "-":
-        value = value_of(node.operand, argument)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return -value
-    if isinstance(node, (tree.Tuple, tree.List)):
-        return tuple(value_of(item, argument) for item in node.items)
-    raise AttributeProblem(
-        "wrong-type", f"a literal is needed here, but `{node.span.text}` is not a literal", argument, "write its value"
-    )

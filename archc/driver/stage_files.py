@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
 from archc.driver.graph_files import write_onnx, write_weights
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.stages import has_stages
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from archc.ir.graph import Value
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class StageFiles:
     """A stage and its files by suffix (`.py`, `.safetensors`, `.onnx`)."""
 
@@ -30,7 +30,7 @@ class StageFiles:
     files: Mapping[str, Path]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class PipelineFiles:
     """Files of all stages, and the program that runs the stages.
 

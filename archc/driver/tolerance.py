@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Value
 from archc.passmanager.comparison import largest_error
 
@@ -47,7 +48,7 @@ MARGIN = 2
 """The ratio of the bound to the largest error of the disturbed runs."""
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Bound:
     """The largest relative error of a correct program.
 

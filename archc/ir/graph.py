@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.diagnostics import Span
+from archc.frozen_dataclass import frozen_by_identity
 from archc.types.storage import Weight
 from archc.types.tensor_type import TensorType
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 Order = tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class Scope:
     """An instance of a block, or the model; each node belongs to one scope.
 

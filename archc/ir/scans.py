@@ -13,13 +13,13 @@ states, then the stacked values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node, Value
 from archc.types.extent_solver import Extent
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class Scan:
     """A recurrence over a sequence.
 

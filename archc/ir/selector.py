@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from archc.diagnostics import nearest
-from archc.types.frozen_dataclass import frozen_dataclass
+from archc.frozen_dataclass import frozen_dataclass
 
 LONGEST = 1000
 """Maximum number of characters of a glob; the limit bounds the time to compile the regular expression."""

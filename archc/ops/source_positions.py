@@ -9,10 +9,10 @@ each place where PyTorch rounds to f32.  The formulas come from `aten/src/ATen/n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.declaration.onnx_vector import Condition, OnnxVector, counting, known, size
 from archc.declaration.spelling import OnnxSpelling
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import SymbolicDim
 from archc.types.tensor_type import DType
 
@@ -29,7 +29,7 @@ CUBIC_COEFFICIENT = -0.75
 """PyTorch's coefficient of cubic interpolation (Keys 1981, "Cubic convolution interpolation")."""
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Resampling:
     """One axis to resample.
 

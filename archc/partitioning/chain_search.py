@@ -18,11 +18,11 @@ a stage receives only the tensors that it consumes, and sends only the tensors t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from archc.frozen_dataclass import frozen_by_identity
 from archc.partitioning.downsets import DownsetFamily
 from archc.partitioning.lower_bounds import ROUNDING, Bounds
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class DownsetChain:
     """Result of a search.
 

@@ -15,9 +15,9 @@ feasible solution of the dual of the linear program for the makespan on unrelate
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from archc.frozen_dataclass import frozen_by_identity, frozen_dataclass
 from archc.partitioning.problem import Problem
 from archc.partitioning.task_graph import TaskGraph
 
@@ -28,7 +28,7 @@ ROUNDING = 1e-9
 """Relative reduction of the bounds, so that rounding errors of sums do not exclude a best split."""
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class DeviceStates:
     """States of a set of devices to which stages are assigned one after another.
 
@@ -80,7 +80,7 @@ def _fixed(order: tuple[int, ...], kinds: int, all_used: bool) -> DeviceStates:
     return DeviceStates(states, states[-1], moves, [len(order)] if all_used else list(places))
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class Bounds:
     """Weights, rates and the lower bound that follows from them.
 

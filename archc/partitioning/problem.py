@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+
+from archc.frozen_dataclass import frozen_dataclass
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Task:
     """Unit of work that runs on one device.
 
@@ -31,7 +32,7 @@ class Task:
     together: Hashable | None = None
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Tensor:
     """Result of a task or input of the model.
 
@@ -50,7 +51,7 @@ class Tensor:
     output: bool = False
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class SharedMemory:
     """Memory that several tasks share, such as a tied weight; each device of these tasks holds it once."""
 
@@ -59,7 +60,7 @@ class SharedMemory:
     tasks: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class DeviceKind:
     """Kind of device: a number of equal devices.
 
@@ -74,7 +75,7 @@ class DeviceKind:
     memory: float = math.inf
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Problem:
     """Tasks to split over devices.
 
@@ -131,7 +132,7 @@ class Problem:
             raise ValueError(f"`{name}` refers to a task that does not exist")
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class PipelineStage:
     """Stage: the tasks of one device.
 
@@ -155,7 +156,7 @@ class PipelineStage:
     memory: float
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class PipelineSplit:
     """Solution of a problem.
 

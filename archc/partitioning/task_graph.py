@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from archc.frozen_dataclass import frozen_by_identity
 from archc.partitioning.problem import Problem
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class TaskGraph:
     """Groups of tasks in topological order; brackets show the axes of arrays.
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from archc.analysis.devices import Devices
 from archc.diagnostics import Diagnostics
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
@@ -66,7 +67,7 @@ class Pass(ABC):
         return f"{self.name}({arguments})" if arguments else self.name
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Remark:
     """Remark of a pass on a layer: the change, the reason for leaving the layer unchanged, or a note.
 

@@ -7,13 +7,13 @@ pass refers to another pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.diagnostics import Note, Span, error
+from archc.frozen_dataclass import frozen_dataclass
 from archc.passmanager.base import Pass
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Misplaced:
     """A pass that comes too late in a pipeline.
 

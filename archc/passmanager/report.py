@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from archc.analysis.cost import Cost
+from archc.frozen_dataclass import frozen_dataclass
 from archc.passmanager.base import Preserves, Remark
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class PassReport:
     """Outcome of one pass.
 

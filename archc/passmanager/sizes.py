@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from archc.diagnostics import Diagnostics, error
+from archc.frozen_dataclass import frozen_dataclass
 from archc.interpreter.evaluate import bind_sizes
 from archc.interpreter.sample_inputs import sample_sizes
 from archc.ir.given_sizes import check_sizes, empty_text, first_empty, settings_text, size_names, sizes_option
@@ -13,7 +14,7 @@ from archc.ir.graph import Graph
 from archc.types.dims import as_symbol
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Sizes:
     """A value for every symbolic size of a graph's inputs.
 

@@ -15,6 +15,7 @@ from itertools import takewhile
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from archc.diagnostics import did_you_mean
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import SymbolicDim
 from archc.types.tensor_type import DType
 
@@ -59,7 +60,7 @@ def attribute(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class AttributeInfo:
     """Declaration of one attribute: the arguments of `attribute`, and `type`, the resolved annotation."""
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from math import gcd
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types import dims
 from archc.types.dims import Atom, Scaled, Symbol, SymbolicDim, as_linear, divide, floor_divide, symbol, symbols
-from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.polynomials import Monomial, leading_rank
 from archc.types.tensor_type import TensorType
 

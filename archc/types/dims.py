@@ -15,8 +15,8 @@ from dataclasses import field
 from fractions import Fraction
 
 from archc.diagnostics import ArchcError, error
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types import polynomials
-from archc.types.frozen_dataclass import frozen_dataclass
 
 MOST_ATOMS = 1000
 """Maximum number of symbols and functions in one size, counted at every occurrence.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import SymbolicDim, divide
-from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.signature import UNIT, Apply, Axis, Index, Pattern, Signature, Spread, broadcasts, expand
 
 Extent = int | SymbolicDim

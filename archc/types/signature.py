@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from archc.types.frozen_dataclass import frozen_dataclass
+from archc.frozen_dataclass import frozen_dataclass
 
 
 @frozen_dataclass

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import arguments_text, attribute
-from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:

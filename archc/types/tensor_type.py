@@ -5,8 +5,8 @@ from __future__ import annotations
 import builtins
 from enum import StrEnum
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import SymbolicDim
-from archc.types.frozen_dataclass import frozen_dataclass
 
 MOST_AXES = 64
 """Maximum number of axes of one tensor, the limit of PyTorch's kernels and of NumPy."""

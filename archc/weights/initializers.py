@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.weights.dtype_conversion import numpy_dtype
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Initializer(ABC):
         return flat.reshape(shape)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Uniform(Initializer):
     """U(low, high), the distribution of `torch.nn.init.uniform_`."""
 
@@ -66,7 +66,7 @@ class Uniform(Initializer):
         return _uniform(self.low, self.high, count, dtype, rng)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class UniformFanIn(Initializer):
     """U(-1/√fan_in, 1/√fan_in), for biases: `reset_parameters` of `torch.nn.Linear` and of convolutions.
 
@@ -80,7 +80,7 @@ class UniformFanIn(Initializer):
         return _uniform(-bound, bound, count, dtype, rng)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class KaimingUniform(Initializer):
     """U(-b, b) with b = √(6 / ((1 + a²) · fan_in)).
 
@@ -96,7 +96,7 @@ class KaimingUniform(Initializer):
         return _uniform(-bound, bound, count, dtype, rng)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class XavierUniform(Initializer):
     """U(-b, b) with b = √(6 / (fan_in + fan_out)), for `torch.nn.MultiheadAttention`.
 
@@ -112,7 +112,7 @@ class XavierUniform(Initializer):
         return _uniform(-bound, bound, count, dtype, rng)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Normal(Initializer):
     """N(mean, std²); `torch.nn.Embedding.reset_parameters` has mean 0 and std 1."""
 
@@ -128,7 +128,7 @@ class Normal(Initializer):
         return unit.astype(numpy_dtype(dtype), copy=False)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class ConstantInitializer(Initializer):
     """One value for all elements."""
 
@@ -140,7 +140,7 @@ class ConstantInitializer(Initializer):
         return np.full(count, self.value, numpy_dtype(dtype))
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class ZerosInitializer(Initializer):
     """Zeros, for biases of normalization layers, running means and counters."""
 
@@ -150,7 +150,7 @@ class ZerosInitializer(Initializer):
         return np.zeros(count, numpy_dtype(dtype))
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class OnesInitializer(Initializer):
     """Ones, for weights of normalization layers and running variances."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import ArchcError, error
+from archc.frozen_dataclass import frozen_dataclass
 from archc.weights.dtype_conversion import ITEM_SIZE, name_of_numpy, numpy_dtype
 from archc.weights.input_files import file_size, opened, quoted
 from archc.weights.tensor import LazyTensor
@@ -30,7 +31,7 @@ _SUFFIX = ".npy"
 _ENCRYPTED = 0x1  # bit of a member's flags
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Archive:
     """An archive that the user names.
 

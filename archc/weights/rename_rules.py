@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from archc.diagnostics import Diagnostics, Source, Span
+from archc.frozen_dataclass import frozen_dataclass
 from archc.weights.input_files import file_size, opened, quoted
 
 Captures = Mapping[str, str]
@@ -27,7 +27,7 @@ MOST_HOLES = 3
 """Maximum number of holes between two dots; a match tests each division of the text among the holes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class NamePattern:
     """A pattern of names of weights, with holes: `h.{i}.attn.*`.
 
@@ -96,7 +96,7 @@ def _group(hole: str) -> str:
     return "star" if hole == _STAR else f"capture_{hole}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Rule:
     """One line of a map.
 
@@ -114,7 +114,7 @@ class Rule:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class Origin:
     """Origin of a renamed tensor.
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import archc
-from archc import compiler
 from archc.cli import CLOSED_PIPE, INTERNAL_ERROR, INTERRUPTED, main, make_parser
 from archc.cli.options import COMMANDS_ELSEWHERE
+from archc.driver import parsing
 from tests.cli.conftest import SPECS, Run
 
 CNN = SPECS / "cnn.arch"
@@ -95,7 +95,7 @@ def test_an_interrupt_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch)
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compiler, "build", interrupted)
+    monkeypatch.setattr(parsing, "build", interrupted)
     result = run("check", CNN)
     assert (result.status, result.out, result.err) == (INTERRUPTED, "", "archc: interrupted; nothing was written\n")
 
@@ -104,7 +104,7 @@ def test_a_bug_is_one_message_and_a_traceback_on_request(run: Run, monkeypatch: 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by 0")
 
-    monkeypatch.setattr(compiler, "build", broken)
+    monkeypatch.setattr(parsing, "build", broken)
     monkeypatch.delenv("ARCHC_DEBUG", raising=False)
     result = run("check", CNN)
     assert result.status == INTERNAL_ERROR
@@ -144,7 +144,7 @@ def test_an_error_of_the_system_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPa
     def refused(*_: object) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(compiler, "build", refused)
+    monkeypatch.setattr(parsing, "build", refused)
     result = run("check", CNN)
     assert result.status == 1
     assert "error[system-error]: [Errno 24] Too many open files" in result.err

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archc.compiler import build, open_module
 from archc.diagnostics import ArchcError, Diagnostics, Source, render
+from archc.driver.parsing import build, open_module
 from archc.driver.pipelines import check_pipelines
 from archc.language.elaboration.loading import decode
 

@@ -11,8 +11,8 @@ import pytest
 import archc
 from archc.analysis.cost import cost
 from archc.cli import main
-from archc.compiler import open_module
 from archc.diagnostics import Diagnostics
+from archc.driver.parsing import open_module
 from tests.docs.examples import ROOT, named_blocks
 from tests.specs.siblings import SPECS
 

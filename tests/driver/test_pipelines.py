@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archc
-from archc.compiler import open_module, parse_settings
 from archc.diagnostics import ArchcError, Diagnostics, Source
+from archc.driver.parsing import open_module, parse_settings
 from archc.driver.pipelines import check_pipelines, parse_passes
 from archc.passmanager import load_pass, pass_names
 from archc.passmanager.registry import FOREIGN_NAMES as FOREIGN

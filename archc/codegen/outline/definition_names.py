@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from archc.codegen.outline.alignment import UseGroup, UseStructure
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.extent_solver import Extent
 
 
@@ -71,7 +72,7 @@ Axes = tuple[str | int, ...]
 """For each axis the name of its size; the size itself if the axis has no name in the text."""
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class AxisNames:
     """The names of the sizes of a definition's inputs.
 

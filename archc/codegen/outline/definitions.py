@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Node, Scope
 from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
@@ -269,7 +270,7 @@ def all_results(statement: Statement) -> Iterator[Local]:
                 yield from all_results(inner)
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Tie:
     """A weight tied to a weight of another layer, as paths relative to the definition.
 

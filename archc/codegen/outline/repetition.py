@@ -18,6 +18,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from archc.codegen.outline.definitions import Tie
+from archc.frozen_dataclass import frozen_dataclass
 
 _PATIENCE = 4
 """Number of failed attempts to find a repetition over a list, after which the list is skipped.
@@ -270,7 +271,7 @@ def _balanced(rows: Iterable[StepSummary]) -> bool:
     return depth == 0
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class StepSequence:
     """The statements of one use of a block.
 
@@ -285,7 +286,7 @@ class StepSequence:
     outputs: Collection[int]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Extension:
     """The extension of a step sequence to the length of the longest one.
 

@@ -14,7 +14,7 @@ integers, the scale and the zero point (`Operator.from_first_result`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from itertools import count
 from typing import Any
 
@@ -23,6 +23,7 @@ from archc.codegen.torch.names import PythonNames
 from archc.declaration.base import Operator
 from archc.declaration.errors import OperatorError
 from archc.diagnostics import ArchcError, error
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.stages import Stages
@@ -32,7 +33,7 @@ from archc.types.tensor_type import TensorType
 from archc.weights.tensor import Weights
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class ModelStage:
     """One stage of a model.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -25,9 +25,10 @@ from archc.codegen.outline.definitions import BlockDefinition
 from archc.codegen.torch.merge import Values, check_same
 from archc.codegen.torch.names import IN_CONSTRUCTORS, PythonNames, identifier, is_reserved_member
 from archc.declaration.spelling import TorchModule, atom, literal
+from archc.frozen_dataclass import frozen_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ConstructorArgument:
     """An argument of the constructor of a class, with its literal in each instance."""
 
@@ -191,7 +192,7 @@ class PassedArgument(NamedTuple):
         return f"{self.keyword}={value}" if self.keyword else value
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class ConstructorCall:
     """A constructor call, with its arguments in all instances.
 

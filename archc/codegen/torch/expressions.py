@@ -9,7 +9,6 @@ argument after the tensors.  A weight outside the class is also an argument of `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from archc.codegen.outline.alignment import is_argument
 from archc.codegen.outline.definitions import BlockDefinition, Local
@@ -22,13 +21,14 @@ from archc.codegen.torch.names import PythonNames
 from archc.codegen.torch.parameters import decoded, registrations
 from archc.codegen.torch.placement import Placement
 from archc.declaration.spelling import as_parameters, atom, literal, method
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.types.attributes import attributes
 from archc.types.dims import Symbol, SymbolicDim, as_linear, as_symbol, substitute, symbol, symbols
 from archc.types.tensor_type import TensorType
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class ExtraArgument:
     """An argument of `forward` after the tensors: a size or a weight.
 

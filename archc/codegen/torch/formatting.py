@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from archc.frozen_dataclass import frozen_dataclass
 
 WIDTH = 88
 _INDENT = "    "
@@ -79,7 +80,7 @@ def has_name(code: str, name: str, called: bool = False) -> bool:
     return any(pattern.search(_STRING.sub('""', line).partition("  #")[0]) for line in lines)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class _Group:
     """The offsets of an outermost pair of brackets."""
 
@@ -87,7 +88,7 @@ class _Group:
     closing: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class _Outline:
     """Places at which a text can be split.
 

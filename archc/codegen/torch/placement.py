@@ -8,15 +8,15 @@ other layer copies the weight to the device of that layer's stage.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
 from archc.codegen.torch.layer_classes import owns
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.ir.stages import Stages, has_stages
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Placement:
     """The stages of a model's layers.
 

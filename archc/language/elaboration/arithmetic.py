@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from archc.diagnostics import ArchcError
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types import dims
 from archc.types.dims import SymbolicDim
-from archc.types.frozen_dataclass import frozen_dataclass
 
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_TEXT = 1_000_000

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from archc.declaration.base import Operator
 from archc.diagnostics import ArchcError, Diagnostics, Note, Span
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.language.elaboration.arithmetic import describe_kind
@@ -49,7 +50,7 @@ LONGEST_NOTE = 240
 # Instances ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class NamedLayer:
     """A named layer of an instance.
 
@@ -128,7 +129,7 @@ class Instance:
 # Context --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Semantics:
     """Handlers of syntax nodes, by node type.
 

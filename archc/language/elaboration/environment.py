@@ -10,6 +10,7 @@ from typing import Any
 
 from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Span
+from archc.frozen_dataclass import frozen_by_identity, frozen_dataclass
 from archc.ir.graph import Value
 from archc.language.elaboration.arithmetic import describe_kind
 from archc.language.elaboration.modules import Module
@@ -40,7 +41,7 @@ class Absent:
 ABSENT = Absent()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen_by_identity
 class BlockRef:
     """A block, and the module in which names of the block's body are looked up."""
 
@@ -54,7 +55,7 @@ class BlockRef:
         return id(self.definition)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@frozen_by_identity
 class LayerRef:
     """A layer declared with `layer`: all uses share its weights.
 
@@ -69,7 +70,7 @@ class LayerRef:
     captured: Mapping[str, Binding]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass
 class WeightRef:
     """A parameter of a layer: `wte.weight`, or its transpose `wte.weight.T`.
 

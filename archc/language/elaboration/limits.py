@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from archc.diagnostics import Span
+from archc.frozen_dataclass import frozen_dataclass
 from archc.language.elaboration.arithmetic import (
     FUNCTIONS,
     ArithmeticProblem,
@@ -132,7 +133,7 @@ def size_bound(module: Module, model: tree.Definition, values: Values) -> SizeBo
     return counter.bound
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class _KnownNames:
     """Known names of a definition while its parts are counted.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from archc.diagnostics import Diagnostics, Note, Source, did_you_mean
+from archc.frozen_dataclass import frozen_by_identity
 from archc.language.syntax import tree
 
 MOST_DERIVED = 200
@@ -47,7 +48,7 @@ class Module:
         return found if found is not None and found.kind == "model" else None
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class Default:
     """Default of an attribute in a derivation, and the file that defines the names in its expression."""
 
@@ -55,7 +56,7 @@ class Default:
     module: Module
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class DerivedModel:
     """A derived model: its base with other defaults, as in `model bert_large = bert(width = 1024)`.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NoReturn, get_args, get_origin
 
 from archc.declaration.base import Inference, Operator, OperatorError
 from archc.diagnostics import Span
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Value
 from archc.language.elaboration.advice import (
     advise,
@@ -34,7 +35,7 @@ LARGEST_WEIGHT = 2**36
 """Limit on the elements of a weight: 256 GiB in f32, more than the largest layers in use."""
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class ConfiguredOperator:
     """An operator with its arguments in the text.
 

@@ -24,6 +24,7 @@ from archc.codegen.outline.definitions import (
     executed_steps,
     operands_of,
 )
+from archc.frozen_dataclass import frozen_dataclass
 from archc.language.printing import syntax_nodes
 from archc.language.printing.parameterization import Parameters
 from archc.language.printing.step_printer import Form, StepPrinter, form
@@ -35,7 +36,7 @@ from archc.types.storage import Weight
 _DEEPEST = 4  # levels of nested expressions; a deeper expression is assigned to a name
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class PrintContext:
     """Properties of the program that contains a printed definition.
 

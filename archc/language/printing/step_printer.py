@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
@@ -11,6 +10,7 @@ from archc.codegen.outline.definitions import BlockDefinition, BlockStep, Loop, 
 from archc.declaration.base import formula_of
 from archc.declaration.notation import FormulaKind
 from archc.declaration.table import snake_case
+from archc.frozen_dataclass import frozen_by_identity
 from archc.language.printing import syntax_nodes
 from archc.language.printing.parameterization import Parameters, flat, innermost, is_declared
 from archc.language.printing.syntax_nodes import NOWHERE
@@ -31,7 +31,7 @@ def form(step: Step) -> Form:
     return formula_of(step.nodes[0].op) or "step"
 
 
-@dataclass(frozen=True, eq=False)
+@frozen_by_identity
 class Column:
     """One statement in all iterations of a loop, where iteration i applies the layer `l[i]` of a list."""
 

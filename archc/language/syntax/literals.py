@@ -1,14 +1,17 @@
-"""Values of number and string tokens, and the units of quantities such as `50GB/s`."""
+"""Values of literals, and the units of quantities such as `50GB/s`."""
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 from archc.diagnostics import Diagnostics, Span
+from archc.frozen_dataclass import frozen_dataclass
 from archc.language.syntax import tree
 from archc.language.syntax.scanner import Token
-from archc.types.frozen_dataclass import frozen_dataclass
+from archc.types.attributes import AttributeProblem
+from archc.types.tensor_type import DType
 
 
 @frozen_dataclass
@@ -133,3 +136,32 @@ def string(token: Token, diagnostics: Diagnostics) -> tree.String:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:20]}… ({len(text):,} characters)"
+
+
+def value_of(node: tree.Expression | tree.SliceExpression, argument: str | int | None = None) -> Any:
+    """The value of a literal; a bare word that is not a dtype is a string, as in `quant(scheme = weight)`.
+
+    A quantity is converted to its base unit: `2GB` is 2000000000.
+
+    Args:
+        argument: name or position of the argument with this value, for the error.
+
+    Raises:
+        AttributeProblem: the expression is not a literal.
+    """
+    if isinstance(node, tree.Number):
+        return quantity(node)
+    if isinstance(node, (tree.String, tree.Boolean)):
+        return node.value
+    if isinstance(node, tree.Name):
+        known = {"inf": math.inf, **DType.__members__}
+        return known.get(node.name, node.name)
+    if isinstance(node, tree.UnaryExpression) and node.operator == "-":
+        value = value_of(node.operand, argument)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return -value
+    if isinstance(node, (tree.Tuple, tree.List)):
+        return tuple(value_of(item, argument) for item in node.items)
+    raise AttributeProblem(
+        "wrong-type", f"a literal is needed here, but `{node.span.text}` is not a literal", argument, "write its value"
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from archc.frozen_dataclass import frozen_dataclass
 from archc.language.syntax.scanner import Token
 
 TOP_LEVEL = frozenset({"MODEL", "BLOCK", "PIPELINE", "IMPORT", "DEVICES"})
@@ -29,7 +29,7 @@ TERMINAL_WORDS = {
 }
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Failure:
     """State of the parser at an unexpected token.
 

@@ -8,7 +8,7 @@ with recursion.
 from __future__ import annotations
 
 from archc.diagnostics import Source, Span
-from archc.types.frozen_dataclass import frozen_dataclass
+from archc.frozen_dataclass import frozen_dataclass
 
 
 @frozen_dataclass

@@ -12,6 +12,7 @@ from enum import Enum, IntEnum
 from typing import Any
 
 from archc.diagnostics import Source
+from archc.frozen_dataclass import frozen_dataclass
 from archc.language.syntax import tree
 
 WIDTH = 120
@@ -33,7 +34,7 @@ class ChainBreaks(Enum):
     ALL = "every step"
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Style:
     """Rules for the line breaks of a statement.
 

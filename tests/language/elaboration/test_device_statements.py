@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from archc.analysis.devices import Cpu, Cuda, Devices
-from archc.compiler import open_module
 from archc.diagnostics import Diagnostics
+from archc.driver.parsing import open_module
 from archc.language.elaboration.device_statements import devices_of
 
 

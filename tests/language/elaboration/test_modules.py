@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import archc
-from archc.compiler import open_module
 from archc.diagnostics import ArchcError, Diagnostics
+from archc.driver.parsing import open_module
 
 BLOCK = "block B { input x: f32[N, D]  output x -> fc: linear(D) }\n"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from archc.compiler import choose_model, open_module
 from archc.diagnostics import ArchcError, Diagnostics
+from archc.driver.parsing import choose_model, open_module
 from archc.language.elaboration.elaborate import build_graph
 from archc.language.elaboration.limits import MOST_ITERATIONS, MOST_PARTS, ModelSize, size_bound
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
+from archc.frozen_dataclass import frozen_dataclass
 
 LARGEST = 1_000_000
 """Largest weight to rewrite, in elements.
@@ -24,7 +24,7 @@ A product with a larger weight takes much longer than the transposition.
 """
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Flattened:
     """A flattening of integers and the product after it.
 

@@ -16,16 +16,17 @@ So the patches are gathered once, and one product multiplies them by the weights
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from archc.frozen_dataclass import frozen_dataclass
+
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Along:
     """Convolution and pool along one axis.
 
@@ -60,7 +61,7 @@ class Along:
         return self.stride * (self.pool - 1) + self.kernel
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Patches:
     """The patches of an image [N, C, H, W], and the weights of all phases.
 

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -35,6 +34,7 @@ import numpy as np
 from archc.codegen.onnx.decode import DecodedWeights, IntegerBias, rounded_bias
 from archc.codegen.onnx.int8.patches import Along, Patches
 from archc.codegen.onnx.onnx_graph import NodeRecord
+from archc.frozen_dataclass import frozen_dataclass
 from archc.types.storage import Int8, Weight
 from archc.types.tensor_type import DType, TensorType
 
@@ -65,7 +65,7 @@ a stem with such an attribute is not replaced.
 """
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Stem:
     """The nodes that are replaced, and their operands and parameters.
 

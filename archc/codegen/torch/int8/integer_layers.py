@@ -22,10 +22,11 @@ from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Outline
 from archc.codegen.torch.int8.lines import LayerLine, Lines
 from archc.codegen.torch.layer_classes import owns, spelling
 from archc.declaration.spelling import TorchModule, atom
+from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class OutputQuantizer:
     """The quantization of a layer's result by the layer's kernel.
 
@@ -71,7 +72,7 @@ def find_integer_layers(outline: Outline, graph: Graph) -> IntegerLayers:
     return search.found
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class _Search:
     """Search in the statements of definitions.
 

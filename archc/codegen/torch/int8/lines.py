@@ -21,12 +21,13 @@ quantize the result itself, which saves more time than a line.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Statement
+from archc.frozen_dataclass import frozen_dataclass
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Part:
     """A quantizer and a layer, or a loop of them.
 
@@ -68,7 +69,7 @@ class Part:
         return step.member is not None and step.member.name == self.layer
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class LayerLine:
     """A sequence of parts; the operand of each part is the result of the previous part."""
 
@@ -143,7 +144,7 @@ class LayerLine:
         return f"[{', '.join(texts)}]"
 
 
-@dataclass(frozen=True)
+@frozen_dataclass
 class Lines:
     """Search for lines.
 

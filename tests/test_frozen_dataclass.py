@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.types.frozen_dataclass import frozen_dataclass
+from archc.frozen_dataclass import frozen_by_identity, frozen_dataclass
 
 
 @frozen_dataclass
@@ -83,3 +84,26 @@ def test_records_are_frozen() -> None:
 def test_post_init_runs() -> None:
     with pytest.raises(ValueError):
         Checked(-1)
+
+
+@frozen_by_identity
+class Unequal:
+    values: list[int] = dataclasses.field(default_factory=list)
+
+
+def test_each_record_has_a_default_of_its_own() -> None:
+    assert Unequal().values == []
+    assert Unequal().values is not Unequal().values
+    assert Unequal([1]).values == Unequal(values=[1]).values == [1]
+
+
+def test_records_without_equality_equal_themselves_alone() -> None:
+    record = Unequal()
+    assert record == record
+    assert record != Unequal()
+    assert len({record, Unequal()}) == 2
+
+
+def test_the_signature_is_that_of_a_dataclass() -> None:
+    assert inspect.signature(Lazy) == inspect.signature(Eager).replace(return_annotation=inspect.Signature.empty)
+    assert list(inspect.signature(Child).parameters) == ["first", "second", "third", "fourth"]
