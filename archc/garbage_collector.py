@@ -24,5 +24,5 @@ def paused_collector() -> Iterator[None]:
 
 
 def collect_less_often() -> None:
-    """Run the collector after 50,000 new objects, not after 700, because imports of modules create no garbage."""
+    """Run the collector after 50,000 new objects, not after 700; imports create no garbage."""
     gc.set_threshold(50_000)

@@ -14,8 +14,8 @@ from archc.cli.plugins import load_plugins
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, error
 
 if TYPE_CHECKING:
-    from archc.language.elaboration.limits import StepBudget
     from archc.language.elaboration.modules import Module
+    from archc.language.elaboration.step_budget import StepBudget
 
 _EPILOG = """\
 examples:
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
     """Report and diagnostics of one file."""
     from archc.driver.parsing import check_surroundings, open_module
-    from archc.language.elaboration.limits import StepBudget
+    from archc.language.elaboration.step_budget import StepBudget
 
     found = Diagnostics()
     models: list[dict[str, Any]] = []
@@ -105,7 +105,7 @@ def _check_sizes(module: Module, names: Sequence[str], values: Mapping[str, Any]
     Raises:
         ArchcError: the sum of the lower bounds on the models' sizes exceeds the limit (`too-many-models`).
     """
-    from archc.language.elaboration.limits import MOST_PARTS_TOGETHER, allowed_parts, size_bound
+    from archc.language.elaboration.size_bound import MOST_PARTS_TOGETHER, allowed_parts, size_bound
 
     parts, most = 0, allowed_parts(module, MOST_PARTS_TOGETHER)
     for name in names if len(names) > 1 else ():

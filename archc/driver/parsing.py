@@ -15,9 +15,9 @@ from archc.garbage_collector import paused_collector
 from archc.ir.graph import Graph
 from archc.ir.stages import Stages
 from archc.language.elaboration.elaborate import elaborate
-from archc.language.elaboration.limits import StepBudget
 from archc.language.elaboration.loading import load, load_module
 from archc.language.elaboration.modules import Module
+from archc.language.elaboration.step_budget import StepBudget
 from archc.language.syntax import tree
 from archc.language.syntax.literals import value_of
 from archc.language.syntax.parser import parse_value

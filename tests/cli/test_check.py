@@ -186,7 +186,7 @@ def test_a_plugin_that_fails(
 
 
 def test_the_models_of_a_file_share_a_limit(run: Run, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archc.language.elaboration.limits.MOST_PARTS_TOGETHER", 10)
+    monkeypatch.setattr("archc.language.elaboration.size_bound.MOST_PARTS_TOGETHER", 10)
     body = "{ input x: f32[N]  for i in 0..90 { x = x -> relu }  output x }\n"
     path = write("net.arch", "".join(f"model m{k} {body}" for k in range(12)))
     result = run("check", path)

@@ -29,15 +29,14 @@ from archc.language.elaboration.environment import (
     WeightRef,
     names_in,
 )
-from archc.language.elaboration.limits import (
-    MOST_ITERATIONS,
-    MOST_PARTS,
+from archc.language.elaboration.modules import Module
+from archc.language.elaboration.size_bound import MOST_ITERATIONS, MOST_PARTS
+from archc.language.elaboration.step_budget import (
     STEPS_OF_A_PART,
     STEPS_OF_A_STATEMENT,
     STEPS_OF_AN_ITERATION,
     StepBudget,
 )
-from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
 from archc.types.dims import SymbolicDim
 

@@ -18,9 +18,10 @@ from archc.language.elaboration.control_flow import CONTROL_FLOW
 from archc.language.elaboration.environment import Failed
 from archc.language.elaboration.expressions import EXPRESSIONS
 from archc.language.elaboration.instantiation import bind_attributes, report_no_output
-from archc.language.elaboration.limits import BudgetExceeded, StepBudget, allowed_parts, size_bound, text_length
 from archc.language.elaboration.modules import DerivedModel, Module
+from archc.language.elaboration.size_bound import allowed_parts, size_bound, text_length
 from archc.language.elaboration.statements import STATEMENTS
+from archc.language.elaboration.step_budget import BudgetExceeded, StepBudget
 from archc.language.elaboration.user_names import check_instance_name, name_of, name_value
 from archc.language.syntax import tree
 

@@ -19,8 +19,8 @@ from archc.language.elaboration.arithmetic import (
 from archc.language.elaboration.calls import apply_call, apply_index, apply_symbol, evaluate_chain
 from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, describe_value, names_in
-from archc.language.elaboration.limits import ITEMS_OF_A_STEP, STEPS_OF_ARITHMETIC, steps_of
 from archc.language.elaboration.references import declared_layer, evaluate_member, lookup, visible_names
+from archc.language.elaboration.step_budget import ITEMS_OF_A_STEP, STEPS_OF_ARITHMETIC, steps_of
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import name_help
 from archc.language.syntax.foreign_syntax import SYMBOLS

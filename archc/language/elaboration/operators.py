@@ -23,7 +23,7 @@ from archc.language.elaboration.advice import (
 from archc.language.elaboration.arithmetic import LARGEST_SIZE
 from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.environment import WeightRef
-from archc.language.elaboration.limits import STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
+from archc.language.elaboration.step_budget import STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import attribute_help, dtype_help
 from archc.types.attributes import AttributeProblem, attributes

@@ -175,7 +175,7 @@ def test_mistakes(body: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize("body", ["x -> relu -> relu", "x"])
 def test_blocks_within_blocks_have_an_end(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archc.language.elaboration.limits.MOST_PARTS", 1000)
+    monkeypatch.setattr("archc.language.elaboration.size_bound.MOST_PARTS", 1000)
     text = f"block B0 {{ input x: f32[N, D]  output {body} }}\n"
     for level in range(1, 40):
         text += f"block B{level} {{ input x: f32[N, D]  y = x -> a: B{level - 1}  output y -> b: B{level - 1} }}\n"

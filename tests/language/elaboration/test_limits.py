@@ -11,7 +11,7 @@ import pytest
 
 import archc
 from archc.diagnostics import MOST_MISTAKES, ArchcError, Diagnostics, Source
-from archc.language.elaboration.limits import StepBudget
+from archc.language.elaboration.step_budget import StepBudget
 from archc.language.syntax.scanner import Token
 from archc.types.tensor_type import MOST_AXES
 
@@ -151,8 +151,8 @@ def test_rows_have_a_limit(part: str) -> None:
     ],
 )
 def test_work_beyond_the_size_bound_has_a_limit(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archc.language.elaboration.limits.ALLOWED_BY_AN_ITERATION", 0)
-    monkeypatch.setattr("archc.language.elaboration.limits.ALLOWED_BY_A_PART", 0)
+    monkeypatch.setattr("archc.language.elaboration.step_budget.ALLOWED_BY_AN_ITERATION", 0)
+    monkeypatch.setattr("archc.language.elaboration.step_budget.ALLOWED_BY_A_PART", 0)
     monkeypatch.setattr(StepBudget.__init__, "__defaults__", (20_000, 0, 0))
     assert refused(model(body)) == ["model-too-large"]
 

@@ -10,7 +10,7 @@ import pytest
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.parsing import choose_model, open_module
 from archc.language.elaboration.elaborate import build_graph
-from archc.language.elaboration.limits import MOST_ITERATIONS, MOST_PARTS, ModelSize, size_bound
+from archc.language.elaboration.size_bound import MOST_ITERATIONS, MOST_PARTS, ModelSize, size_bound
 
 SPECS = sorted((Path(__file__).parents[3] / "specs").glob("*.arch"))
 LAYERS = "block A(n) { input x  for i in 0..n { x = x -> a[i]: linear(8) }  output x }\n"

@@ -1,14 +1,10 @@
-"""Limits on the size of a model, and on the steps of its elaboration.
+"""Lower bound on the size of a model, computed from the text, and the limits on sizes.
 
 A few lines with nested blocks and nested loops can describe billions of operators.  Before a graph is built, a lower
 bound on its size is computed from the text.  This takes little time, because the size of a definition is computed once
 for each set of attribute values, and reused for all instances with these values.  Some values are known only during
 elaboration, such as the size of an operand.  A loop or branch that depends on such a value adds as little as possible,
 so the bound does not exceed the true size.
-
-Elaboration then counts its steps, because long tuples and sizes of a thousand terms take time, too.  A step takes one
-to two microseconds.  The limit on steps has three terms: one is proportional to the lower bound, one is proportional to
-the length of the text, and the constant `FREE_STEPS` is for steps that the lower bound does not include.
 """
 
 from __future__ import annotations
@@ -19,18 +15,9 @@ from typing import Any, NamedTuple
 
 from archc.diagnostics import Span
 from archc.frozen_dataclass import frozen_dataclass
-from archc.language.elaboration.arithmetic import (
-    FUNCTIONS,
-    ArithmeticProblem,
-    binary,
-    call_function,
-    check_items,
-    item_count,
-)
+from archc.language.elaboration.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_items
 from archc.language.elaboration.modules import DerivedModel, Module
 from archc.language.syntax import tree
-from archc.types import dims
-from archc.types.dims import SymbolicDim
 
 MOST_PARTS = 150_000
 """Limit on the parts of one model: its operators and block instances.
@@ -48,27 +35,6 @@ A text of n characters has at most n / 4 chain steps.
 """
 MOST_VISITS = 10_000
 """Limit on the (definition, attribute values) pairs that the bound counts; further pairs count as 0."""
-
-FREE_STEPS = 500_000
-"""Number of steps that are allowed for every file, whatever its length."""
-ALLOWED_BY_A_PART = 100
-"""Number of additional steps that are allowed for each operator or block instance in the lower bound."""
-ALLOWED_BY_AN_ITERATION = 9
-ALLOWED_BY_A_CHARACTER = 4
-STEPS_OF_A_PART = 60
-"""Number of steps for an operator or block instance, without its operands and results."""
-STEPS_OF_AN_OPERAND = 60
-"""Number of steps for each operand after the second."""
-STEPS_OF_A_RESULT = 3
-STEPS_OF_AN_ITERATION = 3
-STEPS_OF_A_STATEMENT = 4
-STEPS_OF_ARITHMETIC = 2
-ITEMS_OF_A_STEP = 4
-"""Items of a tuple or list that are copied in one step."""
-CHARACTERS_OF_A_STEP = 64
-"""Characters of a string that are copied or compared in one step."""
-
-# Bound ----------------------------------------------------------------------------------------------------
 
 UNKNOWN = object()
 """Value of an expression that only elaboration can evaluate."""
@@ -376,61 +342,3 @@ _HANDLERS: dict[type, Callable[[_KnownNames, Any], Any]] = {
     tree.Call: _call,
     tree.IndexExpression: _index,
 }
-
-
-# Steps --------------------------------------------------------------------------------------------------
-
-
-class BudgetExceeded(Exception):
-    """Failure of elaboration because it takes more steps than are allowed for the text."""
-
-
-@dataclass
-class StepBudget:
-    """Counter of the steps to build one model, or all models of a file.
-
-    Attributes:
-        allowed: the limit on steps.
-        done: the steps so far.
-    """
-
-    allowed: int = FREE_STEPS
-    done: int = 0
-    _characters: int = 0
-
-    def allow(self, parts: int, iterations: int, characters: int) -> None:
-        """Raise the limit by the steps for one model.
-
-        The first call for a file also adds the steps for the text of the file.
-
-        Args:
-            parts: the lower bound on the number of the model's parts.
-            iterations: the lower bound on the number of the model's loop iterations.
-            characters: the length of the file and of its imports.
-        """
-        more = max(0, characters - self._characters)
-        self._characters += more
-        self.allowed += ALLOWED_BY_A_PART * parts + ALLOWED_BY_AN_ITERATION * iterations + ALLOWED_BY_A_CHARACTER * more
-
-    def count(self, steps: int) -> None:
-        """Count steps before they are taken.
-
-        Raises:
-            BudgetExceeded: the limit is exceeded.
-        """
-        self.done += steps
-        if self.done > self.allowed:
-            raise BudgetExceeded
-
-
-def steps_of(*values: Any) -> int:
-    """Number of steps to copy, compare or compute with values."""
-    steps = 0
-    for value in values:
-        if isinstance(value, tuple | list):
-            steps += item_count(value)
-        elif isinstance(value, str):
-            steps += len(value) // CHARACTERS_OF_A_STEP
-        elif isinstance(value, SymbolicDim):
-            steps += 4 * dims.atom_count(value)
-    return steps
