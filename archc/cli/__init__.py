@@ -18,7 +18,7 @@ from importlib import import_module
 from archc.cli import output
 from archc.cli.options import Parser, UsageError, VersionAction
 from archc.diagnostics import ArchcError, error
-from archc.garbage_collector import collect_less_often
+from archc.garbage_collector import collect_less_often, skip_last_collection
 
 FINE, WRONG_INPUT, WRONG_USAGE, INTERNAL_ERROR, INTERRUPTED = 0, 1, 2, 70, 130
 SIGNALLED = 128  # SIGNALLED + N is the exit status of a program that signal N ended, as in shells
@@ -60,11 +60,17 @@ def make_parser(commands: Sequence[str] = COMMANDS) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default that of the process, and return its exit status."""
+    alone = argv is None  # archc has the process for itself
+    if alone:
+        _unwind_on_signals()
+        collect_less_often()
     status = _guarded(argv)
     try:
         output.flush()
     except OSError:  # the command already failed and reported why
         output.abandon_stdout()
+    if alone:
+        skip_last_collection()
     return status
 
 
@@ -73,9 +79,6 @@ def _guarded(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the terminal may lack a character
-    if argv is None:  # archc has the process for itself
-        _unwind_on_signals()
-        collect_less_often()
     arguments = argparse.Namespace()
     try:
         status = _run(argv, arguments)

@@ -7,7 +7,9 @@ as `conv2d(32, 3, padding = 1)` or `lowrank(energy = 0.95, on = "fc*")`, and pri
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
+import sys
 import types
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
@@ -89,9 +91,22 @@ def attributes(cls: type) -> tuple[AttributeInfo, ...]:
     return _attributes(cls)  # a separate cached function, because mypy does not accept every `type[T]` as hashable
 
 
+def _field_types(cls: type) -> dict[str, Any]:
+    """Types of the fields of a dataclass by name.
+
+    `get_type_hints(cls)` would also evaluate the annotations of the class variables, which are ten times as many.
+    """
+    names = {field.name for field in dataclasses.fields(cls)}
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        own = {name: type for name, type in inspect.get_annotations(base).items() if name in names}
+        found |= get_type_hints(types.SimpleNamespace(__annotations__=own), vars(sys.modules[base.__module__]))
+    return found
+
+
 @cache
 def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
-    hints = get_type_hints(cls)
+    hints = _field_types(cls)
     found = []
     for field in dataclasses.fields(cls):
         metadata = field.metadata
