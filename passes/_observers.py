@@ -63,7 +63,7 @@ def observe(
     bins between the extremes, so memory does not grow with the data.
 
     Args:
-        percentile: percentage of the elements below the upper end, and above the lower end; None for the extremes.
+        percentile: 99 for the range from the 1st to the 99th percentile; None for the minimum to the maximum.
     """
     extremes = _extremes(graph, set(wanted), calibration)
     if percentile is None:

@@ -37,11 +37,11 @@ class Partition(Pass):
     Device Placement of DNN Graph Operators").
 
     Give a number of stages as `stages`, or the name of a `devices` statement in the file.  With a number, the stages
-    run on equal devices, each a `cpu` with the default values of `devices`.  With a `devices` statement, a device may
-    take any stage.  If the links of the devices differ, the devices are used in the order of the file.  A device that
-    does not help gets no stage.  The weights of a stage, with a shared weight counted once, and the results of all its
-    operators must fit in the memory of its device.  Results of `dequantize` are not transferred.  The integers are
-    transferred instead, and dequantized in the later stage.
+    run on equal devices.  Each of them has the speed and bandwidth that a `cpu` has by default in a `devices`
+    statement.  With a `devices` statement, a device may take any stage.  If the links of the devices differ, the
+    devices are used in the order of the file.  A device that does not help gets no stage.  The weights of a stage, with
+    a shared weight counted once, and the results of all its operators must fit in the memory of its device.  Results of
+    `dequantize` are not transferred.  The integers are transferred instead, and dequantized in the later stage.
     """
 
     ends = (UNDIVIDED,)

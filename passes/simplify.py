@@ -25,7 +25,7 @@ class Simplify(Pass):
     - Identities: x * 1, x + 0, a cast to the same dtype and a slice of everything are removed.  Two operators in
       sequence are removed if they cancel (two negations, two transposes).  The second of two operators is removed if
       it repeats the first (two relus).
-    - Dead code: operators that no output depends on, and unused states and sequences of a `scan`, are removed.
+    - Dead code: operators that no output depends on, and unused states and `yield` results of a `scan`, are removed.
 
     Each operator declares its own simplifications.  The results stay bitwise the same, also in training, with one
     exception: the sign of a zero may change, since x + 0 becomes x.
@@ -113,9 +113,9 @@ def _merge_common(context: Context, node: Node, seen: dict[tuple[Any, ...], Node
 
 
 def drop_unused_scan_results(graph: Graph, context: Context) -> None:
-    """Remove states and sequences of scans if no output depends on them.
+    """Remove states and results of `yield` from scans if no output depends on them.
 
-    The producers of the removed states and sequences become dead code.
+    The operators that compute only these states and results become dead code.
     """
     for end in graph.nodes():
         if end.op.scan_end == "exit":

@@ -92,11 +92,11 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
 
 
 def recomputation(value: Value) -> tuple[Node, Operator] | None:
-    """Return the producer of a value, and an operator that recomputes the producer's other results.
+    """Return the producer of a value, and an operator that recomputes the value in a later stage.
 
-    The operator computes these results from the first result of the producer.  A later stage then receives only the
-    first result, and runs the operator.  Return None for an input of the model, or if
-    `Operator.from_first_result` returns None.
+    The later stage receives only the first result of the producer.  From this result, the operator computes all results
+    of the producer (`Operator.from_first_result`).  Return None for an input of the model, or if the producer has no
+    such operator.
     """
     producer = value.producer
     op = None if producer is None else producer.op.from_first_result(producer.types)

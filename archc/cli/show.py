@@ -24,7 +24,8 @@ examples:
   archc show specs/cnn.arch --passes "partition(stages=2)" --sizes N=32
   archc show specs/large_model.arch --sweep depth=1..8 --plot depth.svg
 
-Costs are per sample, at the sizes that --sizes gives; a size that is not given is assumed, with a warning.
+Costs are those of one run of the model at the sizes that --sizes gives: with `--sizes N=32`, of a batch of 32 samples.
+The default is a batch of 1; any other size that is not given is assumed, with a warning.
 Multiply-adds are counted for matrix products, convolutions and similar operators; activation bytes are the bytes of
 each result.  A shared weight counts once, at its first use.  With passes, the table shows the model after them, and
 another table compares the widths of the layers before and after.  For a model with stages (`to_stage`), a table shows

@@ -171,7 +171,8 @@ class Operator(Notation, Traits):
 
         Args:
             extent: the extent of the index.
-            position: number of the axis among such axes of the results: 1 for `conv(w)` of `conv2d`.
+            position: number of the axis, counted from 0 over the function axes of the results.  In `conv2d`, `conv(h)`
+                has the position 0 and `conv(w)` has the position 1.
         """
         return getattr(self, function)(extent, position)  # type: ignore[no-any-return]  # the method of a function axis
 

@@ -5,7 +5,9 @@ picture represents a statement of a definition in one or more instances.  A stat
 graph node in each instance.
 
 Inside a loop, a node of a picture can represent several statements: one statement from each iteration.  A peer of the
-node is one of these statements, with the instances in which the node represents the statement.
+node is one of these statements, with the instances that have its iteration.  For example, a loop has 2 iterations in
+instance 0, and 3 iterations in instance 1.  The peers of the first two iterations then have the instances 0 and 1, and
+the peer of the third iteration has only instance 1.
 """
 
 from __future__ import annotations
@@ -119,7 +121,8 @@ def _result_type(statement: Statement, number: int, instance: int) -> TensorType
 def _type_of(local: Local, body: Sequence[Statement], instance: int) -> TensorType:
     """The type of a tensor in an instance.
 
-    A tensor that no statement of the body computes has its type from the first instance.
+    If no statement of the body computes the tensor, as for an input of the body, the result is an approximation: the
+    type in the first instance, since an outline stores no other type of such a tensor.
     """
     for statement in _flat(body):
         if local in statement.results:

@@ -136,7 +136,12 @@ def use_text(name: str, scopes: Sequence[Scope]) -> str:
 
 
 def _left_out(scope: Scope, argument: str) -> bool:
-    """Return whether an argument is omitted: its value is its default, or a default of the outer block."""
+    """Return whether the text of a block use omits an argument.
+
+    An argument is omitted if its value is its default.  It is also omitted if the outer block has an omitted argument
+    with the same name and value.  For example, `block Outer(width = 64)` contains `x -> Inner(width)`: if a use of
+    `Outer` gives no width, the text of `Inner` has no width, either.
+    """
     if argument in scope.defaults:
         return True
     parent = scope.parent

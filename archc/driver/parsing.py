@@ -133,7 +133,7 @@ def choose_model(module: Module, name: str | None) -> tree.Definition:
         raise error(
             "no-model",
             f"{where} has no model",
-            help="write `model name { ... }`; a file of blocks alone can be imported",
+            help="write `model name { ... }`; a file without a model can be imported, but not compiled",
         )
     raise error(
         "which-model", f"{where} has several models", help=f"choose one with `--model`: {listed(sorted(models))}"

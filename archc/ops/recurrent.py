@@ -79,7 +79,7 @@ class Recurrent(Operator, abstract=True):
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
     """For each gate in ONNX's order, its position in PyTorch's order."""
     onnx_lengths: ClassVar[bool] = False
-    """True if ONNX Runtime needs sequence lengths to run the operator on an empty time axis."""
+    """True if ONNX Runtime needs sequence lengths to run the operator on sequences of 0 steps."""
 
     hidden_size: int = attribute(index="h", phrase="hidden features", doc="size of the state")
     num_layers: int = attribute(1, doc="number of stacked layers")
@@ -246,10 +246,11 @@ class Recurrent(Operator, abstract=True):
         return (y, *sequences.final_states(ends, first))
 
     def _needs_lengths(self, sequences: OnnxSequences, first: Sequence[str]) -> bool:
-        """Return whether the ONNX operator needs lengths because the time axis may be empty.
+        """Return whether the ONNX operator needs lengths, because it may run on sequences of 0 steps.
 
-        Without lengths, `GRU` does not run on an empty time axis.  Other operators run, but
-        their last states are not zero.
+        `GRU` crashes on 0 steps without lengths.  An empty batch also becomes a sequence of 0 steps (`OnnxSequences`).
+        The other operators run on 0 steps, but without lengths they return last states that are not zero.  So they need
+        lengths if `return_state` is true, unless `OnnxSequences.final_states` returns given initial states instead.
         """
         if self.onnx_lengths:
             return sequences.batch_may_be_empty or sequences.steps_may_be_empty

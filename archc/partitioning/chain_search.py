@@ -1,8 +1,9 @@
 r"""Best chain of downsets in a family, by dynamic programming over pairs of nested downsets.
 
 The nodes of the task graph are groups of tasks that share a stage.  A downset is a set of groups that contains every
-producer of its members.  A state of the devices says which devices are used (`lower_bounds.DeviceStates`).  For each
-downset D and each state, let best(D, state) be the smallest bottleneck if exactly the used devices run all groups of D:
+producer of its members.  A state of the devices is the set of devices that are already used
+(`lower_bounds.DeviceStates`).  For each downset D and each state, let best(D, state) be the smallest bottleneck of all
+splits of the groups of D onto the devices of the state:
 
     best(D, state) = min over D' ⊂ D and moves state' → state of max(best(D', state'), load(D \ D'))
 

@@ -102,8 +102,9 @@ def contract_dominated(graph: TaskGraph) -> TaskGraph:
     *Backward rule*: all results of u go to one group v.  Let a split have u in stage A and v in a later stage B, and
     move u to B.  Stage A then neither computes u nor sends the results X of u; it sends or relays at most the operands
     Y of u.  Stage B computes u and receives at most Y instead of X.  If tensors are relayed, each stage between A and B
-    relays at most Y instead of X.  The senders of Y are unchanged.  No load grows if work(u) + time(Y) ≤ time(X) on
-    every kind of device.  No edge leads to an earlier stage, since all results of u go to v.
+    relays at most Y instead of X.  The stages before A have the same loads: they send or relay Y as before the move.
+    No load grows if work(u) + time(Y) ≤ time(X) on every kind of device.  No edge leads to an earlier stage, since all
+    results of u go to v.
 
     *Forward rule*: all operands of v come from one group u.  Let X be the operands that only v consumes, and Z the
     results of v.  By the same argument, v moves to the stage of u if work(v) + time(Z) ≤ time(X) on every kind of

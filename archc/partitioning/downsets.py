@@ -103,9 +103,9 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
     """For each group, the tensors that it consumes, each as a mask and the capacity for its transfer.
 
-    The mask is a set of groups: the producer of the tensor, and its consumers with smaller numbers.  If the groups of
-    the mask are in a downset and the consumer is not, the tensor crosses the cut.  A tensor counts once for a cut,
-    since only its first consumer outside the downset satisfies this condition.
+    For the group g, the mask of a tensor is a set of groups: the producer of the tensor, and its consumers with numbers
+    below g.  If a downset has all groups of the mask but not g, the tensor crosses the cut, and g is its first consumer
+    after the cut.  A tensor has only one first consumer, so it counts once for each cut.
 
     The capacity for the transfer is the transfer time in the unit of the groups' weights.  A device with the rate r
     could run groups of the weight r · t in the transfer time t.  The capacity is the minimum of r · t over the kinds of

@@ -5,11 +5,13 @@ each group a weight.  Let the rate of a kind of device be the maximum of weight 
 that kind.  Then the groups in a stage of load L on such a device have a total weight of at most rate · L.  All devices
 together run all groups, so the bottleneck is at least (sum of weights) / (sum of rates).
 
-A cut divides the stages of a split into the stages before it and the stages after it.  The same bound holds for the
-devices on either side of a cut, with the transfers over the cut added.  A device before the cut sends each tensor that
-crosses the cut, and a device after the cut receives the tensor (`chain_search.cut_bounds`).  Weights and rates are a
-feasible solution of the dual of the linear program for the makespan on unrelated machines (Lenstra, Shmoys, Tardos
-1990, "Approximation algorithms for scheduling unrelated parallel machines").
+A cut divides the stages of a split into the stages before it and the stages after it.  Each side of the cut has a bound
+of its own: (sum of weights of its groups and transfers) / (sum of rates of its devices).  A device before the cut sends
+each tensor that crosses the cut, and a device after the cut receives the tensor, so both sides have the transfer.  The
+weight of the transfer is time · rate: the weight that the device could run in that time (`chain_search.cut_bounds`).
+
+Weights and rates are a feasible solution of the dual of the linear program for the makespan on unrelated machines
+(Lenstra, Shmoys, Tardos 1990, "Approximation algorithms for scheduling unrelated parallel machines").
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Extent = int | SymbolicDim
 ExtentFunctions = Callable[[str, str, Extent, int], Extent]
 """Function (name, index, extent, position) -> extent of `name(index)`.
 
-`position` numbers the functions in the results: `conv(w)` of conv2d has the position 1.
+`position` counts the functions in the results from 0: in conv2d, `conv(h)` has position 0 and `conv(w)` has position 1.
 """
 
 

@@ -24,7 +24,10 @@ _STAR = "*"
 MOST_RULES = 10_000
 """Maximum number of rules of one map; each rule that has holes is tested with each name of a file."""
 MOST_HOLES = 3
-"""Maximum number of holes between two dots; a match tests each division of the text among the holes."""
+"""Maximum number of holes in a part of a name; dots separate the parts.
+
+A match tests each division of the part's text among the holes.
+"""
 
 
 @frozen_dataclass
@@ -253,14 +256,14 @@ def _name(text: str) -> NamePattern:
     if not parts:
         raise ValueError("a name is missing")
     if any(count > MOST_HOLES for count in _holes_between_dots(parts)):
-        raise ValueError(f"`{text}` has more than {MOST_HOLES} holes between two dots")
+        raise ValueError(f"`{text}` has more than {MOST_HOLES} holes in one part; dots separate the parts")
     if parts.count((_STAR,)) > 1:
         raise ValueError(f"`{text}` has more than one `*`: use `{{name}}` for a part between dots")
     return NamePattern(tuple(parts))
 
 
 def _holes_between_dots(parts: Sequence[str | tuple[str]]) -> list[int]:
-    """Return the number of holes in each part of a name between dots."""
+    """Return the number of holes in each part of a name; dots separate the parts."""
     counts = [0]
     for part in parts:
         if isinstance(part, tuple):

@@ -29,7 +29,10 @@ def test_a_correct_file_gives_one_line(run: Run) -> None:
 
 @pytest.mark.parametrize("has_pipeline", [False, True])
 def test_it_imports_only_what_it_needs(has_pipeline: bool) -> None:
-    """Editors run `archc check` on every keystroke; only the passes of a pipeline need the pass manager and NumPy."""
+    """Editors run `archc check` on every keystroke.
+
+    Only the passes of a pipeline need the pass manager and NumPy.
+    """
     program = """
 import sys
 from archc.cli import main

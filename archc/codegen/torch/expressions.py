@@ -194,7 +194,7 @@ class ExpressionWriter:
         """The expression that this class passes to another class for an extra argument.
 
         Args:
-            instances: for each instance of this class, the number of the other class's instance that it calls.
+            instances: instance k of this class calls instance `instances[k]` of the other class.
         """
         if extra.symbol is not None:
             texts = [self.around.size(k, symbol(extra.symbol.name)) for k in range(len(instances))]

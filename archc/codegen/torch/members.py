@@ -26,9 +26,9 @@ class ModuleMember:
         inside: the members of the emitted class that the constructor calls, if any.
         children: the modules below it, by the next segment of their paths.
         chained: True if `forward` only calls the children one after the other, in order.
-        length: expression of the number of elements of a list, if the number differs between instances of the emitted
-            class; otherwise empty.  `children` then has the elements of the longest list.  The elements that shorter
-            lists lack have the same constructor call as the last element.
+        length: empty, unless the member is a list whose length differs between instances of the emitted class.  For
+            such a list, `length` is the expression of the length, and `children` has the elements of the longest list.
+            The elements that shorter lists lack have the same constructor call as the last element.
     """
 
     text: str | None = None

@@ -122,7 +122,8 @@ def _add_outputs(elaboration: Elaboration, instance: Instance) -> None:
     names = [name or name_of(instance, value) for name, value, _ in instance.outputs]
     received = {value.name for value in elaboration.rewriter.graph.inputs}
     for number, (name, _, _) in enumerate(instance.outputs):
-        # Names in ONNX are unique, so the output of `input x  x = x -> relu  output x` gets another name.
+        # Names in ONNX are unique.  If the text assigns `x = x -> relu` to the name of an input, an output `x` cannot
+        # have this name, and gets another one.
         if name is None and names[number] in received:
             names[number] = None
     places: dict[str, Span] = {}

@@ -219,7 +219,8 @@ def _check_weights(
     """
 
     def refuse(code: str, message: str, help: str | None = None) -> NoReturn:
-        # The notes are only computed on failure: the search for a named tensor may visit all nodes of the model.
+        # The notes are only computed on failure: for each operand, `origin_notes` searches upstream for a tensor with a
+        # name, and may visit all nodes of the model.
         notes = [note for value in operands for note in origin_notes(value)]
         elaboration.report(instance, code, message, span, notes=notes, help=help)
 

@@ -138,9 +138,9 @@ class _Parameterizer:
         return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
 
     def _statements(self) -> Iterable[tuple[Sequence[OperatorStep | BlockStep], Loop | None]]:
-        """Statements of the text, each with its loop or None.
+        """For each statement of the printed text, the steps that it prints, with their loop or None.
 
-        A statement in a loop is a sequence with the statement of each iteration.
+        A statement in a loop prints one step from each iteration; any other statement prints a single step.
         """
         for statement in innermost(self.definition.body):
             if isinstance(statement, Loop):
@@ -199,7 +199,7 @@ class _Parameterizer:
         return syntax_nodes.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
 
     def _step(self, steps: Sequence[OperatorStep | BlockStep], loop: Loop | None) -> None:
-        """Parameterize one statement of the text; `steps` has the statement of each iteration."""
+        """Parameterize one statement of the printed text, given the steps that it prints, and their loop."""
         first = steps[0]
         if loop is not None:
             self.found.lists.setdefault(loop, {})

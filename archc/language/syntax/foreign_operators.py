@@ -254,7 +254,7 @@ OPERATORS = {
     "less": "write `x < y`",
     "equal": "write `x == y`",
     "not_equal": "write `x != y`",
-    "masked_fill": "write `(mask -> logical_not, x) -> where(other = 0.0)`: `where` selects `x` if the mask is true",
+    "masked_fill": "write `(mask -> logical_not, x) -> where(other = 0.0)`: it is 0 where `mask` is true, else `x`",
     "tril": "write a comparison of positions: `(arange(8) -> reshape((8, 1))) >= arange(8)`",
     "triu": "write a comparison of positions: `(arange(8) -> reshape((8, 1))) <= arange(8)`",
     "zeros_like": "write `x * 0`",
