@@ -77,9 +77,9 @@ class Svd:
     def factors(self, rank: int) -> tuple[Array, Array]:
         """Factors A (r × n) and B (m × r) with W ≈ BA.
 
-        Each factor is scaled by the square roots of the singular values, so both have elements of similar magnitude.
-        If B alone were scaled, by the singular values themselves, int8 with one scale for each row of B would lose the
-        directions of small singular values.
+        Both factors are multiplied by the square roots of the singular values, so their elements have similar
+        magnitudes.  With B = U · diag(values) and A = Vᵀ, the columns of B would differ more in magnitude.  If B were
+        then stored as int8, with one scale for each row, the columns of small singular values could become zero.
         """
         root = np.sqrt(self.values[:rank])
         safe = np.where(root > 0, root, 1)

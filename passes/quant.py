@@ -42,7 +42,8 @@ ONNX Runtime can set `least` accordingly.
 LEAST_ISOLATED_CONVOLUTION = 1_000_000
 """Multiply-adds per sample below which an isolated convolution is faster in floats.
 
-A convolution is isolated unless integer layers alone use its result, directly or after clipping and data movement.
+A convolution is isolated if its result is used in floats, for example by a `tanh` or as an output of the model.  A
+`relu` or a max pool between the convolution and an integer layer does not count.
 
 Measured with ONNX Runtime on one core: LeNet-5 ran half as fast with int8 convolutions.  It has two
 convolutions, of 120,000 and 240,000 multiply-adds, each followed by a `tanh`.  The convolutions of ResNet-18 have ten
@@ -74,17 +75,18 @@ class Quant(Pass):
     - layers without integer kernels for the scheme: recurrent layers, embeddings, learned tensors, and, under
       `dynamic`, convolutions;
     - layers with fewer multiply-adds than `least`;
-    - small convolutions, unless integer layers alone use their result;
+    - small convolutions whose result is used in floats, for example by a `tanh`;
     - layers whose operand is zero in all calibration data.
 
     All weight matrices of a recurrent layer become integers.  The scales of a learned tensor are along the axis with
     the smallest error.  Vectors stay in floats.  A weight also stays in floats if it is shared with a layer that stays
     in floats.
 
-    Integer kernels of convolutions return integers, so the result of a convolution is quantized as well.  If integer
-    layers alone use this result, the `quantize` before these layers is enough, and no other is inserted.  Biases stay
-    in floats.  If int32 cannot hold the bias of a channel as a multiple of the operand's scale times the weight's
-    scale, the weight's scale of this channel is increased.
+    Integer kernels of convolutions return integers, so the result of a convolution is quantized as well.  Between two
+    integer convolutions there is one `quantize`: for the result of the first and the operand of the second.
+
+    Biases are stored in floats.  In an ONNX program, the bias b of a channel becomes the int32 b / (s_x·s_w), for the
+    scales s_x of the operand and s_w of the weight.  If int32 cannot hold this number, the pass increases s_w.
 
     Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On other CPUs, sums of two products saturate at 16
     bits.  An emitted PyTorch module therefore computes in floats on such a CPU.  ONNX Runtime accumulates exactly with
@@ -116,7 +118,9 @@ class Quant(Pass):
         "minmax", doc="quantization range: the whole range of the calibration data, or two percentiles", keyword=True
     )
     percentile: float = attribute(
-        99.99, doc="percentage of the elements below the upper end of the range, and above the lower end", keyword=True
+        99.99,
+        doc="at 99.99, the lowest 0.01 % and the highest 0.01 % of the elements are clipped",
+        keyword=True,
     )
     least: int | None = attribute(
         None,

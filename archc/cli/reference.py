@@ -38,7 +38,9 @@ is tested against a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
 | f32, i32, … | computes in the dtype of the column | computes in the dtype of the cell, and casts the results back |
 | PyTorch | computes in the dtype of the column | has no form that is exact enough: refused (`no-onnx-form`) |
 | = | the operand must have the dtype of another operand: of `q` in the row "`k` as `q`" | as for PyTorch |
-| empty | refused (`dtype-mismatch`), but accepted in the row "`mask` as `q`" if `q` has this dtype | as for PyTorch |
+| empty | refused (`dtype-mismatch`) | as for PyTorch |
+
+The rows "`mask` as `q`" are an exception: the dtype of a mask is bool or the dtype of `q`.
 
 A cell such as f32 means that ONNX Runtime has no kernel for the dtype of the column, or that the kernel would round
 intermediate results. Parameters have the dtype of the operands if it is a floating-point dtype, otherwise f32. The row

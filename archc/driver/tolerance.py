@@ -43,7 +43,7 @@ of the first quantized tensor of a model, so the share includes a margin.
 DRAWS = 3
 """The number of disturbed runs from which a bound is computed."""
 MANY_DRAWS = 24
-"""Number of disturbed runs if rounding decides whether an element is finite."""
+"""The number of disturbed runs if `DRAWS` runs find some, but not all, elements of `Bound.undecided`."""
 MARGIN = 2
 """The ratio of the bound to the largest error of the disturbed runs."""
 
@@ -55,9 +55,9 @@ class Bound:
     Attributes:
         tolerance: the largest error, relative to the spread of an output (`comparison.spreads`).
         origin: a phrase that says how the bound was found.
-        undecided: for each output by name, a mask of the elements that are finite in one disturbed run and not in
-            another, for instance because rounding decides whether the operand of `log` is negative.  Undecided elements
-            are not compared.
+        undecided: for each output by name, a mask of the elements that are finite in one run and not in another, for
+            instance because rounding decides whether the operand of `log` is negative.  Undecided elements are not
+            compared.
     """
 
     tolerance: float

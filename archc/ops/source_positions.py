@@ -130,7 +130,7 @@ class SourcePositions:
             steps = (self._after - 1).maximum(1)
             step = _rounded(self._last / steps, axis.double)  # irrelevant if the result has size 1: its only index is 0
             return _rounded(self._indices * step, axis.double)
-        # PyTorch's compiled code rounds this expression once, because it is a fused multiply-add.
+        # PyTorch's CPU kernel computes this expression with one fused multiply-add, which rounds once.
         return _rounded((self._indices + 0.5) * self._step(axis.double) - 0.5, axis.double)
 
     def _step(self, double: bool) -> OnnxVector:
@@ -190,7 +190,11 @@ def layout_matters(axes: Sequence[Resampling]) -> bool:
 
 
 def special_multiples(axis: Resampling) -> tuple[int, ...]:
-    """New sizes, as multiples of the old size, for which PyTorch's small-image kernel ignores `factor`."""
+    """Return (m,) if the new size can be m = 1 or 2 times the old size for a factor above m, else ().
+
+    For example, the factor 1.2 resamples 4 elements to ⌊1.2 · 4⌋ = 4.  PyTorch's kernel for small images then copies
+    the elements 0, 1, 2 and 3.  The other kernels copy the elements ⌊i / 1.2⌋: 0, 0, 1 and 2.
+    """
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 
 

@@ -83,10 +83,10 @@ class Problem:
         tasks, tensors: the graph, without cycles.
         kinds: the kinds of devices.
         shared: memory that tasks share.
-        relayed: route of the tensors.  If False, stages exchange tensors through the memory of a host.  A stage
-            receives once each tensor that it needs and does not compute, and sends once each tensor that it computes
-            and that another stage or the host needs.  If True, tensors go from each stage to the next one.  A stage
-            then also receives and sends the tensors that only later stages need.
+        relayed: route of the tensors.  If False, stages exchange tensors through the memory of a host.  The stage that
+            computes a tensor sends it once, if another stage or the host needs it.  Each other stage that needs the
+            tensor receives it once.  If True, tensors go from each stage to the next one.  A stage then also receives
+            and sends the tensors that only later stages need.
         all_used: whether every device gets a stage; if False, devices may stay idle.
         first: tasks that must be in the first stage.
         order: the kind of each device along the chain; None if any device may take any stage.

@@ -80,8 +80,9 @@ def _solve(problem: Problem, deadline: float) -> PipelineSplit:
     small = contract_dominated(graph)
     if not problem.all_used or len(small) == len(graph):
         return _split(_search(small, problem.all_used, 0.0, deadline))
-    # The best split of the contracted graph may leave devices idle.  If it uses all devices, it is the solution.
-    # Otherwise its bottleneck is a lower bound for the search in the graph without this contraction.
+    # `contract_dominated` is only valid if devices may stay idle, so the search in `small` allows idle devices.  If the
+    # split that it finds uses all devices, this split is the solution.  Otherwise `graph` is searched, from the lower
+    # bound of the search in `small`.
     eased = _search(small, False, 0.0, deadline)
     if eased.chain is not None and len(eased.chain.cuts) == sum(device_states(problem, len(small), True).total):
         return _split(eased)

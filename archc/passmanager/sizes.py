@@ -73,8 +73,8 @@ def choose_sizes(
 def check_data(graph: Graph, sizes: Sizes) -> None:
     """Refuse calibration data whose sizes make a tensor empty.
 
-    Passes run the model on the data first.  If that run fails, for example because a kernel is larger than an image,
-    its error is reported instead, as `calibration-failed`.
+    The compiler calls this function after the passes.  A pass that runs the model on the data may fail earlier, for
+    example because a kernel is larger than an image.  The only diagnostic is then `calibration-failed`.
 
     Raises:
         ArchcError: a tensor is empty (`size-too-small`).

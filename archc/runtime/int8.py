@@ -262,7 +262,7 @@ class Int8Layer(Int8Weight):
             """The result in units of `unit` from an integer kernel; quantized if `rounded`."""
 
     least: float  # minimum MACs for an integer kernel, measured on one core
-    fewest = 1  # `pays` counts smaller operands as this number of elements
+    fewest = 1  # `pays` assumes at least this number of elements in an operand
 
     def __init__(self, *shape: int, bias: bool, per_channel: bool):
         super().__init__()
@@ -557,9 +557,9 @@ def fixed_line(
 ) -> Tensor:
     """Call layers one after the other, each on a quantized operand.
 
-    `relu` tells after which layers a relu follows; `moves` pool and flatten results.
-    For a single sample, the modules and their hooks are not called: the calls would
-    take as long as small layers.
+    `relu` tells after which layers a relu follows.  `moves` has a function for each
+    layer, such as a max pool of the layer's result, or None.  For a single sample, the
+    modules and their hooks are not called: the calls would take as long as small layers.
     """
     roundings, layers = [*roundings], [*layers]
     single = x.numel() == x.shape[-1] if moves is None else len(x) == 1
@@ -602,9 +602,9 @@ def fixed_steps(
 ) -> list[tuple]:
     """Kernel, weight, factor, shift and operand range of each layer of a line.
 
-    A layer computes the operand of the next layer: steps, or q - 128 for an int8
-    kernel.  The list is empty, and the modules are called, if an int8 kernel is faster
-    for a convolution.
+    The result of a layer is the operand of the next layer: q - 128 if the next layer
+    has an int8 kernel, else q - zero_point.  The list is empty, and the modules are
+    called, if an int8 kernel is faster for a convolution.
     """
     q, pays = roundings[0](x), []
     # A line with convolutions is usually a whole network, so no other layers evict its

@@ -144,8 +144,8 @@ class AxisExpressions:
     def _multiple_reduced(self, dim: Size, leading: Unknown, coefficient: Size) -> tuple[Size, Size] | None:
         """Multiply a size by a factor for which an equation can eliminate the leading term of the product.
 
-        For example, the equation `2*A + B = S1` cannot eliminate the term of the size `A`.  The factor 2 gives the
-        product `2*A`, which the equation rewrites as `S1 - B`.
+        For example, the size is `A`, and an equation is `2*A + B = S1`.  The factor 2 gives the product `2*A`.  The
+        equation rewrites this product as `S1 - B`.
 
         Args:
             leading, coefficient: the leading term of the size.

@@ -42,7 +42,9 @@ class NameMismatches:
         self._origins = origins or {}
         self._has_rules = origins is not None
         self._full = {name: name for name in given}  # names before the removal of a prefix
-        self._prefix_rule: str | None = None  # rule of an earlier help text, which matches all names
+        # The rule `model.* -> *` or `* -> model.*` that an earlier help text suggests.  It matches other names, too, so
+        # later help texts suggest rules above it.
+        self._prefix_rule: str | None = None
         self._missing: dict[str, None] = {}
         self._surplus: dict[str, None] = {}
 

@@ -293,9 +293,9 @@ class _Aligner:
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
             else:
-                # A tied weight.  If it belongs to a layer, its path is left out, because the path is in `ties` of the
-                # block with both weights.  An operator without a name (`member is None`) has no entry in `ties`, so the
-                # key must contain the path.
+                # A tied weight: `item` uses the weight of another layer.  If `item` has a name, the tie is in `ties` of
+                # the block that contains both layers, so the key needs no path.  If `item` has no name, no `ties` have
+                # the path, so the key must contain it.
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)

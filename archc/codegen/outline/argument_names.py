@@ -102,9 +102,9 @@ class Multiple(NamedTuple):
 
 
 def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multiple | None:
-    """The values as a multiple of an attribute or size, or None.
+    """The values as a multiple of an attribute or size; None if they are no multiple.
 
-    None if the values are no multiple of one with at least `_ENOUGH` different values.
+    An attribute or size is only considered if it has at least `_ENOUGH` different values.
     """
     numbers = _positive(values)
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):

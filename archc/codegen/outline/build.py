@@ -38,7 +38,8 @@ def outline(
         distinguish: returns a key of a node; two nodes with different keys do not share a statement.  If the text that
             a backend emits for a node depends on more than operator, wiring and names, the key includes the rest.
         self_contained: inline blocks that share a weight with layers outside.
-        mixed_loops: let the iterations of a loop use different definitions of one block, which passes can create.
+        mixed_loops: allow a loop over uses of one block that have different definitions.  For example, a pass changes
+            only the first of 12 uses of `Layer`, so that `Layer` gets two definitions.
         order: the preferred execution order of nodes; `Node.order` by default.
     """
     groups = align(graph, order or {}, distinguish, self_contained)

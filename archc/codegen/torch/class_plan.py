@@ -149,7 +149,8 @@ class ClassDraft:
         members: the tree of its modules.
         modules: the paths of the modules and of the containers around them.
         chains: each chain of statements that becomes an `nn.Sequential`; see `find_chains` for the keys.
-        holders: modules for weights of layers in other stages; only the class of the model has such modules.
+        holders: modules for weights that belong to no layer of the model, such as a copy of a weight from another
+            pipeline stage.  Only the class of the model has holders.
         own: the parameters that the class registers itself.
         inputs: the names of the tensors that `forward` takes.
         tensor_names: the names that tensors in `forward` may get.

@@ -250,8 +250,8 @@ def element_texts(
         Mismatch: the list of an instance ends before the first element with the common text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # If values grow in equal steps only after element `common`, this element gets a text of its own: a text that it
-    # shares with the next elements would need a list argument with the values of all elements.
+    # The common text may start one element after `common`.  For example, for elements with the values 3, 8, 16 and 24,
+    # the first text is `3`, and the common text of the others is `8 * i`.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:

@@ -152,7 +152,8 @@ class _FunctionBody:
     def _means_another(self, name: str, position: int, until: int) -> bool:
         """Return whether an unnamed tensor with this name could be mistaken for a named tensor of the text.
 
-        An unnamed tensor may be called `x` unless the text assigns its own `x` before the last use of the tensor.
+        The name `x` is refused if a named tensor `x` is assigned between the assignment and the last use of the unnamed
+        tensor.  Any other name, such as `h`, is refused if a named tensor `h` is assigned anywhere in the body.
         """
         made = self.made.get(name, [])
         if name != COMMON[0]:

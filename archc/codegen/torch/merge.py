@@ -9,7 +9,10 @@ from functools import lru_cache
 from archc.declaration.spelling import atom
 
 Values = tuple[str, ...]
-"""The literals of one value, one for each instance."""
+"""The literals at one position of a text, one for each instance.
+
+For example, the instances `Dropout(2)` and `Dropout(3)` have the literals `("2", "3")`.
+"""
 
 
 class Mismatch(Exception):
@@ -34,8 +37,8 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
 
     Args:
         texts: the expression in each instance.
-        argument: a function that is called for each literal that differs between instances, with the value of the
-            literal in each instance and its keyword (`p` in `Dropout(p=0.5)`, or "").  It returns the replacement.
+        argument: a function that is called for each position at which the literals of the instances differ.  It gets
+            these literals and their keyword (`p` in `Dropout(p=0.5)`, or ""), and returns the replacement.
 
     Raises:
         Mismatch: the texts differ in more than literals.

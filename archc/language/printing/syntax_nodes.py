@@ -60,7 +60,7 @@ def index_items(op: Operator) -> tuple[tree.Expression | tree.SliceExpression | 
 def tensor_type(of: TensorType, declared: set[str]) -> tree.TypeExpression:
     """Type of a tensor.
 
-    Only the first dimension with a symbol has the bound of the symbol.
+    The bound of a symbol is written once: `f32[T <= 512, T]`.
 
     Args:
         declared: names of the symbols of earlier dimensions, to which the names of new symbols are added.

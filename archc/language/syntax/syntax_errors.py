@@ -244,7 +244,7 @@ def _wanted(accepted: frozenset[str]) -> str:
         words.append("a string")
     elif "NAME" in accepted and "LET" not in accepted:
         words.append("a name")
-    # After an expression, at least one of these is accepted: `+` after a size in a type, `->` after a step of a chain.
+    # One of the tokens `+`, `or` and `->` is accepted exactly if the text before is an expression.
     after_expression = bool(accepted & {"PLUS", "OR", "ARROW"})
     for terminal, word in TERMINAL_WORDS.items():
         implied = _CONTINUES if after_expression else _BEGINS if "NUMBER" in accepted else frozenset()

@@ -19,10 +19,10 @@ WIDTH = 120
 """Limit on the columns of a line."""
 
 COMFORTABLE = 100
-"""Limit on the columns of a one-line chain of labelled layers that was not parsed from a text.
+"""Limit on the columns of a one-line chain that the printer makes from a graph.
 
-The limit is for chains of two layers or more, which the printer makes from a graph.  Parsed chains have the limit
-`WIDTH`.  Half of `COMFORTABLE` is also a limit on the width of calls in `STYLES`.
+Chains with fewer than two labelled layers have the limit `WIDTH`, and so have parsed chains.  Half of `COMFORTABLE` is
+also a limit on the width of calls in `STYLES`.
 """
 
 

@@ -19,8 +19,8 @@ The form was measured on the digit classifier's first convolution at batch 32 (E
 - The samples of the batch are the innermost axis, so that gathering a patch takes few long copies.  With the batch as
   the first axis, a `Gather` would copy single bytes, and take longer than the convolution.
 - A pool over one axis takes 60 µs.  A pool over two axes takes 80 µs, because it also loads each pixel through a
-  pointer.  A `Max` over one tensor for each phase takes 500 µs: ONNX Runtime has no `Max` of 8-bit integers, and
-  dequantizes the tensors.
+  pointer.  A `Max` of several tensors, one for each phase, takes 500 µs: ONNX Runtime has no `Max` of 8-bit integers,
+  so it dequantizes all these tensors.
 """
 
 from __future__ import annotations
