@@ -10,8 +10,10 @@ Fixed indices propagate through the graph.  If all indices of an axis are fixed 
 axis is fixed, all its indices in all nodes are fixed.  An index that is not fixed is free.
 
 An axis is a product of indices (heads · width), or a sum of such products, which are called its terms.  If several
-factors of a term are free, only one of them may shrink, so that the remaining elements are a product again.
-`_choose_free_factors` chooses this factor and fixes the others.
+factors of a term are free, only one of them may shrink: for heads · width, either whole heads are removed, or the same
+elements of all heads.  If both factors could shrink, each element would be linked to the rest of its head and to the
+same element of all other heads (`archc.analysis.coupling`), so the whole axis would be one group.
+`_choose_free_factors` chooses the factor that may shrink, and fixes the others.
 """
 
 from __future__ import annotations

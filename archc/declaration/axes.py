@@ -25,8 +25,8 @@ def axis_number(op: Operator, dim: int, rank: int, attribute: str = "dim") -> in
         OperatorError: the axis does not exist.
     """
     if not -rank <= dim < rank:
-        valid = f"an axis from {-rank} to {rank - 1}" if rank else "a tensor with axes"
-        raise OperatorError("bad-attribute", f"`{op.name}` expects {valid}, got axis {dim}", attribute=attribute)
+        wrong = f"an axis from {-rank} to {rank - 1}, got axis {dim}" if rank else "a tensor with axes, got a scalar"
+        raise OperatorError("bad-attribute", f"`{op.name}` expects {wrong}", attribute=attribute)
     return dim % rank
 
 

@@ -22,7 +22,7 @@ class Vertex:
 
     Attributes:
         node: the node; None for a dummy.
-        rank: the number of its row.
+        rank: the index of its row.
         above, below: the segments to the adjacent rows.
         x: the coordinate of the center, at which most segments end.  Routing may widen a vertex, but keeps x.
         left, right: the coordinates of the sides.
@@ -43,8 +43,9 @@ class Segment:
     """The part of an edge from one row to the next.
 
     Attributes:
-        net: the value of the edge, as source and number of the result; segments with the same net may share lines.
-        entry: the number of the frame input at which the segment ends.
+        net: the value of the edge, as source and index of the result; segments with the same net may share lines.
+        entry: if the target is a frame (a box that contains an inner panel), the index of the frame's input at which
+            the segment ends; otherwise 0.
     """
 
     source: Vertex

@@ -43,7 +43,12 @@ of the first quantized tensor of a model, so the share includes a margin.
 DRAWS = 3
 """The number of disturbed runs from which a bound is computed."""
 MANY_DRAWS = 24
-"""The number of disturbed runs if `DRAWS` runs find some, but not all, elements of `Bound.undecided`."""
+"""The number of disturbed runs in a second measurement.
+
+The first measurement has few runs, so it may miss undecided elements (`Bound.undecided`).  The second measurement
+follows if the first measurement found an undecided element, and a program still has a NaN or an infinity where the
+graph has a number, or the reverse.
+"""
 MARGIN = 2
 """The ratio of the bound to the largest error of the disturbed runs."""
 
@@ -55,9 +60,8 @@ class Bound:
     Attributes:
         tolerance: the largest error, relative to the spread of an output (`comparison.spreads`).
         origin: a phrase that says how the bound was found.
-        undecided: for each output by name, a mask of the elements that are finite in one run and not in another, for
-            instance because rounding decides whether the operand of `log` is negative.  Undecided elements are not
-            compared.
+        undecided: for each output by name, a mask of the elements that are finite in some runs and not in others.  For
+            example, rounding can decide whether the operand of `log` is negative.  Undecided elements are not compared.
     """
 
     tolerance: float

@@ -352,9 +352,9 @@ class TransposedConvolution(BaseConvolution, abstract=True):
         """Add `ConvTranspose`, also for an `output_padding` of at least the stride.
 
         PyTorch requires that `output_padding` is less than the stride or less than the dilation.  ONNX Runtime requires
-        that it is less than the stride.  For a value that ONNX Runtime refuses, zeros are appended to the operand if
-        necessary, so that the result becomes longer.  The padding at the end is then chosen such that the result has
-        the correct size.
+        that it is less than the stride.  A value that ONNX Runtime refuses is subtracted from the padding at the end
+        instead, which gives a result of the same size.  If this padding would be negative, zeros are appended to the
+        operand.  Each zero lengthens the result by the stride, so the padding at the end must be larger by the stride.
         """
         extra, value = self._end_padding, spell.operands[0]
         longer = any(one >= stride for one, stride in zip(extra, self.strides))

@@ -195,7 +195,11 @@ class DownsetFamily:
 
     @cached_property
     def shared(self) -> np.ndarray:
-        """For each memory that groups share, the number of these groups in a downset [shared, downsets]."""
+        """Numbers of groups in a downset that share the same memory [shared, downsets].
+
+        Each row belongs to a key of `TaskGraph.shared`: a set of groups that share memory, such as a tied weight.  The
+        row has the number of groups of this set in each downset.
+        """
         return self._counted(list(self.graph.shared))
 
     @cached_property

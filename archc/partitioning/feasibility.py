@@ -14,9 +14,13 @@ def check_feasible(graph: TaskGraph) -> None:
     A group consists of tasks that must share a device.
 
     Raises:
-        Infeasible: the check fails.  If a group fits no device, `culprit` is a task that no device can run, or a task
-            or a shared memory that is larger than the memory of every device.  If the group has no such item, `culprit`
-            is the largest task of the group.  If the check fails for another reason, `culprit` is None.
+        Infeasible: the check fails.  If a group fits no device, `culprit` is the first of these items that exists:
+
+            1. a task of the group that no device can run;
+            2. a task or a tied weight (`SharedMemory`) of the group that fits no device even alone;
+            3. the largest task of the group.
+
+            If each group fits some device, `culprit` is None.
     """
     problem = graph.problem
     order = problem.order
@@ -58,16 +62,20 @@ def _misfit(graph: TaskGraph, group: int, bound: list[int], needs: float) -> Inf
     for item in sorted(items, key=lambda item: -item.memory):
         if item.memory > _most(kinds):
             return Infeasible(
-                f"`{item.name}` needs {_bytes(item.memory)}, but a device holds {_bytes(_most(kinds))}", item
+                f"`{item.name}` needs {_bytes(item.memory)},"
+                f" but the largest device for `{item.name}` holds {_bytes(_most(kinds))}",
+                item,
             )
     names = ", ".join(f"`{item.name}`" for item in items[:4]) + (", ..." if len(items) > 4 else "")
     if not any(math.isfinite(graph.work[group, kind]) for kind in bound):
         return Infeasible(f"{names} must share a device, but no device can run them all", largest)
     able = [problem.kinds[kind] for kind in bound if math.isfinite(graph.work[group, kind])]
-    reason = f"{_bytes(needs)}, but a device that can run it holds {_bytes(_most(able))}"
+    held_bytes = _bytes(_most(able))
     if len(items) == 1:
-        return Infeasible(f"`{largest.name}` needs {reason}", largest)
-    return Infeasible(f"{names} must share a device and need {reason}", largest)
+        reason = f"needs {_bytes(needs)}, but the largest device that can run `{largest.name}` holds {held_bytes}"
+        return Infeasible(f"`{largest.name}` {reason}", largest)
+    reason = f"need {_bytes(needs)}, but the largest device that can run them all holds {held_bytes}"
+    return Infeasible(f"{names} must share a device and {reason}", largest)
 
 
 def _most(kinds: list[DeviceKind]) -> float:

@@ -38,8 +38,8 @@ class Tensor:
 
     Attributes:
         name: name in messages.
-        producer: number of the task that computes the tensor; None for an input of the model.
-        consumers: numbers of the tasks that need the tensor.
+        producer: index of the task that computes the tensor; None for an input of the model.
+        consumers: indices of the tasks that need the tensor.
         time: seconds to send or to receive the tensor once, on each kind of device.
         output: whether the tensor is an output of the model.
     """
@@ -137,10 +137,10 @@ class PipelineStage:
     """Stage: the tasks of one device.
 
     Attributes:
-        tasks: numbers of the tasks, ascending.
-        kind: the kind of device.
-        device: the number of the device: its position in `Problem.order`; without an order, the devices of the first
-            kind have the first numbers, those of the second kind the next numbers, and so on.
+        tasks: indices of the tasks, ascending.
+        kind: index of the kind of device.
+        device: index of the device in `Problem.order`.  Without an order, the devices of the first kind have the first
+            indices, the devices of the second kind have the next indices, and so on.
         work, received, sent: seconds to compute the tasks, receive tensors and send tensors.
         load: the sum of `work`, `received` and `sent`.
         memory: bytes that the tasks need, including shared memory.
@@ -181,8 +181,8 @@ class Infeasible(Exception):
     """Error for a problem that has no split, or for which none was found.
 
     Attributes:
-        culprit: the shared memory that fits no device, or the largest task of a group that fits no device; None if the
-            reason is not a single group or memory.
+        culprit: the task or the shared memory to name in a diagnostic; see `feasibility.check_feasible`.  None if no
+            single task or memory is the reason, for example if all devices together have too little memory.
         proven: whether it is proven that no split exists; False if the search was incomplete.
     """
 
@@ -199,7 +199,8 @@ def measure_stages(
 
     Args:
         stages: the tasks of each stage, along the chain; every task is in one stage.
-        kinds, devices: the kind and the number of each stage's device.
+        kinds: index of the kind of each stage's device.
+        devices: index of each stage's device; see `PipelineStage`.
     """
     where = {task: number for number, tasks in enumerate(stages) for task in tasks}
     received, sent, memory = ([0.0] * len(stages) for _ in range(3))

@@ -281,7 +281,7 @@ def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
     elif larger:
         help = f"for passes, give samples with `--calib`: at least {larger}; without passes, use `--no-check`"
     elif real:
-        help = "give samples on which the model runs with `--calib`, or omit `--calib` for random inputs"
+        help = "give samples with `--calib` on which the model runs, or omit `--calib` for random inputs"
     else:
         help = "for passes, give samples with `--calib` on which the model runs; without passes, use `--no-check`"
     what = "the calibration data" if real else "seeded random inputs"

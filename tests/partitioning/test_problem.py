@@ -54,7 +54,7 @@ def failure(problem: Problem) -> Infeasible:
 def test_task_that_is_too_large_is_named() -> None:
     found = failure(replace(CHAIN, kinds=(DeviceKind("device", 5, 5.0),)))
     assert found.culprit == CHAIN.tasks[2]
-    assert str(found) == "`task2` needs 6 bytes, but a device holds 5 bytes"
+    assert str(found) == "`task2` needs 6 bytes, but the largest device for `task2` holds 5 bytes"
 
 
 def test_shared_memory_that_is_too_large_is_named() -> None:

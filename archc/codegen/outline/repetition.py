@@ -1,8 +1,9 @@
 """Find repeated statements (layers `h.0`, `h.1`, …), and compare them between uses of a block.
 
-Iterations have equal operators, wiring and names, except for one number in the names.  In the last iteration, this
-number is the index of the last element of a list of layers (`h`).  The operands of an iteration are values from before
-the loop, its own values, or results of the previous iteration.
+Iterations have equal operators, wiring and names, except for one number in the names.  This number is the index of an
+element of a list of layers: 0 in `h.0`, 1 in `h.1`.  Statements are a repetition only if the iterations reach the last
+element of the list.  The operands of an iteration are values from before the loop, results of the same iteration, or
+results of the previous iteration.
 
 Uses of a block that differ only in the number of iterations share one definition.  To find such uses, each repetition
 is folded to one iteration.  Uses that are equal after folding are extended to the length of the longest use
@@ -61,9 +62,9 @@ class Repetition:
         count: the number of iterations.
         first: the number in the names of the first iteration.
         lists: the names of the lists of layers over which the iterations run.
-        carried: the numbers of the carried tensors, which each iteration passes to the next one.  A key has the
-            statement that computes the tensor, the position of the result, and the initial value.
-        slots: maps the place of an operand that is a carried tensor to the number of the carried tensor.  A place is a
+        carried: the indices of the carried tensors, which each iteration passes to the next iteration.  The key of a
+            tensor is the statement that computes the tensor, the position of the result, and the initial value.
+        slots: maps the place of an operand that is a carried tensor to the index of the carried tensor.  A place is a
             statement and the position of the operand.
     """
 
@@ -291,8 +292,9 @@ class Extension:
     """The extension of a step sequence to the length of the longest one.
 
     Attributes:
-        longest: the number of the longest sequence.
-        positions: for each statement of the longest sequence, the position of the corresponding statement in this one.
+        longest: the index of the longest sequence.
+        positions: for each statement of the longest sequence, the position of the corresponding statement in this
+            sequence.
         lengths: the lengths, in this sequence, of the lists of layers that repeat.
     """
 

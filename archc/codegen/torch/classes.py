@@ -113,7 +113,12 @@ class ClassPlanner:
     # Statements -------------------------------------------------------------------------------------------
 
     def body(self, body: Sequence[Statement], bases: Bases) -> list[Step | Repeat]:
-        """The steps of statements; `bases` maps paths of list elements to the loop variables in scope."""
+        """The steps of statements.
+
+        Args:
+            bases: maps the path of a module in a list to the loop variable that holds the module.  For example, it maps
+                `blocks.0` to `block` in the first iteration of `for block in self.blocks`.
+        """
         steps: list[Step | Repeat] = []
         position = 0
         while position < len(body):

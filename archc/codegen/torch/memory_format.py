@@ -20,7 +20,8 @@ def channels_last(graph: Graph) -> bool:
 
     These models keep the default layout:
 
-    - models with weights of five axes, since `Module.to` converts all weights or none;
+    - models with a weight of rank 5, such as the weight of `conv3d`: `load` converts the whole model with `Module.to`,
+      which raises an error for such a weight;
     - models with stages, since a stage sends tensors in their memory layout, and the next stage expects the default
       layout;
     - models with a convolution that is not safe in channels-last layout (see `safe`), since other convolutions would

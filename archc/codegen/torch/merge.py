@@ -59,7 +59,14 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _skeleton(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The text between the outermost literals, the literals, and the keyword of each literal."""
+    """Split a text at its literals.
+
+    A literal inside another literal does not count: `(2, 3)` is a single literal.
+
+    Returns:
+        Three tuples: the pieces of text before, between and after the literals; the literals; the keyword of each
+        literal.  For `f(2, p=0.5)`, they are `("f(", ", p=", ")")`, `("2", "0.5")` and `("", "p")`.
+    """
     encoded = text.encode()  # `ast` counts offsets in bytes
     gaps, literals, keywords = [], [], []
     end = 0

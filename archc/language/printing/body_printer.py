@@ -120,7 +120,8 @@ class BodyPrinter:
         for local in self.definition.inputs:
             name = self.variables[local]
             if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
-                # An output statement binds the name before the last use of the input: copy the input to another name.
+                # An output has the name of the input, and a later output uses the input: `output x = ...` and then
+                # `output y = x + 1`.  Copy the input to another name first.
                 self._bind(local, self._choose(None, local))
                 self._emit([self.variables[local]], syntax_nodes.name(name))
         self._add_statements(self.definition.body)
@@ -408,7 +409,7 @@ def _overlap(loop: Loop, position: int) -> bool:
 
 
 def _last_readers(definition: BlockDefinition) -> dict[Local | None, int]:
-    """For each tensor, the number of the last output whose expression may contain the tensor's name."""
+    """For each tensor, the index of the last output whose expression may contain the tensor's name."""
     last: dict[Local | None, int] = {local: position for position, local in enumerate(definition.outputs)}
     for step in reversed(definition.body):
         # A result with one use, and its operands, may be part of the expression of an output.

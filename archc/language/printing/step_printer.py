@@ -159,13 +159,13 @@ class StepPrinter:
         left, right = (next(waiting) if number is None else syntax_nodes.value(number) for number in op.sides() or ())
         return tree.BinaryExpression(NOWHERE, op.symbol, left, right)
 
-    def _call(self, step: Step, stand_in_for: str | None = None) -> tuple[tree.Name, tuple[tree.Argument, ...]]:
+    def _call(self, step: Step, own_weight: str | None = None) -> tuple[tree.Name, tuple[tree.Argument, ...]]:
         """Callee and arguments of a statement.
 
         Args:
-            stand_in_for: path of a weight that the statement shares with a layer, if a pass has removed this layer.
-                The call then declares a replacement of the removed layer, with the operator of the statement.  The
-                replacement owns the weight, so the weight is not among its arguments.
+            own_weight: path of a tied weight that gets no argument such as `weight = encode.weight`.  If a pass has
+                removed the layer that owned the weight, `_need` declares a new layer with the callee and arguments
+                that this method returns.  The new layer owns the weight.
         """
         given = self.parameters.given[step]
         if isinstance(step, BlockStep):
@@ -176,7 +176,7 @@ class StepPrinter:
         arguments = syntax_nodes.arguments(self.parameters.operator(step), given)
         tied = self._tied(step)
         for parameter, path in node.weights.items():
-            if parameter in tied and tied[parameter] != stand_in_for:
+            if parameter in tied and tied[parameter] != own_weight:
                 arguments.append(tree.Argument(NOWHERE, parameter, self._tie(step, parameter, tied[parameter])))
             elif self.weights[path].storage != Dense():
                 arguments.append(tree.Argument(NOWHERE, parameter, syntax_nodes.storage(self.weights[path].storage)))
@@ -296,7 +296,7 @@ class StepPrinter:
             self._declare(self.owners[owner])
         else:  # a pass removed the owner: declare an unused layer under the path of the owner
             self._register(owner)
-            self._emit_layer(syntax_nodes.parts(owner), *self._call(user, stand_in_for=source))
+            self._emit_layer(syntax_nodes.parts(owner), *self._call(user, own_weight=source))
 
 
 def _is_transposed(step: Step, parameter: str) -> bool:

@@ -113,10 +113,10 @@ class _Formatter:
         return written
 
     def _set_aside(self, comments: Sequence[tree.Comment]) -> None:
-        """Write the comments inside a derivation above the derivation, and then a blank line.
+        """Write the comments inside a derivation as a separate paragraph above the derivation.
 
-        Without the blank line, the comments would become the documentation of the derivation.  The comments before the
-        derivation are not written yet, so `_at` does not change.
+        A blank line ends the paragraph, because comments directly above a derivation are its documentation.  The
+        source before the derivation is written after this paragraph, so `_at` is restored.
         """
         at = self._at
         if comments and self._lines and self._lines[-1]:

@@ -2,9 +2,10 @@
 
 The module `stems` adds the ONNX nodes.
 
-The positions in the window of a pool are its *phases*: a pool of 2×2 has four.  At each phase, the pool reads one
-result of the convolution from every window.  A convolution with the stride multiplied by the size of the window
-computes only these results.  The convolutions of all phases use the same patches of the image, with the kernel at
+The positions in the window of a pool are its *phases*: a pool of 2×2 has four, such as the top left position.  The
+convolution is split into one convolution for each phase.  The convolution of the top left phase computes only the
+results at the top left of the windows: its stride is the original stride times the size of the window.  The pool is
+the maximum over the phases.  The convolutions of all phases use the same patches of the image, with the kernel at
 different offsets.  For a pool of 2×2 and a convolution of stride 1:
 
     y[i, j] = max over p, q < 2 of Σ w[k, l] · x[2i + p + k, 2j + q + l]
