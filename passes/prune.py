@@ -30,13 +30,14 @@ class Prune(Pass):
     only be removed together form a group.  Examples are channel k of both operands of an addition, the channels of an
     attention head, a channel and its pixels after a flatten, and a row of one weight and the column of the next.
     The groups follow from the index signatures of the operators.  The pruned model computes the same function as the
-    model in which every use of a removed channel reads zero.  A group that cannot be removed in this way stays: for
-    example, a channel of the group belongs to an input or output of the model, or to the operand of a layer norm.
+    model in which every use of a removed channel reads zero.  Some groups always stay, such as groups with a channel of
+    an input or output of the model, or of the operand of a layer norm.
 
     The importance of a group is the L2 norm of all its weights (Li et al. 2017, "Pruning Filters for Efficient
     ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together.  For this
-    ranking, the importance of a group is divided by the mean importance of all groups that the same layers produce, so
-    that the scale of a layer's weights has no effect.  With `"layer"`, each layer loses the same share.
+    ranking, the importances of a layer's groups are divided by their mean, so that the scale of the layer's weights has
+    no effect.  Layers whose results are added have common groups, and count as one layer.  With `"layer"`, each layer
+    loses the same share.
 
     Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width between two
     multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no smaller width is a

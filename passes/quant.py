@@ -43,7 +43,7 @@ LEAST_ISOLATED_CONVOLUTION = 1_000_000
 """Multiply-adds per sample below which an isolated convolution is faster in floats.
 
 A convolution is isolated if its result is used in floats, for example by a `tanh` or as an output of the model.  A
-`relu` or a max pool between the convolution and an integer layer does not count.
+convolution is not isolated if only a `relu` or a max pool is between the convolution and the next integer layer.
 
 Measured with ONNX Runtime on one core: LeNet-5 ran half as fast with int8 convolutions.  It has two
 convolutions, of 120,000 and 240,000 multiply-adds, each followed by a `tanh`.  The convolutions of ResNet-18 have ten

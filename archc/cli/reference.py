@@ -20,10 +20,14 @@ from archc.cli.python_page import python_page
 _OPERATORS = """\
 # Operators
 
-Look up here all {count} operators of the language, by family. `archc ops NAME` shows the same in a terminal. A
-signature names the index of every axis: axes with the same index have the same size, and the size of a result's axis
-follows from its index. Parameters are initialized as PyTorch initializes them. The page is generated from the classes
-in `archc/ops/` by `make reference`.
+Look up here all {count} operators of the language, by family. `archc ops NAME` shows the same in a terminal.
+
+A signature names the size of every axis: in `x[*b, i], weight[o, i] -> y[*b, o]`, the last axes of `x` and `weight`
+have the same size `i`. `*b` is any number of axes, `~s` is any number of axes that broadcast, and `conv(h)` is the
+result size of a convolution on an axis of size `h`.
+
+Parameters are initialized as PyTorch initializes them. The page is generated from the classes in `archc/ops/` by
+`make reference`.
 """
 
 _DTYPES = """\
@@ -44,10 +48,13 @@ The rows "`mask` as `q`" are an exception: the dtype of a mask is bool or the dt
 
 A cell such as f32 means that ONNX Runtime has no kernel for the dtype of the column, or that the kernel would round
 intermediate results. Parameters have the dtype of the operands if it is a floating-point dtype, otherwise f32. The row
-of an operator without operands is about its attribute `dtype`. Integer overflow wraps around, in PyTorch and in ONNX
-Runtime. ONNX Runtime has two exceptions, which it computes in f64: i64 in `sum`, and `pow` with an exponent that is a
-tensor or a size. In these two, results beyond 2⁵³ are rounded, and results beyond the range of the dtype do not wrap
-around. The page is generated from the classes in `archc/ops/` by `make reference`.
+of an operator without operands is about its attribute `dtype`.
+
+Integer overflow wraps around in PyTorch, and in ONNX Runtime except for two operators. ONNX Runtime computes `sum` of
+integers in f64, and also `pow` of integers if the exponent is a tensor or a size. In f64, integers beyond 2⁵³ are
+rounded, and integers beyond the range of the dtype do not wrap around.
+
+The page is generated from the classes in `archc/ops/` by `make reference`.
 """
 
 _PASSES = """\

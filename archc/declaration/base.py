@@ -171,8 +171,8 @@ class Operator(Notation, Traits):
 
         Args:
             extent: the extent of the index.
-            position: number of the axis, counted from 0 over the function axes of the results.  In `conv2d`, `conv(h)`
-                has the position 0 and `conv(w)` has the position 1.
+            position: position of the axis among the function axes of the results.  In `conv2d`, `conv(h)` has the
+                position 0 and `conv(w)` has the position 1.
         """
         return getattr(self, function)(extent, position)  # type: ignore[no-any-return]  # the method of a function axis
 
@@ -202,7 +202,7 @@ class Operator(Notation, Traits):
         """Range for the elements of one operand that keeps the result in the range `wanted`; None if unknown.
 
         Args:
-            position: number of that operand.
+            position: index of that operand.
             operands: for each other operand, the range that contains its elements; None if unknown.
             size: evaluates a size at run time.
         """
@@ -260,14 +260,16 @@ class Operator(Notation, Traits):
         return replace(self, **changes)
 
     def with_same_padding(self) -> tuple[Operator, int] | None:
-        """The operator with zero padding that keeps the size of every axis, and the padding of each side.
+        """Zero padding that keeps the size of every axis at stride 1 and dilation 1.
 
-        None if no padding keeps the sizes.  A diagnostic suggests the padding if it resolves a shape mismatch.
+        Return two values: the operator with this padding, and the number of zeros on each side of an axis.  For
+        `conv2d(32, 3)`, these are `conv2d(32, 3, padding = 1)` and 1.  None if no such padding exists, or if the
+        operator has padding already.  A diagnostic suggests the padding if it resolves a shape mismatch.
         """
         return None
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> Operator | int | None:
-        """A simpler operator on the same operands, or the number of the operand that equals the result.
+        """A simpler operator on the same operands, or the index of the operand that equals the result.
 
         None if there is no simpler form.  A simpler operator must keep all weights.
 
@@ -279,7 +281,7 @@ class Operator(Notation, Traits):
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
         """One operator that computes `inner` and then this operator, on the operands of `inner`.
 
-        An int is the number of the operand of `inner` that equals the result.  None if one operator cannot compute
+        An int is the index of the operand of `inner` that equals the result.  None if one operator cannot compute
         both.  Neither operator has weights.  By default, it is `inner` if both operators are equal and `idempotent`.
 
         Args:

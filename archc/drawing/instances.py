@@ -4,10 +4,10 @@ A definition is the model or a kind of block.  The instances of a definition are
 picture represents a statement of a definition in one or more instances.  A statement that applies an operator has one
 graph node in each instance.
 
-Inside a loop, a node of a picture can represent several statements: one statement from each iteration.  A peer of the
-node is one of these statements, with the instances that have its iteration.  For example, a loop has 2 iterations in
-instance 0, and 3 iterations in instance 1.  The peers of the first two iterations then have the instances 0 and 1, and
-the peer of the third iteration has only instance 1.
+Inside a loop, a node of a picture can represent several statements: one statement from each iteration.  A node has one
+peer for each of these statements: the statement, and the instances that execute it.  For example, a loop has 2
+iterations in instance 0, and 3 iterations in instance 1.  Both instances execute the statements of the first two
+iterations, and instance 1 alone executes the statement of the third iteration.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def scopes_of(peers: Peers) -> list[Scope]:
 
 
 def used_instances(peers: Peers) -> tuple[int, ...]:
-    """The numbers of the instances of a block's definition that peers use."""
+    """The indices of the block instances that peers use."""
     found = []
     for statement, instances in peers:
         assert isinstance(statement, BlockStep)

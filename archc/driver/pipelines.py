@@ -119,9 +119,10 @@ def _is_ordered(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -
 
 
 def _nesting(module: Module) -> tuple[list[str], list[str]]:
-    """Order of the pipelines, each after those that it uses, and the recursive pipelines.
+    """Return two lists: the pipelines in topological order, and the first pipeline of each cycle.
 
-    For each cycle of pipelines that use one another, the second list has the pipeline that is first in the file.
+    In the first list, a pipeline comes after the pipelines that it uses.  In a cycle, pipelines use one another; the
+    second list has the pipeline of the cycle that is first in the file.
     """
     places = {name: number for number, name in enumerate(module.pipelines)}
     done: dict[str, None] = {}

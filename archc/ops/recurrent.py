@@ -155,7 +155,7 @@ class Recurrent(Operator, abstract=True):
         return total
 
     def _parts(self) -> Iterator[tuple[int, str]]:
-        """Pairs (number of a layer, suffix of one of its directions)."""
+        """Pairs (index of a layer, suffix of a direction), such as (0, "_reverse")."""
         directions = _DIRECTIONS[: 1 + self.bidirectional]
         return ((layer, suffix) for layer in range(self.num_layers) for suffix in directions)
 
@@ -249,8 +249,9 @@ class Recurrent(Operator, abstract=True):
         """Return whether the ONNX operator needs lengths, because it may run on sequences of 0 steps.
 
         `GRU` crashes on 0 steps without lengths.  An empty batch also becomes a sequence of 0 steps (`OnnxSequences`).
-        The other operators run on 0 steps, but without lengths they return last states that are not zero.  So they need
-        lengths if `return_state` is true, unless `OnnxSequences.final_states` returns given initial states instead.
+        The other operators run on 0 steps, but without lengths their last states are wrong.  These states only matter
+        if `return_state` is true.  If the operands include initial states, no lengths are needed: for 0 steps,
+        `OnnxSequences.final_states` returns the initial states.
         """
         if self.onnx_lengths:
             return sequences.batch_may_be_empty or sequences.steps_may_be_empty
@@ -324,7 +325,10 @@ def _has_lengths(types: Sequence[TensorType]) -> bool:
 
 
 def _split_operands(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
-    """The sequences, the initial states (empty without states), and the lengths (None without lengths)."""
+    """Return three values: the sequences, the initial states, and the lengths.
+
+    Without initial states, the second value is empty.  Without lengths, the third value is None.
+    """
     x, *rest = operands
     return (x, rest[:-1], rest[-1]) if _has_lengths(types) else (x, rest, None)
 

@@ -17,9 +17,9 @@ from archc.types.dims import SymbolicDim
 from archc.types.tensor_type import DType
 
 Tap = tuple[OnnxVector, OnnxVector | None]
-"""Indices of source elements, and their weights in the sum.
+"""Two vectors: the indices of source elements, and the weights of these elements in the sum.
 
-None instead of weights if all weights are 1.
+The second vector is None if all weights are 1.
 """
 
 _SINGLE = 1  # TensorProto.FLOAT
@@ -190,10 +190,11 @@ def layout_matters(axes: Sequence[Resampling]) -> bool:
 
 
 def special_multiples(axis: Resampling) -> tuple[int, ...]:
-    """Return (m,) if the new size can be m = 1 or 2 times the old size for a factor above m, else ().
+    """Ratios of new to old size at which PyTorch's kernel for small images ignores the factor of the axis.
 
-    For example, the factor 1.2 resamples 4 elements to ⌊1.2 · 4⌋ = 4.  PyTorch's kernel for small images then copies
-    the elements 0, 1, 2 and 3.  The other kernels copy the elements ⌊i / 1.2⌋: 0, 0, 1 and 2.
+    The result is (1,), (2,) or ().  For example, the factor 1.2 resamples 4 elements to ⌊1.2 · 4⌋ = 4 elements: the
+    ratio is 1.  PyTorch's kernel for small images then copies the elements 0, 1, 2 and 3, as for the factor 1.  The
+    other kernels use the factor 1.2, and copy the elements ⌊i / 1.2⌋: 0, 0, 1 and 2.
     """
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 

@@ -24,9 +24,10 @@ _STAR = "*"
 MOST_RULES = 10_000
 """Maximum number of rules of one map; each rule that has holes is tested with each name of a file."""
 MOST_HOLES = 3
-"""Maximum number of holes in a part of a name; dots separate the parts.
+"""Maximum number of holes between two dots of a name.
 
-A match tests each division of the part's text among the holes.
+Each further hole makes matching slower, because a match may try all ways to split the text among the holes.  For
+example, `{a}{b}` can split `abcd` into `a` and `bcd`, into `ab` and `cd`, or into `abc` and `d`.
 """
 
 

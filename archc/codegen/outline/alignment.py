@@ -116,7 +116,8 @@ def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, s
 
     Args:
         order: see `fold`.
-        self_contained: True to inline blocks that share a weight with layers outside.
+        self_contained: if True, a block that shares a weight with a layer outside gets no definition.  The definition
+            around the block contains the statements of the block.
     """
     apart = _leaking(graph) if self_contained else set()
     while True:
@@ -238,7 +239,7 @@ class _Aligner:
     def _fits(self, structure: UseStructure, form: StructureKey, other: BlockUse, other_form: StructureKey) -> bool:
         """Return whether `block(x, x)` can be an instance of the same definition as `block(x, memory)`.
 
-        This is so if `block(x, memory)` would have the key of `block(x, x)` with x in place of `memory`.
+        True if replacing `memory` by x in the key of `block(x, memory)` gives the key of `block(x, x)`.
 
         Args:
             structure, form: the use `block(x, x)` and its key.

@@ -4,9 +4,9 @@ A definition has an argument for each value that differs between the instances o
 
 - An argument takes its name, position and default from the attributes and sizes of the block.
 - An argument may be a multiple of an attribute or size: `4 * channels`, `C // 2`.
-- Sizes in attributes have the block's own names.  If a block has the input `x: f32[T]`, and the model applies it to a
-  tensor of size S, the block contains `arange(T)` instead of `arange(S)`.  So two uses of a block that differ only in
-  sizes have the same definition.
+- Sizes in attributes have the block's own names.  For example, the text of a block contains `input x: f32[T]` and
+  `arange(T)`, and the model applies the block to a tensor of size S.  The graph then contains `arange(S)`, and the
+  definition contains `arange(T)`.  So two uses of a block that differ only in sizes have the same definition.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def has_other_values(definition: BlockDefinition, name: str, values: Sequence[ob
 
 
 def instance_with_default(definition: BlockDefinition, name: str, values: Sequence[object]) -> int | None:
-    """The number of an instance that uses the default of an argument; None without a common default.
+    """Index of the first instance that uses the default of an argument; None without a common default.
 
     Args:
         values: the values of the argument, one for each instance.

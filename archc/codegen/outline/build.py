@@ -37,9 +37,10 @@ def outline(
     Args:
         distinguish: returns a key of a node; two nodes with different keys do not share a statement.  If the text that
             a backend emits for a node depends on more than operator, wiring and names, the key includes the rest.
-        self_contained: inline blocks that share a weight with layers outside.
-        mixed_loops: allow a loop over uses of one block that have different definitions.  For example, a pass changes
-            only the first of 12 uses of `Layer`, so that `Layer` gets two definitions.
+        self_contained: if True, a block that shares a weight with a layer outside gets no definition.  The definition
+            around the block contains the statements of the block.
+        mixed_loops: if True, a loop may contain uses of one block that have different definitions.  For example, a pass
+            changes only the first of 12 uses of `Layer`, so that `Layer` gets two definitions.
         order: the preferred execution order of nodes; `Node.order` by default.
     """
     groups = align(graph, order or {}, distinguish, self_contained)

@@ -23,7 +23,7 @@ class ModuleMember:
 
     Attributes:
         text: the constructor call, empty until it is known; None for a container.
-        inside: the members of the emitted class that the constructor calls, if any.
+        inside: if `text` constructs an emitted class, such as `Block(64)`, the modules of this class; else None.
         children: the modules below it, by the next segment of their paths.
         chained: True if `forward` only calls the children one after the other, in order.
         length: empty, unless the member is a list whose length differs between instances of the emitted class.  For
@@ -95,7 +95,7 @@ class ModuleMember:
         return "nn.Module()"
 
     def grafts(self, access: str) -> Iterator[tuple[str, str, ModuleMember]]:
-        """Yield the members to assign after construction, each with the expression of its owner and its name."""
+        """Yield (expression of the owner, name, member) for each member to assign after construction."""
         for name, child in self.children.items():
             if self.kind == "module":
                 yield access, name, child

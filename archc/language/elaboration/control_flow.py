@@ -139,7 +139,7 @@ def _run_scan(elaboration: Elaboration, instance: Instance, node: tree.ScanState
             "scan-without-result",
             "the scan has no result",
             head,
-            help="add `yield y = ...` for a sequence of one tensor per step, or a state `h = h0` for its last value",
+            help="add `yield y = ...` to get y of all steps, or a state `h = h0` to get h after the last step",
         )
     length = values[0].type.shape[1]
     states = [value for pair in zip(entered[len(node.sequences) :], ends) for value in pair]

@@ -29,9 +29,10 @@ class _StatementReader:
         self._item, self._diagnostics = item, diagnostics
         self._members: dict[str, Device] = {}
         self._links: dict[frozenset[str], float] = {}
-        # These two also contain devices and links that were reported as wrong, so that a link to such a device is not
-        # reported again.
+        # `_places` also contains devices with errors: otherwise, each link to such a device would be reported as a link
+        # to an unknown device.
         self._places: dict[str, Span] = {}
+        # `_linked` also contains links with errors: a second link between the same devices is reported as a duplicate.
         self._linked: dict[frozenset[str], Span] = {}
 
     def read(self) -> Devices:

@@ -122,8 +122,8 @@ def _add_outputs(elaboration: Elaboration, instance: Instance) -> None:
     names = [name or name_of(instance, value) for name, value, _ in instance.outputs]
     received = {value.name for value in elaboration.rewriter.graph.inputs}
     for number, (name, _, _) in enumerate(instance.outputs):
-        # Names in ONNX are unique.  If the text assigns `x = x -> relu` to the name of an input, an output `x` cannot
-        # have this name, and gets another one.
+        # ONNX names are unique, so an output cannot have the name of an input.  For example, a model has the input `x`,
+        # and then the statements `x = x -> relu` and `output x`: the output gets the name `result`.
         if name is None and names[number] in received:
             names[number] = None
     places: dict[str, Span] = {}

@@ -138,9 +138,10 @@ class _Parameterizer:
         return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
 
     def _statements(self) -> Iterable[tuple[Sequence[OperatorStep | BlockStep], Loop | None]]:
-        """For each statement of the printed text, the steps that it prints, with their loop or None.
+        """Yield a pair (steps, loop) for each statement of the printed text.
 
-        A statement in a loop prints one step from each iteration; any other statement prints a single step.
+        Outside a loop, `steps` has one statement of the outline, and `loop` is None.  Inside a loop, `steps` has one
+        statement from each iteration, because the text has the body of the loop only once.
         """
         for statement in innermost(self.definition.body):
             if isinstance(statement, Loop):
@@ -199,7 +200,7 @@ class _Parameterizer:
         return syntax_nodes.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
 
     def _step(self, steps: Sequence[OperatorStep | BlockStep], loop: Loop | None) -> None:
-        """Parameterize one statement of the printed text, given the steps that it prints, and their loop."""
+        """Parameterize one statement of the printed text; see `_statements`."""
         first = steps[0]
         if loop is not None:
             self.found.lists.setdefault(loop, {})

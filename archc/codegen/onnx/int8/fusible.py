@@ -1,7 +1,8 @@
 """Rewrites of quantized models that let ONNX Runtime fuse integer kernels, with equal results.
 
 ONNX Runtime finds its integer kernels by patterns: an operator between `DequantizeLinear` and `QuantizeLinear`.  Four
-rewrites produce these patterns.  A *move* is an operator that only moves elements, such as `Reshape`.
+rewrites produce these patterns.  A *move* is an operator that computes nothing and only rearranges elements, such as
+`Reshape`.
 
 - If a `QuantizeLinear` follows a move, insert another quantize/dequantize pair before the move.  The layer before the
   move then has integer results.  Quantizing twice with the same scale and zero point has no further effect.
@@ -10,11 +11,11 @@ rewrites produce these patterns.  A *move* is an operator that only moves elemen
   would use a slow integer kernel.
 - If a `Relu` follows an integer product, and no `QuantizeLinear` follows the `Relu`, replace the `Relu` by a `Max` with
   zero.  ONNX Runtime would fuse the product and the `Relu` into a float product, which decodes its weight in each run.
-- If a move follows a `DequantizeLinear` of int8, exchange the two.  `MaxPool` counts as a move: dequantization is
-  monotone, so it commutes with the maximum.  Without this rewrite, ONNX Runtime 1.31 inserts a `QuantizeLinear` with
-  `output_dtype` INT8 after the move, so that the move runs on integers.  Then it converts int8 to uint8, but does not
-  change `output_dtype`, and refuses its own graph.  If the `DequantizeLinear` already follows the move, ONNX Runtime
-  inserts nothing.
+- If a move follows a `DequantizeLinear` of int8, exchange the two.  `Slice` and `MaxPool` are also moves here:
+  dequantization is monotone, so it commutes with the maximum.  Without this rewrite, ONNX Runtime 1.31 inserts a
+  `QuantizeLinear` with `output_dtype` INT8 after the move, so that the move runs on integers.  Then it converts int8 to
+  uint8, but does not change `output_dtype`, and refuses its own graph.  If the `DequantizeLinear` already follows the
+  move, ONNX Runtime inserts nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from archc.codegen.onnx.initializers import UniqueNames
 from archc.codegen.onnx.onnx_graph import NodeRecord
 
 _MOVES = frozenset(("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators that only move the elements of their first input."""
+"""Operators that only rearrange the elements of their first input."""
 
 
 _PRODUCTS = frozenset(("Conv", "Gemm"))
@@ -129,7 +130,10 @@ def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
 
 
 INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
-"""`Flatten`, and the operators past which ONNX Runtime moves quantize and dequantize nodes."""
+"""Moves of int8 values: the operators of `_MOVES`, `MaxPool` and `Slice`.
+
+ONNX Runtime propagates quantization through all of these except `Flatten`.
+"""
 
 
 def decode_late(

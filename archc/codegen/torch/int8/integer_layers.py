@@ -1,9 +1,9 @@
 """Selection of layers that compute in int8.
 
 A layer computes in int8 if its weight is int8 and its operand comes from `quantize` and `dequantize`.  The emitted
-layer takes the quantized operand directly: `self.fc1(self.fc1_q(x))`.  The quantized operand may be moved to another
-stage before the layer.  The class of the layer is in `archc.runtime.int8`.  Every other layer with an int8 weight
-decodes the weight and caches the decoded weight.
+layer takes the quantized operand directly: `self.fc1(self.fc1_q(x))`.  A `to_stage` between the quantizer and the layer
+sends the quantized operand to a later stage of a pipeline.  The class of the layer is in `archc.runtime.int8`.  Every
+other layer with an int8 weight decodes the weight and caches the decoded weight.
 
 If the result of a layer is quantized next, the layer's kernel quantizes it:
 `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  A `relu`, pooling or flattening may be between the layer
@@ -78,8 +78,8 @@ class _Search:
 
     Attributes:
         found: the layers found so far.
-        excluded: the weights of layers with a use that cannot compute on integers.  All uses of a shared layer call one
-            module, so none of them computes on integers.
+        excluded: the weights of layers with a use that cannot compute on integers.  All uses of such a layer call one
+            module, so the other uses cannot compute on integers either.
     """
 
     graph: Graph
@@ -196,9 +196,9 @@ class _Search:
     def _chain(
         self, quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorStep]]
     ) -> tuple[Sequence[OperatorStep], Sequence[OperatorStep]] | None:
-        """The statements that move a quantizer's results to another stage, and those that dequantize them.
+        """Return two lists: the `to_stage` statements after a quantizer, and the `dequantize` statements.
 
-        None if the quantizer has no integer form, or if a result has another use.
+        None if the quantizer has no integer form, or if a result has any other use.
         """
         entries = _entries(quantize, readers)
         parts = tuple(entry.results[0] for entry in entries) or quantize.results
@@ -311,7 +311,7 @@ def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, 
 
 
 def _entries(quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorStep]]) -> tuple[OperatorStep, ...]:
-    """The statements that move all results of a quantizer to the same stage.
+    """The `to_stage` statements that send all results of a quantizer to the same stage.
 
     Empty if a result has another use.
     """
