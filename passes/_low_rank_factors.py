@@ -77,9 +77,9 @@ class Svd:
     def factors(self, rank: int) -> tuple[Array, Array]:
         """Factors A (r × n) and B (m × r) with W ≈ BA.
 
-        Both factors are multiplied by the square roots of the singular values, so their elements have similar
-        magnitudes.  With B = U · diag(values) and A = Vᵀ, the columns of B would differ more in magnitude.  If B were
-        then stored as int8, with one scale for each row, the columns of small singular values could become zero.
+        For W = U · diag(s) · Vᵀ, the factors are B = U · diag(√s) and A = diag(√s) · Vᵀ, whose elements have similar
+        magnitudes.  With B = U · diag(s) and A = Vᵀ, the columns of B would differ more in magnitude.  If B were then
+        stored as int8, with one scale for each row, the columns of small singular values could become zero.
         """
         root = np.sqrt(self.values[:rank])
         safe = np.where(root > 0, root, 1)

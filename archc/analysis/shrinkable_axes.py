@@ -204,7 +204,7 @@ class ShrinkableAxes:
                     for name in free:
                         if name != chosen:
                             self._fix_index(
-                                (use.owner, name), f"for `{node.title}`, only whole blocks of them can be removed"
+                                (use.owner, name), f"in `{node.title}`, only another index of the axis can shrink"
                             )
 
     def _agreed_factors(self, use: AxisUse) -> set[tuple[Extent, Extent]]:

@@ -21,11 +21,11 @@ examples:
   archc draw specs/cnn.arch --passes "lowrank, quant"      the model after the passes
   archc draw specs/resnet18.arch -o resnet18.mmd           Mermaid; .dot for Graphviz
 
-The picture has the structure of the text.  A block is drawn once, in a panel beside the model.  Repeated layers are a
-stack of boxes with the number of repetitions.  The colour of a box shows the family of its operator, or that it is a
-block; a layer whose weights are stored as integers has a different shade.  Boxes with the same number share weights.
-A dashed line leads from a step of a `scan` to the next one.  `·` is a size that differs between the uses of a
-block, or whose formula is too long.
+The picture has the blocks and loops of the .arch file.  A block is drawn once, in a panel beside the model.  Repeated
+layers are a stack of boxes with the number of repetitions.  The colour of a box shows the family of its operator, or
+that it is a block; a layer whose weights are stored as integers has a different shade.  Boxes with the same number
+share weights.  A dashed line leads from a step of a `scan` to the next one.  `·` is a size that differs between the
+uses of a block, or whose formula is too long.
 """
 
 KINDS = (".svg", ".mmd", ".dot")

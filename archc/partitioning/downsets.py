@@ -101,27 +101,26 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
-    """For each group, the tensors that it consumes, each as a mask and the capacity for its transfer.
+    """For each group, the tensors that it consumes, each as a mask and a weight.
 
     For the group g, the mask of a tensor is a set of groups: the producer of the tensor, and its consumers with numbers
     below g.  If a downset has all groups of the mask but not g, the tensor crosses the cut, and g is its first consumer
     after the cut.  A tensor has only one first consumer, so it counts once for each cut.
 
-    The capacity for the transfer is the transfer time in the unit of the groups' weights.  A device with the rate r
-    could run groups of the weight r · t in the transfer time t.  The capacity is the minimum of r · t over the kinds of
-    devices: a lower bound, since the device is not known yet.
+    In the time t of the tensor's transfer, a device with the rate r could run groups of the weight r · t.  The weight
+    of the tensor is the minimum of r · t over the kinds of devices: a lower bound, since the device is not known yet.
     """
     import numpy as np
 
     found: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(len(graph))]
     kinds = np.flatnonzero(bounds.devices.total)
-    capacities = (graph.time[:, kinds] * bounds.rates[kinds]).min(axis=1, initial=np.inf) * (1 - ROUNDING)
-    for producer, consumers, capacity in zip(graph.producers, graph.consumers, capacities.tolist()):
-        if producer >= 0 and capacity > 0:
+    weights = (graph.time[:, kinds] * bounds.rates[kinds]).min(axis=1, initial=np.inf) * (1 - ROUNDING)
+    for producer, consumers, weight in zip(graph.producers, graph.consumers, weights.tolist()):
+        if producer >= 0 and weight > 0:
             member = np.zeros((len(graph), 1), dtype=bool)
             member[producer] = True
             for consumer in consumers:
-                found[consumer].append((pack(member)[:, 0], capacity))
+                found[consumer].append((pack(member)[:, 0], weight))
                 member[consumer] = True
     return found
 

@@ -159,7 +159,7 @@ class _Renaming:
     def _split(self, rule: Rule, name: str, targets: Sequence[str], whole: LazyTensor) -> list[LazyTensor]:
         rows = [self.expected[target][0][:1] for target in targets if target in self.expected]
         sizes = [size for (size,) in (row for row in rows if row)]
-        if len(sizes) != len(targets):  # a target is not in the text; `match` reports it
+        if len(sizes) != len(targets):  # a target is not in the text; `archc.weights.match` reports it
             sizes = [whole.shape[0] // len(targets)] * len(targets) if whole.shape else []
         if sum(sizes) != (whole.shape or (0,))[0]:
             shown = " + ".join(map(str, sizes)) or "several"

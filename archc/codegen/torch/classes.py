@@ -140,7 +140,7 @@ class ClassPlanner:
     def _line(self, line: LayerLine, bases: Bases) -> Step:
         """The step that runs a sequence of int8 layers in one call, such as `fixed_line(x, ...)`."""
         for statement in line.statements:
-            self._statement(statement, bases)  # adds the members of the layers; the single call replaces the step
+            self._statement(statement, bases)  # called only because it adds the members of the layers
 
         members = self.draft.members
 

@@ -244,7 +244,7 @@ def element_texts(
     Args:
         calls: the constructor call of each element; an instance with a shorter list lacks the last elements.
         counts: the number of these elements that each instance has.
-        first: the position in the list of the element with the call `calls[0]`.
+        first: the index of the first of these elements in the list.
 
     Raises:
         Mismatch: the list of an instance ends before the first element with the common text.

@@ -108,7 +108,8 @@ class LayerLine:
             operand: the expression of the operand.
             access: returns the expression of the member at a path.
             elements: returns the iterable over the first n elements of a list, from the list's path and n.
-            move: returns the expression of a statement that only moves elements, from the statement and its operand.
+            move: has two parameters, a statement that only moves elements and the text of its operand, and returns the
+                statement's expression.
         """
         members = [[part.layer for part in self.parts]]
         if self.fixed:
