@@ -559,7 +559,8 @@ def fixed_line(
 
     `relu` tells after which layers a relu follows.  `moves` has a function for each
     layer, such as a max pool of the layer's result, or None.  For a single sample, the
-    modules and their hooks are not called: the calls would take as long as small layers.
+    modules and their hooks are not called, because the calls would take as long as
+    small layers.
     """
     roundings, layers = [*roundings], [*layers]
     single = x.numel() == x.shape[-1] if moves is None else len(x) == 1
