@@ -1,13 +1,12 @@
 """Latency of the int8 im2col form of a first convolution, and a profile of the digit classifier.
 
-The script prints three tables, measured in ONNX Runtime on one thread with interleaved runs.  Speeds in brackets are
+The script prints two tables, measured in ONNX Runtime on one thread with interleaved runs.  Speeds in brackets are
 relative to the float program.
 
 1. Networks of two convolutions on small images, in three forms: in float; in int8 with the first convolution and its
    pool in float; and in int8 with the first convolution as one integer matrix product of im2col patches.  The third
    form is measured even if the emitter would choose the second form.
-2. The digit classifier in float, and in int8 with the default and with the channels-last element order of `flatten`.
-3. The slowest nodes of the compressed digit classifier.
+2. The slowest nodes of the compressed digit classifier.
 
     python -m benchmarks.int8_stem [--batches 1 8 32] [--rounds 31] [--nodes 12]
 """
@@ -31,9 +30,7 @@ import onnxruntime
 
 import archc
 from archc.codegen import onnx
-from archc.codegen.onnx import rewrites
 from archc.codegen.onnx.int8 import stems
-from archc.codegen.onnx.int8.channels_last import flatten_channels_last
 from archc.driver.compiled import Compiled
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown
@@ -58,19 +55,15 @@ def compiled(text: str | Path, channels: int, passes: str) -> Compiled:
     return archc.compile(text, passes=passes, calib={"image": images} if passes else None)
 
 
-def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -> onnxruntime.InferenceSession:
+def session(model: Compiled, limits: Mapping[str, int]) -> onnxruntime.InferenceSession:
     """Emit a model with other limits for im2col, and open it in ONNX Runtime.
 
     Args:
         limits: values of constants of `archc.codegen.onnx.int8.stems`, by name.
-        in_order: emit the channels-last order of `flatten`, as by default.
     """
     with ExitStack() as changed, tempfile.TemporaryDirectory() as folder:
         for name, value in limits.items():
             changed.enter_context(patch.object(stems, name, value))
-        if not in_order:
-            others = tuple(one for one in rewrites.REWRITES if one is not flatten_channels_last)
-            changed.enter_context(patch.object(rewrites, "REWRITES", others))
         model.write(folder, emit=("onnx",))
         return onnx.session(Path(folder) / f"{model.name}.onnx")
 
@@ -99,18 +92,6 @@ def stem_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
         title = f"{channels} → {out}, {kernel}×{kernel}"
         rows += [row(title, sessions, channels, batch, rounds) for batch in batches]
     return rows
-
-
-def order_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
-    """Table rows of the digit classifier: in float, and in int8 with both layouts of `flatten`."""
-    spec = ROOT / "specs" / "cnn.arch"
-    floats, integers = compiled(spec, 1, ""), compiled(spec, 1, "quant")
-    sessions = {
-        "float": session(floats, {}),
-        "usual": session(integers, {}, in_order=False),
-        "last": session(integers, {}),
-    }
-    return [row("`cnn`, `quant`", sessions, 1, batch, rounds) for batch in batches]
 
 
 def nodes(batch: int, count: int) -> list[list[str]]:
@@ -146,13 +127,6 @@ def main() -> None:
         markdown(
             ["first convolution", "batch", "float", "int8, first convolution in float", "int8, patches"],
             stem_rows(options.batches, options.rounds),
-        )
-    )
-    print()
-    print(
-        markdown(
-            ["", "batch", "float", "int8, default flatten", "int8, channels last"],
-            order_rows(options.batches, options.rounds),
         )
     )
     print()

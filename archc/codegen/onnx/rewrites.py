@@ -7,7 +7,6 @@ from functools import partial
 
 from archc.codegen.onnx.barriers import separate
 from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.int8.channels_last import flatten_channels_last
 from archc.codegen.onnx.int8.fusible import decode_late, make_fusible
 from archc.codegen.onnx.int8.stems import pooled_stems
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
@@ -59,5 +58,5 @@ def _is_int8(onnx: OnnxGraph, zero_point: str) -> bool:
 
 BODY_REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, _separate)
 
-REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, pooled_stems, flatten_channels_last, _separate)
+REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, pooled_stems, _separate)
 """`_separate` inserts copies that would hide patterns from the other rewrites, so it is last."""
