@@ -34,7 +34,7 @@ ONNX_TEXTS = [
     *((spec, "") for spec in ("cnn", "elman", "linear_regression", "text_classifier", "wide_deep")),
     *(("cnn", passes) for passes in ("fold", "lowrank, quant", "partition(2)")),
 ]
-"""The cases whose golden files have the nodes of the ONNX model; the others have the number of nodes by operator."""
+"""The cases whose golden files list the nodes of the ONNX model; the others count them by operator."""
 
 
 def file_name(spec: str, passes: str) -> str:

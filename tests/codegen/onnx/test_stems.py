@@ -168,7 +168,7 @@ def test_a_stem_runs_in_integer_kernels(tmp_path: Path) -> None:
     ran = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     assert ran["QLinearConv"] == 2 and ran["NhwcMaxPool"] == 2 and ran["QuantizeLinear"] == 1
     assert not {"Conv", "FusedConv", "MaxPool", "DequantizeLinear", "ReorderOutput"} & set(ran)
-    assert ran["Transpose"] == 3, "all for the patches"
+    assert ran["Transpose"] == 4, "three for the patches, and one for the flattening"
 
 
 def test_replaced_weights_are_removed() -> None:
