@@ -37,7 +37,9 @@ def operator_json(cls: type[Operator]) -> dict[str, Any]:
         "summary": summary(cls),
         "doc": inspect.getdoc(cls) or "",
         "signature": cls.signature or None,
-        "attributes": attributes_json(cls),
+        "attributes": [
+            {**described, "axis": info.axis} for described, info in zip(attributes_json(cls), attributes(cls))
+        ],
         "parameters": parameters_json(cls),
         "dtypes": dtypes_json(cls),
         "example": cls.example or None,
@@ -70,6 +72,13 @@ def attributes_json(cls: type) -> list[dict[str, Any]]:
         }
         for info in attributes(cls)
     ]
+
+
+def axis_text(described: dict[str, Any]) -> str:
+    """Text for an attribute that selects axes: `axis of x`; empty for any other attribute and for options."""
+    if described.get("axis") is None:
+        return ""
+    return f"{'axes' if 'tuple' in described['type'] else 'axis'} of `{described['axis']}`"
 
 
 def default_text(info: AttributeInfo) -> str | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output
-from archc.cli.descriptions import operator_json, summary
+from archc.cli.descriptions import axis_text, operator_json, summary
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import error
 
@@ -105,7 +105,8 @@ def attribute_lines(attributes: list[dict[str, Any]]) -> list[str]:
     for info in attributes:
         default = " (required)" if info["required"] else "" if info["default"] is None else f" = {info['default']}"
         lines.append(f"{info['name']}: {info['type']}{default}")
-        doc = "; ".join(text for text in (info["doc"], "by name only" if info["keyword"] else "") if text)
+        notes = (info["doc"], axis_text(info), "by name only" if info["keyword"] else "")
+        doc = "; ".join(text for text in notes if text)
         lines += [f"    {doc}"] if doc else []
     return lines
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from archc.cli.command_line_page import command_line_page
-from archc.cli.descriptions import PRESERVES, dtypes_json, operator_json, pass_json
+from archc.cli.descriptions import PRESERVES, axis_text, dtypes_json, operator_json, pass_json
 from archc.cli.explanations import GROUPS, explanations
 from archc.cli.python_page import python_page
 
@@ -25,6 +25,9 @@ Look up here all {count} operators of the language, by family. `archc ops NAME` 
 A signature names the size of every axis: in `x[*b, i], weight[o, i] -> y[*b, o]`, the last axes of `x` and `weight`
 have the same size `i`. `*b` is any number of axes, `~s` is any number of axes that broadcast, and `conv(h)` is the
 result size of a convolution on an axis of size `h`.
+
+An attribute with the note "axis of `x`" is the number of an axis of `x`. Axes are counted from 0, and negative numbers
+count from the end: -1 is the last axis. `archc check` refuses an axis that does not exist.
 
 Parameters are initialized as PyTorch initializes them. The page is generated from the classes in `archc/ops/` by
 `make reference`.
@@ -191,6 +194,7 @@ def _attributes(attributes: list[dict[str, Any]]) -> list[str]:
     for info in attributes:
         default = f" = {info['default']}" if info["default"] is not None else ""
         notes = ["required"] if info["required"] else []
+        notes += [axis_text(info)] if axis_text(info) else []
         notes += ["by name only"] if info["keyword"] else []
         note = f" ({', '.join(notes)})" if notes else ""
         doc = f": {info['doc']}" if info["doc"] else ""

@@ -24,6 +24,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from archc.declaration.axis_attributes import axis_numbers, check_axis_declarations
 from archc.declaration.dtypes import ANY, ONNX_MOST, Declared, Kernels, check_dtypes, onnx_types
 from archc.declaration.errors import OperatorError, check_representable, rank_error, shape_error, too_many_axes
 from archc.declaration.notation import FormulaKind, Notation
@@ -111,10 +112,12 @@ class Operator(Notation, Traits):
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
-        if cls.formula is not None and "symbol" in cls.__dict__:
-            FORMULAS[cls.formula][cls.symbol] = cls
         if "name" not in cls.__dict__:
             cls.name = snake_case(cls.__name__)
+        if not abstract:  # the signature may follow in a subclass
+            check_axis_declarations(cls, cls.signature, cls.parameters)
+        if cls.formula is not None and "symbol" in cls.__dict__:
+            FORMULAS[cls.formula][cls.symbol] = cls
         if not abstract:
             cls.family = cls.family or cls.__module__.rpartition(".")[2]
             OPERATORS[cls.name] = cls
@@ -139,6 +142,36 @@ class Operator(Notation, Traits):
             if info.index is not None and value is not None:
                 found[info.index] = value
         return found
+
+    def axis_number(self, attribute: str, types: Sequence[TensorType]) -> int:
+        """Number of the axis that an attribute selects, counted from 0.
+
+        It is 3 for `dim = -1` and an operand of rank 4.
+
+        Args:
+            attribute: name of an attribute that is declared with `axis=`; its value is an integer.
+
+        Raises:
+            OperatorError: the axis does not exist (`bad-attribute`).
+        """
+        (number,) = self.axis_numbers(attribute, types)
+        return number
+
+    def axis_numbers(self, attribute: str, types: Sequence[TensorType]) -> tuple[int, ...]:
+        """Numbers of the axes that an attribute selects, counted from 0, in the attribute's order.
+
+        Type inference calls it for every attribute that is declared with `axis=`.  An operator calls it only to use the
+        numbers.
+
+        Args:
+            attribute: name of an attribute that is declared with `axis=`.  The tuple is empty if its value is None.
+
+        Raises:
+            OperatorError: an axis does not exist, or is given twice (`bad-attribute`).
+        """
+        signature = parse_signature(self.signature)  # `signature_for` may depend on the numbers of the axes
+        names = (pattern.name for pattern in signature.operands if pattern.name not in self.parameters)
+        return axis_numbers(self, attribute, signature, {name: one.rank for name, one in zip(names, types)})
 
     def has_parameter(self, name: str) -> bool:
         """Return whether this instance has a parameter: `bias = false` removes the bias (`Parameter.when`)."""
@@ -373,6 +406,9 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
             f" ({', '.join(pattern.name for pattern in data)}), got {len(types)}",
             help=_operands_help(op, [pattern.name for pattern in data[:required]]) if len(types) < required else None,
         )
+    for info in attributes(type(op)):
+        if info.axis is not None:
+            op.axis_numbers(info.name, types)
     op.check(types)
     check_dtypes(op, op.dtypes, [pattern.name for pattern in data], types)
     dtypes = op.result_dtypes(types)

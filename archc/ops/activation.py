@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from archc.declaration.axes import axis_number
 from archc.declaration.base import Operator, operator
 from archc.declaration.checks import bad_attribute
 from archc.declaration.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
@@ -150,12 +149,12 @@ class Glu(Activation):
     onnx_dtypes = ONNX_WIDE
     example = "x -> glu"
 
-    dim: int = attribute(-1, doc="axis that is split into halves")
+    dim: int = attribute(-1, axis="x", doc="axis that is split into halves")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
             return super().signature_for(types)
-        axis = axis_number(self, self.dim, types[0].rank)
+        axis = self.axis_number("dim", types)
         following = "".join(f", b{number}" for number in range(types[0].rank - axis - 1))
         return parse_signature(f"x[*a, 2*d{following}] -> y[*a, d{following}]")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archc.declaration.axes import axis_number, plain_axes, plain_axis
+from archc.declaration.axes import plain_axes, plain_axis
 from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.dtypes import ONNX_ALL
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
@@ -30,12 +30,12 @@ class Concat(Operator):
     example = "(a, b) -> concat(1)"
     concatenates = True
 
-    dim: int = attribute(0, doc="axis of the concatenation")
+    dim: int = attribute(0, axis="a", doc="axis of the concatenation")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if not types:
             return super().signature_for(types)
-        axis = axis_number(self, self.dim, types[0].rank)
+        axis = self.axis_number("dim", types)
         operands = []
         for number in range(len(types)):
             axes = plain_axes(types[0].rank)
@@ -66,12 +66,12 @@ class Stack(Operator):
     example = "(a, b) -> stack"
     concatenates = True
 
-    dim: int = attribute(0, doc="position of the new axis in the result")
+    dim: int = attribute(0, axis="y", doc="position of the new axis in the result")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if not types:
             return super().signature_for(types)
-        place = axis_number(self, self.dim, types[0].rank + 1)
+        place = self.axis_number("dim", types)
         axes = plain_axes(types[0].rank)
         operands = [Pattern(f"x{number}", tuple(axes)) for number in range(len(types))]
         return Signature(tuple(operands), (Pattern("y", (*axes[:place], plain_axis("n"), *axes[place:])),))
@@ -105,8 +105,8 @@ class Splitter(Operator, abstract=True):
         raise AssertionError(f"{type(self).__name__} implements no `parts`")
 
     def axis(self, types: Sequence[TensorType]) -> int:
-        """The axis that is split."""
-        raise AssertionError(f"{type(self).__name__} implements no `axis`")
+        """The axis that is split; subclasses declare the attribute `dim`."""
+        return self.axis_number("dim", types)
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
@@ -157,10 +157,7 @@ class Split(Splitter):
     example = "q, k, v = x -> split(768, dim = 2)"
 
     split_size: int | SymbolicDim | tuple[int | SymbolicDim, ...] = attribute(doc="size of all parts, or of each part")
-    dim: int = attribute(0, doc="the axis to cut")
-
-    def axis(self, types: Sequence[TensorType]) -> int:
-        return axis_number(self, self.dim, types[0].rank)
+    dim: int = attribute(0, axis="x", doc="the axis to cut")
 
     def divided(self, sizes: tuple[Extent, ...], axis: int) -> Split:
         equal = not isinstance(self.split_size, tuple) and len(set(sizes)) == 1
@@ -201,10 +198,7 @@ class Chunk(Splitter):
     example = "q, k, v = x -> chunk(3, dim = 2)"
 
     chunks: int = attribute(doc="number of parts")
-    dim: int = attribute(0, doc="the axis to cut")
-
-    def axis(self, types: Sequence[TensorType]) -> int:
-        return axis_number(self, self.dim, types[0].rank)
+    dim: int = attribute(0, axis="x", doc="the axis to cut")
 
     def divided(self, sizes: tuple[Extent, ...], axis: int) -> Operator:
         return self if len(set(sizes)) == 1 else Split(sizes, self.dim)

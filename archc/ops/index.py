@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, ClassVar, Self
 
-from archc.declaration.axes import axis_number, plain_axes, plain_axis
+from archc.declaration.axes import plain_axes, plain_axis
 from archc.declaration.base import Inference, Operator, OperatorError, operator
 from archc.declaration.dtypes import ANY, INDICES, ONNX_ALL
 from archc.declaration.notation import Side
@@ -243,11 +243,11 @@ class IndexedByTensor(Operator, abstract=True):
     onnx_dtypes = ONNX_ALL
     onnx_name: ClassVar[str] = "Gather"
 
-    dim: int = attribute(doc="axis of the positions")
+    dim: int = attribute(axis="x", doc="axis of the positions")
 
     def axis(self, types: Sequence[TensorType]) -> int:
         """The axis, counted from 0."""
-        return axis_number(self, self.dim, types[0].rank)
+        return self.axis_number("dim", types)
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
         return (0, types[0].shape[self.axis(types)]) if position == 1 else None

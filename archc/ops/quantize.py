@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from archc.declaration.axes import axis_number, plain_axes
+from archc.declaration.axes import plain_axes
 from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.dtypes import EIGHT_BIT, FLOATS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, dtype_set
 from archc.declaration.parameter import Parameter, ones, zeros
@@ -37,7 +37,9 @@ class Quantize(Operator):
     example = "x -> q0: quantize(u8) -> dequantize"
 
     dtype: DType = attribute(doc="u8 or i8")
-    axis: int | None = attribute(None, keyword=True, doc="axis with a scale for each position; by default one scale")
+    axis: int | None = attribute(
+        None, axis="x", keyword=True, doc="axis with a scale for each position; by default one scale"
+    )
     dynamic: bool = attribute(False, keyword=True, doc="compute scale and zero point from the data at run time")
 
     def has_parameter(self, name: str) -> bool:
@@ -90,7 +92,7 @@ class Quantize(Operator):
         return call("quantize", *spell.operands) if self.dynamic else TorchModule("Quantize", {})
 
     def _broadcast(self, parameter: str, spell: TorchSpelling) -> str:
-        return _broadcast(self, parameter, spell.types[0].rank)
+        return _broadcast(self, parameter, spell.types)
 
     def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
         (x,) = spell.operands
@@ -116,7 +118,9 @@ class OnGrid(Operator):
     example = "q -> q0: on_grid(u8) -> dequantize"
 
     dtype: DType = attribute(doc="dtype of the integers, u8 or i8")
-    axis: int | None = attribute(None, keyword=True, doc="axis with a scale for each position; by default one scale")
+    axis: int | None = attribute(
+        None, axis="x", keyword=True, doc="axis with a scale for each position; by default one scale"
+    )
     scale: DType = attribute(DType.f32, keyword=True, doc="dtype of the scale")
 
     def parameter_dtype(self, name: str, floating: DType) -> DType:
@@ -166,7 +170,9 @@ class Dequantize(Operator):
     decodes = True
     example = "x -> q0: quantize(u8) -> dequantize"
 
-    axis: int | None = attribute(None, keyword=True, doc="axis with a scale for each position; by default one scale")
+    axis: int | None = attribute(
+        None, axis="q", keyword=True, doc="axis with a scale for each position; by default one scale"
+    )
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return _signature("q", "y", self, types, ("scale", "zero_point"), ())
@@ -176,9 +182,9 @@ class Dequantize(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         q, scale, zero_point = spell.operands
-        rank = spell.types[0].rank
+        types = spell.types
         number = method(q, "to", f"torch.{spell.types[1].dtype.torch}")
-        return infix(infix(number, "-", _broadcast(self, zero_point, rank)), "*", _broadcast(self, scale, rank))
+        return infix(infix(number, "-", _broadcast(self, zero_point, types)), "*", _broadcast(self, scale, types))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add(self.onnx_name, *spell.operands, axis=self.axis)
@@ -209,16 +215,16 @@ def _signature(
 ) -> Signature:
     """Signature in which operand and result have equal shapes, and scales have the axis `axis` or none."""
     axes = tuple(plain_axes(types[0].rank if types else 0))
-    along = () if op.axis is None or not types else (axes[axis_number(op, op.axis, len(axes), "axis")],)
+    along = () if op.axis is None or not types else (axes[op.axis_number("axis", types)],)
     return Signature(
         (Pattern(operand, axes), *(Pattern(name, along) for name in scales)),
         (Pattern(result, axes), *(Pattern(name, along) for name in copies)),
     )
 
 
-def _broadcast(op: Quantize | OnGrid | Dequantize, parameter: str, rank: int) -> str:
+def _broadcast(op: Quantize | OnGrid | Dequantize, parameter: str, types: Sequence[TensorType]) -> str:
     """Expression for a scale or zero point, reshaped so that its elements are along the axis `axis`."""
     if op.axis is None:
         return parameter
-    following = rank - 1 - axis_number(op, op.axis, rank, "axis")
+    following = types[0].rank - 1 - op.axis_number("axis", types)
     return method(parameter, "reshape", -1, *([1] * following)) if following else parameter

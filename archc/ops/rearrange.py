@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from archc.declaration.axes import axis_number, axis_numbers
 from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.dtypes import ONNX_ALL
 from archc.declaration.pattern import AxisMoves, parse_pattern
@@ -185,18 +184,17 @@ class Flatten(Rearrangement):
 
     example = "features -> flatten"
 
-    start_dim: int = attribute(1, doc="first axis to merge")
-    end_dim: int = attribute(-1, doc="last axis to merge")
+    start_dim: int = attribute(1, axis="x", doc="first axis to merge")
+    end_dim: int = attribute(-1, axis="x", doc="last axis to merge")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        start, end = self._ends(types[0].rank)
+        start, end = self._ends(types)
         names = _names(types[0].rank)
         merged = f"({' '.join(names[start : end + 1])})"
         return _pattern(names, [*names[:start], merged, *names[end + 1 :]])
 
-    def _ends(self, rank: int) -> tuple[int, int]:
-        start = axis_number(self, self.start_dim, rank, "start_dim")
-        end = axis_number(self, self.end_dim, rank, "end_dim")
+    def _ends(self, types: Sequence[TensorType]) -> tuple[int, int]:
+        start, end = self.axis_number("start_dim", types), self.axis_number("end_dim", types)
         if start > end:
             raise OperatorError(
                 "bad-attribute", f"`flatten` cannot merge from axis {start} to axis {end}", attribute="start_dim"
@@ -211,7 +209,7 @@ class Flatten(Rearrangement):
         return self.torch(spell)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        if self._ends(spell.types[0].rank) == (1, spell.types[0].rank - 1):
+        if self._ends(spell.types) == (1, spell.types[0].rank - 1):
             return spell.add("Flatten", spell.operands[0], axis=1)
         return super().onnx(spell)
 
@@ -222,11 +220,11 @@ class Unflatten(Rearrangement):
 
     example = "x -> unflatten(2, (12, 64))"
 
-    dim: int = attribute(doc="axis to split")
+    dim: int = attribute(axis="x", doc="axis to split")
     sizes: tuple[int | SymbolicDim, ...] = attribute(doc="sizes of the new axes; one may be -1")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        axis = axis_number(self, self.dim, types[0].rank)
+        axis = self.axis_number("dim", types)
         if not self.sizes or sum(1 for size in self.sizes if size == -1) > 1:
             raise OperatorError("bad-attribute", "`unflatten` expects sizes, of which one may be -1", attribute="sizes")
         names = _names(types[0].rank)
@@ -245,7 +243,7 @@ class Unflatten(Rearrangement):
         return Unflatten(self.dim, tuple(sizes))
 
     def torch(self, spell: TorchSpelling) -> str:
-        place, sizes = axis_number(self, self.dim, spell.types[0].rank), self.sizes
+        place, sizes = self.axis_number("dim", spell.types), self.sizes
         if any(symbolic(size) for size in sizes):  # PyTorch cannot infer -1 if another size is 0
             sizes = spell.results[0].shape[place : place + len(sizes)]
         texts = ", ".join(spell.size(size) for size in sizes) + ("," if len(sizes) == 1 else "")
@@ -258,13 +256,13 @@ class Transpose(Rearrangement):
 
     example = "x -> transpose(1, 2)"
 
-    dim0: int = attribute(doc="first axis")
-    dim1: int = attribute(doc="second axis")
+    dim0: int = attribute(axis="x", doc="first axis")
+    dim1: int = attribute(axis="x", doc="second axis")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         names = _names(types[0].rank)
-        first = axis_number(self, self.dim0, types[0].rank, "dim0")
-        second = axis_number(self, self.dim1, types[0].rank, "dim1")
+        first = self.axis_number("dim0", types)
+        second = self.axis_number("dim1", types)
         swapped = list(names)
         swapped[first], swapped[second] = names[second], names[first]
         return _pattern(names, swapped)
@@ -279,10 +277,10 @@ class Permute(Rearrangement):
 
     example = "x -> permute((0, 2, 3, 1))"
 
-    dims: tuple[int, ...] = attribute(doc="for each axis of the result, its number in the operand")
+    dims: tuple[int, ...] = attribute(axis="x", doc="for each axis of the result, its number in the operand")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        numbers = axis_numbers(self, self.dims, types[0].rank, "dims")
+        numbers = self.axis_numbers("dims", types)
         if len(numbers) != types[0].rank:
             raise OperatorError(
                 "bad-attribute",
@@ -302,23 +300,25 @@ class Squeeze(Rearrangement):
 
     example = "x -> squeeze(1)"
 
-    dim: int | tuple[int, ...] | None = attribute(None, doc="axis or axes to remove; by default all of size 1")
+    dim: int | tuple[int, ...] | None = attribute(
+        None, axis="x", doc="axis or axes to remove; by default all of size 1"
+    )
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        removed = self._removed(types[0])
+        removed = self._removed(types)
         names = _names(types[0].rank)
         left = ["1" if number in removed else name for number, name in enumerate(names)]
         return _pattern(left, [name for number, name in enumerate(names) if number not in removed])
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Squeeze:
         """The removal of the same axes by number, so that no other axis is removed if its size becomes 1."""
-        return Squeeze(self._removed(types[0])) if self.dim is None and 1 in extents.values() else self
+        return Squeeze(self._removed(types)) if self.dim is None and 1 in extents.values() else self
 
-    def _removed(self, operand: TensorType) -> tuple[int, ...]:
+    def _removed(self, types: Sequence[TensorType]) -> tuple[int, ...]:
+        (operand,) = types
         if self.dim is None:
             return tuple(number for number, size in enumerate(operand.shape) if size == 1)
-        dims = (self.dim,) if isinstance(self.dim, int) else self.dim
-        numbers = axis_numbers(self, dims, operand.rank)
+        numbers = self.axis_numbers("dim", types)
         for number in numbers:
             if operand.shape[number] != 1:
                 raise OperatorError(
@@ -332,12 +332,12 @@ class Squeeze(Rearrangement):
         dim = self.dim
         if dim is None and any(symbolic(size) for size in spell.types[0].shape):
             # The types determine the removed axes: an axis of symbolic size is kept, even if its size is 1 at run time.
-            removed = self._removed(spell.types[0])
+            removed = self._removed(spell.types)
             dim = removed[0] if len(removed) == 1 else removed
         return method(spell.operands[0], "squeeze", dim)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        removed = self._removed(spell.types[0])
+        removed = self._removed(spell.types)
         if not removed:  # `Squeeze` without axes would remove all axes that have size 1 at run time
             return spell.add("Identity", spell.operands[0])
         return spell.add("Squeeze", spell.operands[0], spell.constant(list(removed)))
@@ -347,12 +347,13 @@ class Squeeze(Rearrangement):
 class Unsqueeze(Rearrangement):
     """Insertion of an axis of size 1."""
 
+    signature = "x[*d] -> y[1, *d]"
     example = "x -> unsqueeze(1)"
 
-    dim: int = attribute(doc="position of the new axis in the result")
+    dim: int = attribute(axis="y", doc="position of the new axis in the result")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        place = axis_number(self, self.dim, types[0].rank + 1)
+        place = self.axis_number("dim", types)
         names = _names(types[0].rank)
         return _pattern(names, [*names[:place], "1", *names[place:]])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archc.declaration.axes import axis_number, axis_numbers, plain_axes, plain_axis
+from archc.declaration.axes import plain_axes, plain_axis
 from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
@@ -24,13 +24,13 @@ class Reduction(Operator, abstract=True):
     signature = "x[*d] -> y[*e]"
     dtypes = NUMBERS
 
-    dim: int | tuple[int, ...] | None = attribute(None, doc="axis or axes to reduce; all by default")
+    dim: int | tuple[int, ...] | None = attribute(None, axis="x", doc="axis or axes to reduce; all by default")
     keepdim: bool = attribute(False, doc="keep the reduced axes with size 1")
 
-    def axes(self, rank: int) -> tuple[int, ...]:
+    def axes(self, types: Sequence[TensorType]) -> tuple[int, ...]:
         """The reduced axes, in order."""
         if self.dim is None:
-            return tuple(range(rank))
+            return tuple(range(types[0].rank))
         if self.dim == ():  # PyTorch would reduce all axes, NumPy none
             raise OperatorError(
                 "bad-attribute",
@@ -38,12 +38,12 @@ class Reduction(Operator, abstract=True):
                 attribute="dim",
                 help="omit `dim` to reduce all axes",
             )
-        return tuple(sorted(axis_numbers(self, (self.dim,) if isinstance(self.dim, int) else self.dim, rank)))
+        return tuple(sorted(self.axis_numbers("dim", types)))
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
             return super().signature_for(types)
-        reduced, axes = self.axes(types[0].rank), plain_axes(types[0].rank)
+        reduced, axes = self.axes(types), plain_axes(types[0].rank)
         kept = [
             UNIT if number in reduced else axis
             for number, axis in enumerate(axes)
@@ -60,7 +60,7 @@ class Reduction(Operator, abstract=True):
 
     def torch(self, spell: TorchSpelling) -> str:
         # PyTorch keeps reduced axes only if they are listed.
-        dim = self.axes(spell.types[0].rank) if self.keepdim and self.dim is None else self.dim
+        dim = self.axes(spell.types) if self.keepdim and self.dim is None else self.dim
         return self.torch_reduce(spell, dim)
 
     def torch_reduce(self, spell: TorchSpelling, dim: int | tuple[int, ...] | None, **named: Any) -> str:
@@ -73,7 +73,7 @@ class Reduction(Operator, abstract=True):
 
     def onnx_reduce(self, spell: OnnxSpelling, op_type: str, value: str, keepdim: bool | None = None) -> str:
         """Add an ONNX reduction over the axes."""
-        axes = self.axes(spell.types[0].rank)
+        axes = self.axes(spell.types)
         keep = int(self.keepdim if keepdim is None else keepdim)
         if not axes:
             return spell.add("Identity", value) if op_type != "ReduceL1" else spell.add("Abs", value)
@@ -114,7 +114,7 @@ class Mean(Reduction):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         mean, operand = super().onnx(spell), spell.types[0]
-        if not any(symbolic(operand.shape[axis]) for axis in self.axes(operand.rank)):
+        if not any(symbolic(operand.shape[axis]) for axis in self.axes(spell.types)):
             return mean
         # The mean of no elements is 0 in ONNX Runtime, and NaN in PyTorch.
         empty = spell.add("Equal", spell.add("Size", spell.operands[0]), spell.constant(0))
@@ -161,7 +161,7 @@ class Var(Reduction):
         mean = self.onnx_reduce(spell, "ReduceMean", spell.operands[0], keepdim=True)
         deviation = spell.add("Sub", spell.operands[0], mean)
         total = self.onnx_reduce(spell, "ReduceSum", spell.add("Mul", deviation, deviation))
-        count = product([operand.shape[axis] for axis in self.axes(operand.rank)]) - self.correction
+        count = product([operand.shape[axis] for axis in self.axes(spell.types)]) - self.correction
         if isinstance(count, int):
             divisor = spell.constant(float(max(count, 0)), operand.dtype)
         else:
@@ -202,7 +202,7 @@ class Norm(Reduction):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         x, dtype = spell.operands[0], spell.types[0].dtype
-        if not self.axes(spell.types[0].rank):
+        if not self.axes(spell.types):
             return spell.add("Abs", x)
         if self.p in (1.0, 2.0):
             return self.onnx_reduce(spell, "ReduceL1" if self.p == 1.0 else "ReduceL2", x)
@@ -225,7 +225,7 @@ class Argmax(Reduction):
     onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "logits -> argmax(1)"
 
-    dim: int | None = attribute(None, doc="axis to reduce; by default all elements")
+    dim: int | None = attribute(None, axis="x", doc="axis to reduce; by default all elements")
 
     def result_dtype(self, dtype: DType) -> DType:
         return DType.i64
@@ -237,7 +237,7 @@ class Argmax(Reduction):
         value, dim = spell.operands[0], self.dim
         if dim is not None:
             # ONNX Runtime cannot reduce an axis of size 0 that is given as -1.
-            axis = axis_number(self, dim, spell.types[0].rank)
+            axis = self.axis_number("dim", spell.types)
             return spell.add(self.onnx_name, value, axis=axis, keepdims=int(self.keepdim))
         flat = spell.add("Reshape", value, spell.constant([-1]))
         found: str = spell.add(self.onnx_name, flat, axis=0, keepdims=0)
@@ -272,14 +272,14 @@ class Topk(Operator):
     rigid = ("n", "k")
 
     k: int = attribute(doc="number of elements")
-    dim: int = attribute(-1, doc="axis to search")
+    dim: int = attribute(-1, axis="x", doc="axis to search")
     largest: bool = attribute(True, doc="false for the smallest elements, in ascending order")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
             return super().signature_for(types)
         before, after = plain_axes(types[0].rank), plain_axes(types[0].rank)
-        axis = axis_number(self, self.dim, types[0].rank)
+        axis = self.axis_number("dim", types)
         before[axis], after[axis] = plain_axis("n"), plain_axis("k")
         results = (Pattern("values", tuple(after)), Pattern("indices", tuple(after)))
         return Signature((Pattern("x", tuple(before)),), results)
@@ -292,7 +292,7 @@ class Topk(Operator):
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "k")
-        axis = axis_number(self, self.dim, types[0].rank)
+        axis = self.axis_number("dim", types)
         size = types[0].shape[axis]
         symbol = as_symbol(size)
         most = size if isinstance(size, int) else symbol.maximum if symbol else None
@@ -307,7 +307,7 @@ class Topk(Operator):
             )
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
-        return [(types[0].shape[axis_number(self, self.dim, types[0].rank)], self.k)]
+        return [(types[0].shape[self.axis_number("dim", types)], self.k)]
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (types[0].dtype, DType.i64)

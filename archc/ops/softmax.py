@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.declaration.axes import axis_number
 from archc.declaration.base import Operator, operator
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
@@ -23,13 +22,10 @@ class Softmax(Operator):
     onnx_name = "Softmax"
     example = "logits -> softmax"
 
-    dim: int = attribute(-1, doc="axis along which the results have the sum 1")
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        axis_number(self, self.dim, types[0].rank)
+    dim: int = attribute(-1, axis="x", doc="axis along which the results have the sum 1")
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return (f"s.{axis_number(self, self.dim, types[0].rank)}",)
+        return (f"s.{self.axis_number('dim', types)}",)
 
     def torch(self, spell: TorchSpelling) -> str:
         return call(self.torch_name, *spell.operands, dim=self.dim)

@@ -46,6 +46,7 @@ def attribute(
     phrase: str | None = None,
     keyword: bool = False,
     element: bool = False,
+    axis: str | None = None,
 ) -> Any:
     """Declare a field of an operator or a pass.
 
@@ -57,8 +58,11 @@ def attribute(
         keyword: the attribute is given by name only, not by position.
         element: the attribute, such as a bound of `clamp`, is combined with elements of an operand, and must be
             representable in the dtype of the operand.
+        axis: operand or result in the operator's signature, such as `x`.  The attribute selects one of its axes, or
+            several axes by a tuple.  Axes are numbered from 0, and negative numbers count from the end.  archc refuses
+            an axis that does not exist; `Operator.axis_number` converts negative numbers.
     """
-    metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
+    metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element, "axis": axis}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -74,6 +78,7 @@ class AttributeInfo:
     phrase: str | None
     keyword: bool
     element: bool
+    axis: str | None
 
     @property
     def required(self) -> bool:
@@ -120,6 +125,7 @@ def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
                 metadata.get("phrase"),
                 metadata.get("keyword", False),
                 metadata.get("element", False),
+                metadata.get("axis"),
             )
         )
     return tuple(found)

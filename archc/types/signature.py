@@ -252,6 +252,27 @@ def expand(signature: Signature, ranks: Mapping[str, int]) -> Signature:
     )
 
 
+def rank_of(signature: Signature, name: str, ranks: Mapping[str, int]) -> int | None:
+    """Return the rank of an operand or a result for operands of given ranks; None if it is unknown.
+
+    If the ranks of two operands contradict each other, the rank of a result follows from the first of them.
+    """
+    if name in ranks:
+        return ranks[name]
+    lengths: dict[str, int] = {}
+    for pattern in signature.operands:
+        spreads = _spreads(pattern)
+        if pattern.name in ranks and len(spreads) == 1:
+            length = ranks[pattern.name] - len(pattern.axes) + 1
+            known = lengths.get(spreads[0].name, length)
+            lengths[spreads[0].name] = max(known, length) if spreads[0].kind == "~" else known
+    result = next((pattern for pattern in signature.results if pattern.name == name), None)
+    if result is None or any(spread.name not in lengths for spread in _spreads(result)):
+        return None
+    spreads = _spreads(result)
+    return len(result.axes) - len(spreads) + sum(lengths[spread.name] for spread in spreads)
+
+
 class RankMismatch(Exception):
     """Error for an operand whose rank does not fit its pattern.
 
@@ -268,6 +289,10 @@ def broadcasts(signature: Signature) -> frozenset[str]:
     """Return the names of the spreads that broadcast (`~s`) in an unexpanded signature."""
     spreads = (_spread(axis) for pattern in signature.operands for axis in pattern.axes)
     return frozenset(spread.name for spread in spreads if spread is not None and spread.kind == "~")
+
+
+def _spreads(pattern: Pattern) -> list[Spread]:
+    return [spread for axis in pattern.axes if (spread := _spread(axis)) is not None]
 
 
 def _spread(axis: Axis) -> Spread | None:

@@ -66,6 +66,14 @@ def test_json_of_an_operator(run: Run) -> None:
     assert buffers == ["running_mean", "running_var", "num_batches_tracked"]
 
 
+def test_an_attribute_that_selects_axes_names_the_tensor(run: Run) -> None:
+    assert "  dim: an integer = -1\n      axis to search; axis of `x`\n" in run("ops", "topk").out
+    assert "its number in the operand; axes of `x`\n" in run("ops", "permute").out
+    described = run("ops", "--json").json["operators"]
+    declared = {(one["name"], info["name"]): info["axis"] for one in described for info in one["attributes"]}
+    assert declared == {(name, info.name): info.axis for name, cls in OPERATORS.items() for info in attributes(cls)}
+
+
 def test_an_unknown_operator_gets_a_suggestion(run: Run) -> None:
     result = run("ops", "batch_nrm")
     assert result.status == 1

@@ -17,7 +17,7 @@ PLUGIN = """
 import archc.ops, archc.passes
 archc.ops.__path__.append("{folder}/archc/ops")
 archc.passes.__path__.append("{folder}/passes")
-import archc.ops.layer_scale, archc.passes.clip
+import archc.ops.layer_scale, archc.ops.center, archc.passes.clip
 """
 
 
@@ -28,6 +28,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert names == [
         "archc/ops/layer_scale.py",
         "tests/ops/test_layer_scale.py",
+        "archc/ops/center.py",
+        "tests/ops/test_center.py",
         "specs/scaled.arch",
         "passes/clip.py",
         "pyproject.toml",
@@ -37,7 +39,9 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("test", ["tests/ops/test_layer_scale.py", "tests/passes/test_clip.py"])
+@pytest.mark.parametrize(
+    "test", ["tests/ops/test_layer_scale.py", "tests/ops/test_center.py", "tests/passes/test_clip.py"]
+)
 def test_tests_of_the_examples_pass(examples: Path, test: str) -> None:
     # The `tests` folder of the examples must not hide the one of the repository, which has the harness.
     alone = examples / Path(test).name

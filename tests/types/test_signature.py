@@ -19,6 +19,7 @@ from archc.types.signature import (
     broadcasts,
     expand,
     parse_signature,
+    rank_of,
 )
 
 NAMES = st.sampled_from(["a", "b", "c", "kh", "in_2"])
@@ -81,3 +82,30 @@ def test_ranks_that_do_not_fit(text: str, ranks: dict[str, int], operand: str, e
     with pytest.raises(RankMismatch) as mismatch:
         expand(parse_signature(text), ranks)
     assert (mismatch.value.pattern.name, mismatch.value.expected) == (operand, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "ranks"),
+    [
+        ("x[*b, i], w[o, i] -> y[*b, o]", {"x": 3}),
+        ("x[*d] -> y[1, *d]", {"x": 0}),
+        ("a[~s], b[~s] -> y[~s, n]", {"a": 1, "b": 3}),
+        ("a[~s], b[~s] -> y[~s]", {"a": 3, "b": 1}),
+        ("x[*s, n], y[*t] -> z[*s, prod(t), *t]", {"x": 3, "y": 2}),
+    ],
+)
+def test_the_rank_of_a_tensor_is_that_of_its_expanded_pattern(text: str, ranks: dict[str, int]) -> None:
+    signature = parse_signature(text)
+    expanded = expand(signature, ranks)
+    for pattern in (*(one for one in expanded.operands if one.name in ranks), *expanded.results):
+        assert rank_of(signature, pattern.name, ranks) == len(pattern.axes)
+
+
+def test_a_rank_may_be_unknown() -> None:
+    assert rank_of(parse_signature("x[*d] -> y[*e]"), "y", {"x": 2}) is None
+    assert rank_of(parse_signature("x[*a, n, *b], index[k] -> y[*a, k, *b]"), "y", {"x": 3, "index": 1}) is None
+    assert rank_of(parse_signature("x[*d], w[*d] -> y[*d]"), "w", {"x": 2}) is None
+
+
+def test_the_first_operand_determines_the_rank_of_a_result() -> None:
+    assert rank_of(parse_signature("a[*s], b[*s] -> y[n, *s]"), "y", {"a": 2, "b": 3}) == 3
