@@ -65,15 +65,29 @@ class Traits:
     blocks: ClassVar[tuple[str, ...]] = ()
     """Indices that `prune` shrinks instead of other factors of an axis: the heads `h` of an axis `h*e`."""
     rigid: ClassVar[tuple[str, ...]] = ()
-    """Indices from which no element can be removed, because every element affects all results (`softmax`).
+    """Indices that keep all their elements, because each element of a result depends on all of them.
 
-    The name of a spread (`s` of `*s`) covers all its axes.  The summation index of a matrix product is not rigid, since
-    `prune` may remove terms of the sum.  An index that is in one operand and in no result needs no entry: `prune`
-    shrinks it only if `ignored` returns it.
+    An operator that subtracts the mean of the last axis, y = x - mean(x), declares that its index `d` is rigid:
+
+        signature = "x[*b, d] -> y[*b, d]"
+        rigid = ("d",)
+
+    If the declaration is missing, `prune` removes elements of `x` along `d`, and the mean of the remaining elements is
+    another number.  `tests/analysis/test_shrinkable_axes.py` reports a missing declaration.
+
+    The name of a spread (`s` of `*s`) covers all its axes, and `s.0` is only its first axis.  If an attribute selects
+    the axis, override `rigid_for`.  The summation index of a matrix product is not rigid, since `prune` may remove
+    terms of the sum.  An index that is in one operand and in no result needs no entry: `prune` shrinks it only if
+    `ignored` returns it.
     """
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Rigid indices for operands of these types; override it if they depend on attributes (`softmax`)."""
+        """Rigid indices for operands of these types; override it if they depend on attributes (`softmax`).
+
+        For an attribute `dim` that is declared with `axis="x"`, and the operand `x[*s]`, the index is
+
+            (f"s.{self.axis_number('dim', types)}",)
+        """
         return self.rigid
 
     def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:

@@ -7,32 +7,23 @@ are removed from its results.
 
 from __future__ import annotations
 
-from importlib import import_module
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from archc.analysis.coupling import ChannelGroup, Coupling
 from archc.analysis.shrinkable_axes import ShrinkableAxes, Tensor
-from archc.declaration.base import Operator
+from archc.declaration.base import Operator, operator
+from archc.declaration.spelling import TorchSpelling, infix, method
 from archc.interpreter.evaluate import evaluate
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor, Weights
+from tests.ops.every_case import every_case
 from tests.ops.harness import Case
 
-MODULES = [import_module(f"tests.ops.{path.stem}") for path in sorted(Path(__file__).parents[1].glob("ops/test_*.py"))]
-CASES = [
-    one
-    for module in MODULES
-    for found in vars(module).values()
-    if isinstance(found, list)
-    for one in found
-    if isinstance(one, Case) and one.inputs
-]
+CASES = [one for one in every_case() if one.inputs]
 DTYPES = {getattr(torch, dtype.torch): dtype for dtype in DType}
 
 
@@ -85,12 +76,19 @@ def removable(coupling: Coupling) -> list[ChannelGroup]:
     return [group for group in free if all(n < coupling.sizes[spot] for spot, n in group.index_counts.items())]
 
 
-@pytest.mark.parametrize("one", CASES, ids=str)
-def test_results_equal_those_with_zeros(one: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def free_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the axes of inputs and outputs shrinkable."""
     monkeypatch.setattr(ShrinkableAxes, "_fix_inputs_and_outputs", lambda self: None)
-    torch.manual_seed(0)
-    inputs = [tensor.numpy() for tensor in one.inputs]
-    graph = build(one.op, inputs, None)
+
+
+def check_removals(op: Operator, inputs: list[np.ndarray]) -> None:
+    """Remove each of the first groups of an operator, and compare the results with those of zeros.
+
+    Raises:
+        AssertionError: a result differs; the message names the operator, the indices and the result.
+    """
+    graph = build(op, inputs, None)
     (node,) = graph.nodes()
     coupling = Coupling(graph)
     for group in removable(coupling)[:6]:
@@ -103,17 +101,70 @@ def test_results_equal_those_with_zeros(one: Case, monkeypatch: pytest.MonkeyPat
             {path: taken(coupling, path, array, group.number, zero) for path, array in weights.items()}
             for zero in (True, False)
         )
-        op = node.op.with_extents(node.types, coupling.extents(node, {group.number}))
+        changed = node.op.with_extents(node.types, coupling.extents(node, {group.number}))
         expected = [
             taken(coupling, value, array, group.number, False)
             for value, array in zip(node.results, results(build(node.op, zeroed, masked), zeroed))
         ]
-        for left, right in zip(results(build(op, fewer, kept), fewer), expected, strict=True):
-            np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+        got = results(build(changed, fewer, kept), fewer)
+        for number, (left, right) in enumerate(zip(got, expected, strict=True)):
+            np.testing.assert_allclose(
+                left, right, rtol=1e-4, atol=1e-5, err_msg=missing_declaration(node, group, number)
+            )
 
 
-def test_nearly_all_operators_have_a_removable_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ShrinkableAxes, "_fix_inputs_and_outputs", lambda self: None)
+def missing_declaration(node: Node, group: ChannelGroup, number: int) -> str:
+    """Words for a result that differs after the removal of a group."""
+    names = [name for _, name in group.index_counts]
+    indices = " and ".join(f"`{name}`" for name in names)
+    result = node.op.signature_for(node.types).results[number].name
+    rigid = ", ".join(f'"{name}"' for name in names)
+    return (
+        f"`{node.op}` allows the removal of elements of the index {indices}, but the rest of the result `{result}`"
+        f" then differs from the result for zeros in their place. If each element of `{result}` depends on all elements"
+        f" of the index, declare `rigid = ({rigid},)` in the class `{type(node.op).__name__}`, or return the index from"
+        " `rigid_for`."
+    )
+
+
+@pytest.mark.usefixtures("free_ends")
+@pytest.mark.parametrize("one", CASES, ids=str)
+def test_results_equal_those_with_zeros(one: Case) -> None:
+    torch.manual_seed(0)
+    check_removals(one.op, [tensor.numpy() for tensor in one.inputs])
+
+
+@operator
+class Center(Operator, abstract=True):
+    """Deviation from the mean of the last axis, without the declaration that its index is rigid."""
+
+    signature = "x[*b, d] -> y[*b, d]"
+
+    def torch(self, spell: TorchSpelling) -> str:
+        x = spell.operands[0]
+        return infix(x, "-", method(x, "mean", -1, keepdim=True))
+
+
+@operator
+class RigidCenter(Center, abstract=True):
+    """The same operator with the declaration."""
+
+    rigid = ("d",)
+
+
+@pytest.mark.usefixtures("free_ends")
+def test_a_missing_declaration_is_named() -> None:
+    matrix = np.random.default_rng(0).uniform(0.5, 1.5, (2, 3)).astype(np.float32)
+    check_removals(RigidCenter(), [matrix])
+    with pytest.raises(AssertionError) as caught:
+        check_removals(Center(), [matrix])
+    message = str(caught.value)
+    assert "`center` allows the removal of elements of the index `d`, but the rest of the result `y`" in message
+    assert 'declare `rigid = ("d",)` in the class `Center`' in message
+
+
+@pytest.mark.usefixtures("free_ends")
+def test_nearly_all_operators_have_a_removable_group() -> None:
     tried = {one.op.name for one in CASES if removable(Coupling(build(one.op, [x.numpy() for x in one.inputs], None)))}
     # These operators look up elements by index, or combine all elements of an axis.
     assert {one.op.name for one in CASES} - tried <= {"argmax", "argmin", "gather", "norm", "scatter"}
