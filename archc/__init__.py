@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from archc.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from archc.codegen.target import ModelToEmit, Runtime, Target
     from archc.compiler import compile, parse
     from archc.declaration.base import Operator, OperatorError, operator
     from archc.declaration.parameter import Parameter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from archc.driver.graph_views import draw, print_graph
     from archc.ir.graph import Graph, Node, Value
     from archc.passmanager import Context, Pass
+    from archc.targets.registry import register_target
     from archc.types.attributes import attribute
     from archc.types.tensor_type import DType, TensorType
 
@@ -36,11 +38,14 @@ _HOMES = {
     "Diagnostic": "archc.diagnostics",
     "Diagnostics": "archc.diagnostics",
     "Graph": "archc.ir.graph",
+    "ModelToEmit": "archc.codegen.target",
     "Node": "archc.ir.graph",
     "Operator": "archc.declaration.base",
     "OperatorError": "archc.declaration.base",
     "Parameter": "archc.declaration.parameter",
     "Pass": "archc.passmanager",
+    "Runtime": "archc.codegen.target",
+    "Target": "archc.codegen.target",
     "TensorType": "archc.types.tensor_type",
     "Value": "archc.ir.graph",
     "attribute": "archc.types.attributes",
@@ -49,6 +54,7 @@ _HOMES = {
     "operator": "archc.declaration.base",
     "parse": "archc.compiler",
     "print_graph": "archc.driver.graph_views",
+    "register_target": "archc.targets.registry",
 }
 
 __all__ = [
@@ -59,11 +65,14 @@ __all__ = [
     "Diagnostic",
     "Diagnostics",
     "Graph",
+    "ModelToEmit",
     "Node",
     "Operator",
     "OperatorError",
     "Parameter",
     "Pass",
+    "Runtime",
+    "Target",
     "TensorType",
     "Value",
     "attribute",
@@ -72,6 +81,7 @@ __all__ = [
     "operator",
     "parse",
     "print_graph",
+    "register_target",
 ]
 
 

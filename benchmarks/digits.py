@@ -26,7 +26,7 @@ from torch.nn import functional
 
 import archc
 from archc.codegen import onnx
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from benchmarks.timing import interleaved
 
 SPEC = Path(__file__).parent.parent / "specs" / "cnn.arch"

@@ -26,7 +26,7 @@ import torch
 
 import archc
 from archc.codegen import onnx
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown
 from benchmarks.timing import interleaved

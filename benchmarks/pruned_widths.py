@@ -19,7 +19,7 @@ import onnxruntime
 import torch
 
 import archc
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from benchmarks.tables import markdown
 from benchmarks.timing import interleaved
 

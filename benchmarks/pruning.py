@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import archc
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from benchmarks.digits import SPEC, Digits, Program, load_digits, load_programs, measure, pick, save, train, trained
 from benchmarks.tables import markdown
 

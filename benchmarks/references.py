@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClassification
 
 import archc
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown
 

@@ -24,6 +24,7 @@ LEVELS = [
     {"compiler"},
     {"driver"},
     {"drawing"},
+    {"targets"},
     {"language"},
     {"codegen"},
     {"passmanager"},
@@ -40,7 +41,7 @@ LEVELS = [
 
 FLOORS = {
     "language": [{"printing"}, {"elaboration"}, {"syntax"}],
-    "codegen": [{"pipeline"}, {"torch", "onnx"}, {"outline"}, {"templates", "python_source", "target"}],
+    "codegen": [{"target"}, {"pipeline"}, {"torch", "onnx"}, {"outline"}, {"templates", "python_source"}],
 }
 """Levels of the subpackages of a room, highest first."""
 

@@ -128,6 +128,16 @@ def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
     except UsageError as problem:
         output.message(f"{arguments.command}: {problem}")
         return WRONG_USAGE
+    except argparse.ArgumentError as problem:  # from an option that is checked after `--load`
+        return _wrong_usage(parser.of_command(arguments.command), str(problem))
+
+
+def _wrong_usage(parser: argparse.ArgumentParser, message: str) -> int:
+    """Report a wrong command line, as the parser itself does, and return the exit status."""
+    try:
+        parser.error(message)
+    except SystemExit:
+        return WRONG_USAGE
 
 
 def _unwind_on_signals() -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from textwrap import indent
 from typing import Any
 
 from archc.cli.pass_report import error_text
 
 LOOSE = 5e-2
 """Relative error; a check with a larger tolerance does not show that the programs agree."""
-_SATURATED = """sums of 8-bit products saturate without VNNI instructions:
-      set the session option `session.x64quantprecision` to `1`.  If a layer is used twice, compile with
-      `quant(scheme = "weight")` instead"""
 
 
 def text(check: dict[str, Any]) -> str:
@@ -21,7 +20,7 @@ def text(check: dict[str, Any]) -> str:
     for name, share in check.get("undecided", {}).items():
         text += f"\nnote: in {share:.2%} of `{name}`, rounding decides between a number and a NaN or an infinity"
     if check.get("saturated"):
-        text += f"\nnote: relative error on this CPU: {_errors(check['saturated'])}; {_SATURATED}"
+        text += f"\nnote: relative error on this CPU: {_errors(check['saturated'])}; {_saturated(check['saturated'])}"
     if not check["faint"]:
         return text
     text += f"\nnote: {_faint(check)}, so the check does not cover the first layers well"
@@ -45,9 +44,19 @@ def _at_most(outcome: dict[str, Any]) -> str:
 
 
 def _errors(errors: dict[str, float]) -> str:
-    from archc.driver.emitted_programs import TITLES
+    from archc.driver.emitted_programs import title_of
 
-    return ", ".join(f"{TITLES[name]} {error_text(error)}" for name, error in errors.items())
+    return ", ".join(f"{title_of(name)} {error_text(error)}" for name, error in errors.items())
+
+
+def _saturated(programs: Iterable[str]) -> str:
+    """The reason for errors from saturation, and for each runtime a way to avoid them."""
+    from archc.driver.emitted_programs import target_of
+
+    runtimes = [target_of(program).runtime for program in programs]
+    advice = [runtime.exact_sums.advice for runtime in runtimes if runtime is not None and runtime.exact_sums]
+    lines = "\n".join(dict.fromkeys(advice))
+    return f"sums of 8-bit products saturate without VNNI instructions:\n{indent(lines, ' ' * 6)}"
 
 
 def _faint(outcome: dict[str, Any]) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from archc.cli import check_report, options, output, pass_report
 from archc.cli.plugins import load_plugins
-from archc.codegen.target import TARGETS
 from archc.diagnostics import Diagnostics, error
 from archc.ir.given_sizes import settings_text
+from archc.targets.registry import BUILT_IN, default_targets, find_target, names_of, target_names
 
 if TYPE_CHECKING:
     from archc.driver.compiled import Compiled
@@ -47,8 +47,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--emit",
         metavar="TARGETS",
-        type=options.words(TARGETS),
-        help="targets to write (default: torch,onnx,arch; without weights torch,arch)",
+        type=options.words,
+        help=f"targets to write (default: {names_of(BUILT_IN)}; without weights "
+        f"{names_of(default_targets(with_weights=False))}); `--load` and installed packages add targets",
     )
     parser.add_argument(
         "-o", "--output", metavar="DIR", default="out", help="output folder, created if necessary (default: out)"
@@ -70,6 +71,9 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     load_plugins(arguments.load)
+    for name in arguments.emit or ():
+        if find_target(name) is None:
+            raise options.no_choice("--emit", name, target_names())
     found = Diagnostics()
     folder = arguments.output
     with ExitStack() as watched:

@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         """Refuse unrecognized arguments, and suggest the option that was probably meant."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            chosen = self._of_command(getattr(found, "command", None))
+            chosen = self.of_command(getattr(found, "command", None))
             option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
             known = [name for name in chosen._option_string_actions if name.startswith("--")]
             longer = next((name for name in known if option is not None and name.startswith(option)), None)
@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
             chosen.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; {way}" if way else ""))
         return found
 
-    def _of_command(self, name: str | None) -> argparse.ArgumentParser:
+    def of_command(self, name: str | None) -> argparse.ArgumentParser:
         """The parser of a command, or this parser if there is no such command."""
         groups = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
         return next((parsers[name] for parsers in groups if name in parsers), self)
@@ -146,13 +146,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_load(parser: argparse.ArgumentParser) -> None:
-    """Add the option that loads operators and passes from a Python file."""
+    """Add the option that loads operators, passes and targets from a Python file."""
     parser.add_argument(
         "--load",
         metavar="FILE.py",
         action="append",
         default=[],
-        help="load operators and passes from a Python file; may be repeated",
+        help="load operators, passes and targets from a Python file; may be repeated",
     )
 
 
@@ -278,15 +278,12 @@ def sizes(text: str) -> Mapping[str, int]:
         raise argparse.ArgumentTypeError(str(problem)) from None
 
 
-def words(choices: Sequence[str]) -> Any:
-    """Parser of a comma-separated list of words; the parsed words are in the order of `choices`."""
+def words(text: str) -> tuple[str, ...]:
+    """Parse a comma-separated list of words."""
+    return tuple(word.strip() for word in text.split(","))
 
-    def read(text: str) -> tuple[str, ...]:
-        given = [word.strip() for word in text.split(",")]
-        for word in given:
-            if word not in choices:
-                way = did_you_mean(word, choices) or f"the choices are {', '.join(choices)}"
-                raise argparse.ArgumentTypeError(f"`{word}` is no choice; {way}")
-        return tuple(word for word in choices if word in given)
 
-    return read
+def no_choice(option: str, word: str, choices: Sequence[str]) -> argparse.ArgumentError:
+    """The error for a word that is no choice, for an option whose choices are known only after `--load`."""
+    way = did_you_mean(word, choices) or f"the choices are {', '.join(choices)}"
+    return argparse.ArgumentError(None, f"argument {option}: `{word}` is no choice; {way}")

@@ -1,4 +1,4 @@
-"""`--load`: Python files that define operators or passes of the user."""
+"""`--load`: Python files that define operators, passes or targets of the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archc.diagnostics import error
 
 
 def load_plugins(paths: Sequence[str]) -> None:
-    """Run the files; the definition of an operator or a pass registers it.
+    """Run the files, which register operators, passes and targets.
 
     Raises:
         ArchcError: a file cannot be read (see `archc.language.elaboration.loading.load`) or fails (`plugin-failed`).

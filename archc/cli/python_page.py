@@ -19,6 +19,7 @@ _SECTIONS = {
     "Compile a model": ("parse", "compile", "Compiled", "draw", "print_graph"),
     "Errors": ("ArchcError", "Diagnostic", "Diagnostics"),
     "The graph": ("Graph", "Node", "Value", "TensorType", "DType"),
+    "Targets": ("Target", "Runtime", "ModelToEmit", "register_target"),
     "Operators and passes": ("Operator", "operator", "OperatorError", "Parameter", "attribute", "Pass", "Context"),
 }
 

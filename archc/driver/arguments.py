@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from archc.codegen.target import TARGETS
+from archc.codegen.target import Target
 from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes
@@ -16,17 +16,24 @@ from archc.ir.graph import Graph
 from archc.language.elaboration.modules import Module
 from archc.passmanager import Pass
 from archc.passmanager.order import check_order
+from archc.targets.registry import REGISTERED, default_targets, find_target, target_names
 from archc.types.tensor_type import DType
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _FILE = (str, os.PathLike, type(None))
-_TARGETS = ", ".join(f'"{target}"' for target in TARGETS)
 _VALUES = (bool, int, float, str, tuple, list, DType)
 _NAMES = ("open", "emit")  # arguments that are lists of names
 _NOT_NEGATIVE = ("seed", "depth")
-_TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
+
+
+def _known_targets() -> str:
+    """Phrase for the argument `emit`; plugins add targets, so the phrase is made when it is needed."""
+    return "a list of " + ", ".join(f'"{name}"' for name in target_names())
+
+
+_TAKES: dict[str, tuple[tuple[Any, ...], str | Callable[[], str]]] = {
     "text": ((str, Path, Source), "the text itself, or a Path to it"),
     "model": ((str, type(None)), "the name of a model"),
     "passes": ((str, Pass, Sequence), 'a text such as "lowrank, quant", or a list of such texts and of passes'),
@@ -41,7 +48,7 @@ _TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "depth": ((int,), "an integer"),
     "open": ((Sequence,), "a list of names of blocks"),
     "folder": ((str, os.PathLike), "a path"),
-    "emit": ((str, Sequence, type(None)), f"a list of {_TARGETS}"),
+    "emit": ((str, Sequence, type(None)), _known_targets),
     "check": ((bool, type(None)), "True, False or None"),
     "progress": ((Callable,), "a function whose argument is the name of a task"),
     "announce": ((Callable, type(None)), "a function whose argument is the report"),
@@ -57,23 +64,29 @@ def check_types(**arguments: Any) -> None:
         ValueError: `seed` or `depth` is negative.
     """
     for name, value in arguments.items():
-        types, what = _TAKES[name]
+        types = _TAKES[name][0]
         item: Any = value
         is_wrong_bool = isinstance(value, bool) and bool not in types
         if not isinstance(value, types) or is_wrong_bool or (name == "open" and isinstance(value, str)):
-            raise TypeError(f"`{name}` takes {what}, not {_shown(value)}")
+            raise TypeError(f"`{name}` takes {_accepted(name)}, not {_shown(value)}")
         if name in _NOT_NEGATIVE and item < 0:
             raise ValueError(f"`{name}` takes an integer that is not negative, not {value}")
         for part in item or () if name in _NAMES and not isinstance(value, str) else ():
             if not isinstance(part, str):
-                raise TypeError(f"`{name}` takes {what}, and one item is {_shown(part)}")
+                raise TypeError(f"`{name}` takes {_accepted(name)}, and one item is {_shown(part)}")
         for key, setting in (item or {}).items() if name == "set" else ():
             if not isinstance(key, str):
-                raise TypeError(f"`set` takes {what}, not the name {key!r}")
+                raise TypeError(f"`set` takes {_accepted(name)}, not the name {key!r}")
             is_operator = isinstance(setting, type) and issubclass(setting, Operator)
             if not isinstance(_plain(setting), _VALUES) and not is_operator:
                 takes = "numbers, texts, truth values, dtypes, operators and lists"
                 raise TypeError(f"`set` takes {takes}, and {key!r} is {_shown(setting)}")
+
+
+def _accepted(name: str) -> str:
+    """Phrase for the accepted values of an argument."""
+    what = _TAKES[name][1]
+    return what if isinstance(what, str) else what()
 
 
 def plain_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -88,21 +101,26 @@ def _plain(value: Any) -> Any:
     return [*map(_plain, value)] if isinstance(value, list) else value
 
 
-def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequence[str]:
-    """Targets to write, as a sequence of names from `TARGETS`.
+def targets_of(emit: str | Sequence[str] | None, with_weights: bool) -> list[Target]:
+    """Targets to write, in the order of the registry.
+
+    Args:
+        emit: names of targets; None for the default targets.
+        with_weights: whether the model has weights.
 
     Raises:
         TypeError: `emit` is neither a string nor a list of strings.
         ValueError: a target does not exist, or no target is given.
+        ArchcError: the package of a target cannot be imported (`target-not-loadable`).
     """
     check_types(emit=emit)
     if emit is None:
-        return default
-    targets = [target.strip() for target in emit.split(",")] if isinstance(emit, str) else list(emit)
-    wrong = next((target for target in targets if target not in TARGETS), None)
-    if wrong is not None or not targets:
-        raise ValueError(f"`emit` takes a list of {_TARGETS}, not " + (repr(wrong) if targets else "an empty one"))
-    return targets
+        return default_targets(with_weights)
+    names = [name.strip() for name in emit.split(",")] if isinstance(emit, str) else list(emit)
+    wrong = next((name for name in names if find_target(name) is None), None)
+    if wrong is not None or not names:
+        raise ValueError(f"`emit` takes {_known_targets()}, not " + (repr(wrong) if names else "an empty one"))
+    return [target for target in REGISTERED.values() if target.name in names]
 
 
 def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[Pass]:
@@ -121,7 +139,7 @@ def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[
         elif isinstance(item, Pass):
             passes.append(item)
         else:
-            raise TypeError(f"`passes` takes {_TAKES['passes'][1]}, and one item is {_shown(item)}")
+            raise TypeError(f"`passes` takes {_accepted('passes')}, and one item is {_shown(item)}")
     check_order(passes)
     return passes
 

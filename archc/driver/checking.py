@@ -1,4 +1,4 @@
-"""Check of emitted programs: run PyTorch modules and ONNX models, and compare them with the graph.
+"""Check of emitted programs: run them in their runtimes, and compare them with the graph.
 
 Errors are relative to the spread of an output: how much the output varies with the inputs.  The function
 `archc.passmanager.comparison.spreads` estimates the spread.
@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import ArchcError, Diagnostics, error, silent
 from archc.driver import budget
-from archc.driver.emitted_programs import TITLES, Files, Programs, without
+from archc.driver.emitted_programs import Files, Programs, target_of, title_of, without
 from archc.driver.isolation import Ended, isolated
 from archc.driver.tolerance import MANY_DRAWS, Bound, decided, least_bound, measured_bound, quantized
 from archc.ir.graph import Graph
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error, spreads
 from archc.passmanager.threads import one_thread
+from archc.targets.registry import runnable_targets
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +39,11 @@ FAINT = 1e-2
 
 A faint output hardly depends on the early layers, so it does not show whether they are correct.
 """
-_GRAPH = "graph"
-"""Name of the first step, in which PyTorch runs the graph itself, node by node."""
+_GRAPH = "the graph"
+"""Name of the first step, in which PyTorch runs the graph itself, node by node.
+
+No program has this key: the name of a runtime has no spaces.
+"""
 
 
 def check_isolated(compiled: Compilation, files: Files, stages: Sequence[Files], folder: Path) -> dict[str, Any]:
@@ -52,8 +57,9 @@ def check_isolated(compiled: Compilation, files: Files, stages: Sequence[Files],
     """
     import torch  # noqa: F401  before the fork, so that it stays loaded for the next check
 
-    if ".onnx" in files:
-        import onnxruntime  # noqa: F401  also before the fork
+    for target in runnable_targets(files):
+        for module in target.runtime.modules if target.runtime else ():
+            import_module(module)  # also before the fork
 
     def work(tell: Callable[[str], None]) -> dict[str, Any]:
         with one_thread():
@@ -68,14 +74,14 @@ def check_isolated(compiled: Compilation, files: Files, stages: Sequence[Files],
 def _crashed(end: Ended) -> ArchcError:
     """The diagnostic for a check that ended without a result."""
     last = end.steps[-1] if end.steps else _GRAPH
-    title = TITLES.get(last, "the graph, run by PyTorch,")
+    title = "the graph, run by PyTorch," if last == _GRAPH else title_of(last)
     notes = [f"it printed: {end.words}"] if end.words else []
     if end.killed:
         notes.append("a system that is out of memory ends processes with this signal")
-    passed = [TITLES[step] for step in end.steps[:-1] if step in TITLES]
+    passed = [title_of(step) for step in end.steps[:-1] if step != _GRAPH]
     if passed:
         notes.append(f"before it, {' and '.join(dict.fromkeys(passed))} ran to the end")
-    help = without(last) if last in TITLES else "write it unchecked with `--no-check`"
+    help = "write it unchecked with `--no-check`" if last == _GRAPH else without(last)
     return error("check-crashed", f"{title} {end.how} while it ran the model; nothing was written", None, notes, help)
 
 
@@ -92,7 +98,7 @@ def check_agreement(
     weights; see `archc.driver.weight_scaling`.
 
     Args:
-        files: paths of the emitted files by suffix: `.py`, `.onnx`.
+        files: paths of the emitted files by suffix, such as `.py` and `.onnx`; those without a runtime are ignored.
         stages: the emitted files of each stage, for a model of several stages.  The stages run one after another in
             this process.
         folder: folder for copies of the files; by default a temporary folder.
@@ -106,9 +112,9 @@ def check_agreement(
         - `bound`: a phrase that states the origin of the tolerance.
         - `spread`: the spread of each output, relative to its norm.
         - `faint`: the faint outputs that depend on both an input and a trainable weight.
-        - `scaled`: the outcome with scaled weights, for faint outputs; None if no layer could be scaled.
+        - `scaled`: the outcome with scaled weights, for faint outputs; None if no layer or no program could be scaled.
         - `not_finite`: the outputs without a finite element.
-        - `saturated`: errors of ONNX Runtime that exceed the tolerance only because its kernels for this CPU saturate.
+        - `saturated`: errors that exceed the tolerance only because the kernels of a runtime for this CPU saturate.
         - `undecided`: for each output, the share of elements that were not compared, because rounding decides whether
           they are finite.
 
@@ -133,9 +139,9 @@ def _outcome(
         from archc.driver.weight_scaling import scaled_copies, scaling_factors, with_factors
 
         factors = scaling_factors(graph, next(Calibration(graph, seed=compiled.seed).batches()))
-        if not factors:
+        copies = [scaled_copies(each, factors, folder) for each in (files, *stages)] if factors else []
+        if not any(copies):
             return {**outcome, "scaled": None}
-        copies = [scaled_copies(each, factors, folder) for each in (files, *stages)]
         scaled = Programs(copies[0], copies[1:])
         outcome["scaled"] = _compared(compiled, with_factors(graph, factors), scaled, folder, tell, alive=True)
     return outcome
@@ -165,7 +171,7 @@ def _compared(
         bound = measured_bound(graph, inputs, expected, shares, MANY_DRAWS)
         errors = {name: _error(expected, outputs, shares, bound) for name, outputs in found.items()}
     saturated: dict[str, float] = {}
-    large = {name for name, value in errors.items() if name.startswith("onnxruntime") and value > bound.tolerance}
+    large = {name for name, value in errors.items() if _may_saturate(name) and value > bound.tolerance}
     if large and _integers(graph):
         exact = dict(programs.exactly(folder).results(graph, inputs, tell))
         for name in large:
@@ -194,6 +200,12 @@ def warn_of_outputs(check: Mapping[str, Any], diagnostics: Diagnostics) -> None:
         )
 
 
+def _may_saturate(program: str) -> bool:
+    """Return whether the runtime of a program saturates sums of 8-bit products on some CPUs."""
+    runtime = target_of(program).runtime
+    return runtime is not None and runtime.exact_sums is not None
+
+
 def _without_finite(value: torch.Tensor) -> bool:
     return value.is_floating_point() and value.numel() > 0 and not bool(value.isfinite().any())
 
@@ -208,7 +220,7 @@ def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> Non
     worst = max(errors, key=lambda name: errors[name], default=None)
     if worst is None or errors[worst] <= bound.tolerance:
         return
-    others = ", ".join(f"{TITLES[name]} by {value:.2g}" for name, value in errors.items() if name != worst)
+    others = ", ".join(f"{title_of(name)} by {value:.2g}" for name, value in errors.items() if name != worst)
     raise error(
         "check-failed",
         f"{worst} differs from the graph by {errors[worst]:.2g}{where}; the bound is {bound.tolerance:.2g}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from archc.codegen.target import ModelToEmit, WeightsFile
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph
 from archc.passmanager.report import PassReport
@@ -41,3 +42,8 @@ class Compilation:
     def name(self) -> str:
         """Name of the model."""
         return self.graph.name
+
+
+def model_to_emit(compiled: Compilation, weights: WeightsFile | None = None) -> ModelToEmit:
+    """The whole model, for a target; `weights` is the weights file, for a target that needs weights."""
+    return ModelToEmit(compiled.graph, compiled.source_name, weights)

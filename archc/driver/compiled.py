@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.codegen.target import TARGETS, WEIGHTLESS_TARGETS
 from archc.diagnostics import silent
 from archc.driver.arguments import check_types, targets_of
-from archc.driver.compilation import Compilation
+from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.graph_views import draw
 from archc.garbage_collector import paused_collector
 from archc.passmanager.sizes import warn_of_assumed
@@ -69,8 +68,8 @@ class Compiled(Compilation):
         """Write the model into a folder, and return the report; on an error nothing is written.
 
         Args:
-            emit: targets to write: a list of names from `TARGETS`, or a string such as `"torch,arch"`.  By default all
-                targets are written; for a model without weights, only the targets that need no weights.
+            emit: targets to write: a list of names, or a string such as `"torch,arch"`.  By default the targets of
+                archc are written; for a model without weights, only the targets that need no weights.
             check: True to run the emitted programs and compare their outputs with the graph's.  With None, a model is
                 checked if it is within the budget of `archc.driver.budget`.  The entry `check` of the report has the
                 outcome, or the reason why nothing was checked.
@@ -80,14 +79,14 @@ class Compiled(Compilation):
         Raises:
             TypeError: an argument has a wrong type.
             ValueError: there is no such target.
-            ArchcError: a target cannot express the model, the check fails, the folder cannot be written, or an output
-                would replace a file that the compilation read.
+            ArchcError: a target cannot be loaded or cannot express the model, the check fails, the folder cannot be
+                written, or an output would replace a file that the compilation read.
         """
         from archc.driver.emission import check_weights, write_files
         from archc.driver.output_folder import OutputFolder
 
         check_types(folder=folder, check=check, progress=progress, announce=announce)
-        targets = targets_of(emit, TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS)
+        targets = targets_of(emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(folder, self.files) as out, paused_collector():
@@ -102,9 +101,13 @@ class Compiled(Compilation):
 
         The sources of stages lack the hash that identifies the compilation, since the hash depends on the weights.
         """
-        from archc.driver.emission import torch_source
         from archc.driver.stage_files import stage_sources
-        from archc.language.printing.printer import print_graph
+        from archc.targets.registry import default_targets
 
-        whole = {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}
-        return {**whole, **stage_sources(self)}
+        model = model_to_emit(self)
+        whole = {
+            f"{self.name}{target.suffix}": target.text(model)
+            for target in default_targets(with_weights=False)
+            if target.text is not None
+        }
+        return {**dict(sorted(whole.items())), **stage_sources(self)}

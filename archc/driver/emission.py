@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.diagnostics import ArchcError, Diagnostic, Source, error
+from archc.driver.compilation import Compilation, model_to_emit
 from archc.ir.stages import has_stages
+from archc.targets.registry import default_targets, names_of, runnable_targets
 from archc.version import __version__
 
 if TYPE_CHECKING:
-    from archc.driver.compilation import Compilation
+    from archc.codegen.target import Target, WeightsFile
     from archc.driver.output_folder import OutputFolder
 
 
-def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None) -> None:
+def check_weights(compiled: Compilation, targets: Sequence[Target], check: bool | None) -> None:
     """Refuse outputs that need weights, for a model that was compiled without them.
 
     Raises:
@@ -26,15 +28,12 @@ def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None
     """
     if compiled.graph.tensors is not None:
         return
-    what = {
-        "an ONNX model": "onnx" in emit,
-        "a check": check is True,
-        "a model of several stages": has_stages(compiled.graph),
-    }
-    for name, asked in what.items():
-        if asked:
-            way = "without weights, use `--emit torch,arch` and a model of one stage"
-            raise needs_weights(compiled, name, way)
+    asked = [target.phrase for target in targets if target.needs_weights]
+    asked += ["a check"] if check is True else []
+    asked += ["a model of several stages"] if has_stages(compiled.graph) else []
+    if asked:
+        possible = names_of(default_targets(with_weights=False))
+        raise needs_weights(compiled, asked[0], f"without weights, use `--emit {possible}` and a model of one stage")
 
 
 def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
@@ -47,7 +46,7 @@ def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) 
 
     Args:
         check: whether to check the programs; None to check them unless that is too expensive (`archc.driver.budget`).
-        runnable: whether a PyTorch module or an ONNX model is written.
+        runnable: whether a file that can be run is written.
     """
     from archc.driver.budget import over_budget
 
@@ -62,9 +61,15 @@ def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) 
 
 
 def write_files(
-    compiled: Compilation, out: OutputFolder, emit: Sequence[str], check: bool | None, progress: Callable[[str], None]
+    compiled: Compilation,
+    out: OutputFolder,
+    targets: Sequence[Target],
+    check: bool | None,
+    progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the targets, the weights (if the model has weights) and `report.json`; return the report.
+
+    The targets that need weights are written after the weights, which they may refer to.
 
     Args:
         check: as for `Compiled.write`.
@@ -72,37 +77,32 @@ def write_files(
     Raises:
         ArchcError: a target cannot express the model, or the check fails.
     """
-    from archc.driver.graph_files import write_onnx, write_weights
     from archc.driver.stage_files import PipelineFiles, stages_report, write_stages
+    from archc.driver.weights_file import write_weights
 
-    graph, name = compiled.graph, compiled.name
-    written: list[Path] = []
-    if "torch" in emit:
-        progress("write the PyTorch module")
-        written.append(out.file(f"{name}.py"))
-        written[-1].write_text(torch_source(compiled), encoding="utf-8")
-    if "arch" in emit:
-        from archc.language.printing.printer import print_graph
-
-        progress("write the .arch text")
-        written.append(out.file(f"{name}.arch"))
-        written[-1].write_text(print_graph(graph), encoding="utf-8")
-    pipeline = PipelineFiles()
+    name = compiled.name
     whole: dict[str, Path] = {}
-    if graph.tensors is not None:
+
+    def write(target: Target, weights: WeightsFile | None = None) -> None:
+        progress(f"write the {target.title}")
+        whole[target.suffix] = out.file(f"{name}{target.suffix}")
+        target.write_file(model_to_emit(compiled, weights), whole[target.suffix])
+
+    for target in targets:
+        if not target.needs_weights:
+            write(target)
+    written = []
+    pipeline = PipelineFiles()
+    if compiled.graph.tensors is not None:
         progress("write the weights")
-        weights_file = out.file(f"{name}.safetensors")
-        offsets = write_weights(graph, weights_file)
-        written.append(weights_file)
-        if "onnx" in emit:
-            progress("write the ONNX model")
-            written.append(out.file(f"{name}.onnx"))
-            write_onnx(graph, written[-1], weights_file, offsets)
-        whole = {path.suffix: path for path in written}
-        pipeline = write_stages(compiled, out, emit, weights_file, progress)
-        written += pipeline.files
+        weights = write_weights(compiled.graph, out.file(f"{name}.safetensors"))
+        for target in targets:
+            if target.needs_weights:
+                write(target, weights)
+        pipeline = write_stages(compiled, out, targets, weights.path, progress)
+        written = [weights.path, *pipeline.files]
     report = {**make_report(compiled), **stages_report(pipeline, compiled.sizes.values)}
-    reason = unchecked_reason(compiled, check, not {".py", ".onnx"}.isdisjoint(whole))
+    reason = unchecked_reason(compiled, check, bool(runnable_targets(whole)))
     if reason is not None:
         report["check"] = {"unchecked": reason}
     else:
@@ -113,7 +113,7 @@ def write_files(
         report["check"] = check_isolated(compiled, whole, stages, out.scratch())
         warn_of_outputs(report["check"], compiled.diagnostics)
         report["warnings"] = _warnings(compiled)
-    report["files"] = {path.name: _fingerprint(path) for path in sorted(written)}
+    report["files"] = {path.name: _fingerprint(path) for path in sorted([*whole.values(), *written])}
     out.write_text("report.json", report_text(report))
     return report
 
@@ -121,13 +121,6 @@ def write_files(
 def report_text(report: Mapping[str, Any]) -> str:
     """The text of `report.json`."""
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-
-
-def torch_source(compiled: Compilation) -> str:
-    """Source of the PyTorch module of a compiled model; the module loads the weights file in its folder."""
-    from archc.codegen.torch import emit
-
-    return emit(compiled.graph, source_name=compiled.source_name, weights_name=f"{compiled.name}.safetensors")
 
 
 def make_report(compiled: Compilation) -> dict[str, Any]:

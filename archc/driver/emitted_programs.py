@@ -1,24 +1,18 @@
-"""Run emitted programs: PyTorch modules and ONNX models, whole or in stages."""
+"""Run emitted programs in the runtimes of their targets, whole or in stages."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import sys
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archc.codegen.target import RunError, Runtime, Target
 from archc.diagnostics import ArchcError, error, silent
 from archc.frozen_dataclass import frozen_dataclass
+from archc.targets.registry import BUILT_IN, REGISTERED, names_of, runnable_targets
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    import onnx
     import torch
 
     from archc.ir.graph import Graph
@@ -30,32 +24,28 @@ Files = Mapping[str, Path]
 The weights are in the same folder.
 """
 
-TITLES = {
-    "torch": "PyTorch",
-    "onnxruntime": "ONNX Runtime",
-    "torch stages": "the stages in PyTorch",
-    "onnxruntime stages": "the stages in ONNX Runtime",
-}
-_WITHOUT = {"torch": "onnx,arch", "onnxruntime": "torch,arch"}
-"""The values of `--emit` that leave out a program, by the first word of the program's key in `TITLES`."""
+_STAGES = " stages"
 
 
 @frozen_dataclass
 class Programs:
     """The files of a model, and the files of each of its stages.
 
+    The key of a program is the name of its runtime, such as `onnxruntime`, or for stages `onnxruntime stages`.
+
     Attributes:
-        exact: True if ONNX Runtime must sum products of 8-bit integers without saturation on every CPU; see `exactly`.
+        folder: None to run the files as they are; with a folder for temporary files, only runtimes that saturate sums
+            of 8-bit products run, with exact sums (`Runtime.exact_sums`).
     """
 
     files: Files
     stages: Sequence[Files] = ()
-    exact: bool = False
+    folder: Path | None = None
 
     def results(
         self, graph: Graph, inputs: Inputs, tell: Callable[[str], None] = silent
     ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        """Run each program; yield its key in `TITLES` and its outputs by name.
+        """Run each program; yield its key and its outputs by name.
 
         Args:
             tell: called with the key of a program before the program runs.
@@ -63,139 +53,82 @@ class Programs:
         Raises:
             ArchcError: a program does not run (`check-failed`).
         """
-        given = tuple(inputs.values())
-        if ".py" in self.files:
-            tell("torch")
-            yield "torch", dict(zip(graph.outputs, _run_torch(self.files[".py"], given), strict=True))
-        if ".onnx" in self.files:
-            tell("onnxruntime")
-            yield "onnxruntime", _run_onnx(self.files[".onnx"], inputs, self.exact)
-        if self.stages and all(".py" in stage for stage in self.stages):
-            tell("torch stages")
-            for stage in self.stages:
-                given = _run_torch(stage[".py"], given)
-            yield "torch stages", dict(zip(graph.outputs, given, strict=True))
-        if self.stages and all(".onnx" in stage for stage in self.stages):
-            tell("onnxruntime stages")
-            values = dict(inputs)
-            for stage in self.stages:
-                values = _run_onnx(stage[".onnx"], values, self.exact)
-            yield "onnxruntime stages", values
+        for key, target, paths in self._programs():
+            tell(key)
+            values = tuple(inputs.values())
+            for path in paths:
+                values = self._run(target, path, values)
+            yield key, dict(zip(graph.outputs, values, strict=True))
+
+    def _programs(self) -> Iterator[tuple[str, Target, list[Path]]]:
+        """The key, the target and the files of each program, which run one after another."""
+        for target in runnable_targets(self.files):
+            yield _runtime(target).name, target, [self.files[target.suffix]]
+        for target in runnable_targets(set.intersection(*map(set, self.stages)) if self.stages else ()):
+            yield _runtime(target).name + _STAGES, target, [files[target.suffix] for files in self.stages]
 
     def exactly(self, folder: Path) -> Programs:
-        """Copy the ONNX models to a folder; return programs that sum products of 8-bit integers exactly.
+        """Programs with exact sums of 8-bit products, for the runtimes that otherwise saturate such sums.
 
-        Without VNNI instructions, x86 CPUs add two such products in 16 bits with saturation.  A session option avoids
-        the saturation, but fails if nodes share an initializer (ONNX Runtime 1.23).  In the copies, therefore, no two
-        nodes share an initializer.
+        Args:
+            folder: a folder for temporary files.
         """
-        onnx_only = [{".onnx": files[".onnx"]} if ".onnx" in files else {} for files in (self.files, *self.stages)]
-        files, *stages = ({suffix: _unshared(path, folder) for suffix, path in each.items()} for each in onnx_only)
-        return replace(self, files=files, stages=stages, exact=True)
+        saturating = {target.suffix for target in REGISTERED.values() if target.runtime and target.runtime.exact_sums}
+        files, *stages = (
+            {suffix: path for suffix, path in each.items() if suffix in saturating}
+            for each in (self.files, *self.stages)
+        )
+        return replace(self, files=files, stages=stages, folder=folder)
+
+    def _run(self, target: Target, path: Path, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        import torch
+
+        runtime = _runtime(target)
+        try:
+            with torch.no_grad():
+                if self.folder is None or runtime.exact_sums is None:
+                    outputs = runtime.run(path, inputs)
+                else:
+                    outputs = runtime.exact_sums.run(path, inputs, self.folder)
+        except MemoryError:
+            raise  # the command line reports a lack of memory
+        except RunError as failure:
+            verb = "refuses" if failure.refused else "cannot run"
+            raise _refusal(target, verb, str(failure).strip()) from failure
+        except Exception as failure:
+            raise _refusal(target, "cannot run", f"{type(failure).__name__}: {str(failure).strip()}") from failure
+        # An output that is a parameter requires gradients even under `no_grad`, so it is detached.
+        return tuple(each.detach() for each in ([outputs] if isinstance(outputs, torch.Tensor) else outputs))
 
 
-def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Outputs of an emitted module with the weights in its folder."""
-    import torch
-
-    try:
-        module = load_module(path)
-        # All stages run on the CPU, since the text may name devices that this machine lacks.
-        model = module.load(devices=["cpu"] * len(module.DEVICES)) if hasattr(module, "DEVICES") else module.load()
-        with torch.no_grad():
-            results = model(*inputs)
-    except MemoryError:
-        raise  # the command line reports a lack of memory
-    except Exception as failure:
-        raise _refusal("torch", "PyTorch cannot run the module", failure) from failure
-    # An output that is a parameter requires gradients even under `no_grad`, so it is detached.
-    return tuple(result.detach() for result in (results if isinstance(results, tuple) else (results,)))
+def _runtime(target: Target) -> Runtime:
+    assert target.runtime is not None, "only targets with a runtime are run"
+    return target.runtime
 
 
-def _run_onnx(path: Path, inputs: Inputs, exact: bool) -> dict[str, torch.Tensor]:
-    """Outputs of an ONNX model in ONNX Runtime, by name."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as refusals
-
-    from archc.codegen import onnx
-
-    try:
-        return onnx.run_tensors(path, inputs, exact=exact)
-    except (refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf) as refusal:
-        raise _refusal("onnxruntime", "ONNX Runtime refuses the model", refusal) from None
-    except MemoryError:
-        raise
-    except Exception as failure:
-        raise _refusal("onnxruntime", "ONNX Runtime cannot run the model", failure) from failure
+def _refusal(target: Target, verb: str, message: str) -> ArchcError:
+    lines = message.splitlines() or [""]
+    what = f"{_runtime(target).title} {verb} the {target.noun}: {lines[0]}"
+    return error("check-failed", what, notes=lines[1:4], help=_without(target))
 
 
-def _refusal(program: str, what: str, failure: Exception) -> ArchcError:
-    lines = str(failure).strip().splitlines() or [""]
-    kind = "" if lines[0].startswith("[ONNXRuntimeError]") else f"{type(failure).__name__}: "
-    return error("check-failed", f"{what}: {kind}{lines[0]}", notes=lines[1:4], help=without(program))
+def target_of(program: str) -> Target:
+    """Target of a program, given its key."""
+    name = program.removesuffix(_STAGES)
+    return next(target for target in REGISTERED.values() if target.runtime and target.runtime.name == name)
+
+
+def title_of(program: str) -> str:
+    """Title of a program for messages, given its key."""
+    title = _runtime(target_of(program)).title
+    return f"the stages in {title}" if program.endswith(_STAGES) else title
 
 
 def without(program: str) -> str:
-    """Help for a program that fails, given its key in `TITLES`."""
-    kept = _WITHOUT[program.split()[0]]
+    """Help for a program that fails, given its key."""
+    return _without(target_of(program))
+
+
+def _without(target: Target) -> str:
+    kept = names_of(other for other in BUILT_IN if other is not target)
     return f"leave that program out with `--emit {kept}`, or write it unchecked with `--no-check`"
-
-
-def load_module(path: Path) -> ModuleType:
-    """Import an emitted module from its file, without byte code and without an entry in `sys.modules`."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = writes_bytecode
-    return module
-
-
-def _unshared(path: Path, folder: Path) -> Path:
-    """Copy an ONNX model to a folder, so that each initializer has only one use; return the path."""
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    _part_decoders(model.graph, tensors)
-    uses: Counter[str] = Counter()
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            uses[name] += name in tensors
-            if uses[name] > 1:
-                node.input[position] = f"{name}/{uses[name]}"
-                copy = model.graph.initializer.add()
-                copy.CopyFrom(tensors[name])
-                copy.name = node.input[position]
-    onnx.save(model, folder / path.name)
-    weights, beside = path.with_suffix(".safetensors"), folder / f"{path.stem}.safetensors"
-    if weights.exists() and not beside.exists():
-        try:
-            os.link(weights, beside)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(weights, beside)
-    return folder / path.name
-
-
-def _part_decoders(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
-    """Give each use of a dequantized initializer, except the first use, its own `DequantizeLinear`."""
-    import onnx
-
-    decoders = {
-        node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in tensors
-    }
-    uses: Counter[str] = Counter()
-    copies = []
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            uses[name] += 1
-            if name in decoders and uses[name] > 1:
-                node.input[position] = f"{name}/{uses[name]}"
-                copies.append(onnx.NodeProto())
-                copies[-1].CopyFrom(decoders[name])
-                copies[-1].name = copies[-1].output[0] = node.input[position]
-    nodes = [*copies, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)

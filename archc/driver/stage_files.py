@@ -1,4 +1,4 @@
-"""Files of a model of several stages: the files of each stage, and the program that runs the stages.
+"""Files of a model of several stages: the files of each stage, and the programs that run the stages.
 
 A stage is a part of a model that runs on its own device; see `archc.ir.stages`.
 """
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
-from archc.driver.graph_files import write_onnx, write_weights
+from archc.codegen.target import ModelToEmit, Target, WeightsFile
+from archc.driver.weights_file import write_weights
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.stages import has_stages
+from archc.targets.registry import default_targets
 
 if TYPE_CHECKING:
     from archc.driver.compilation import Compilation
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @frozen_dataclass
 class StageFiles:
-    """A stage and its files by suffix (`.py`, `.safetensors`, `.onnx`)."""
+    """A stage and its files by suffix: the weights file, and a file for each target that writes stages."""
 
     stage: ModelStage
     files: Mapping[str, Path]
@@ -32,20 +34,15 @@ class StageFiles:
 
 @frozen_dataclass
 class PipelineFiles:
-    """Files of all stages, and the program that runs the stages.
-
-    Attributes:
-        program: the path of that program; None if PyTorch modules are not written.
-    """
+    """Files of all stages, and the programs that run the stages, one for each target with such a program."""
 
     stages: Sequence[StageFiles] = ()
-    program: Path | None = None
+    programs: Sequence[Path] = ()
 
     @property
     def files(self) -> list[Path]:
         """Paths of all files."""
-        found = [path for each in self.stages for path in each.files.values()]
-        return found if self.program is None else [*found, self.program]
+        return [*(path for each in self.stages for path in each.files.values()), *self.programs]
 
 
 def stages_of(compiled: Compilation) -> list[ModelStage]:
@@ -55,9 +52,13 @@ def stages_of(compiled: Compilation) -> list[ModelStage]:
 
 
 def write_stages(
-    compiled: Compilation, out: OutputFolder, emit: Sequence[str], weights_file: Path, progress: Callable[[str], None]
+    compiled: Compilation,
+    out: OutputFolder,
+    targets: Sequence[Target],
+    weights_file: Path,
+    progress: Callable[[str], None],
 ) -> PipelineFiles:
-    """Write the files of each stage, and the program that runs them; nothing for a model of one stage.
+    """Write the files of each stage, and the programs that run them; nothing for a model of one stage.
 
     Args:
         weights_file: the weights file of the whole model, which is already written.
@@ -65,47 +66,54 @@ def write_stages(
     Raises:
         ArchcError: a target cannot express a stage.
     """
-    stages = stages_of(compiled) if {"torch", "onnx"} & set(emit) else []
+    staged = [target for target in targets if target.staged]
+    stages = stages_of(compiled) if staged else []
     if not stages:
         return PipelineFiles()
     compilation = _compilation(compiled, weights_file)
     written = []
     for stage in stages:
         progress(f"write stage {stage.number}")
-        weights = out.file(f"{stage.name}.safetensors")
-        offsets = write_weights(stage.graph, weights, {"compilation": compilation})
-        files = {".safetensors": weights}
-        if "torch" in emit:
-            files[".py"] = out.file(f"{stage.name}.py")
-            files[".py"].write_text(_stage_source(compiled, stage, compilation), encoding="utf-8")
-        if "onnx" in emit:
-            files[".onnx"] = out.file(f"{stage.name}.onnx")
-            write_onnx(stage.graph, files[".onnx"], weights, offsets)
+        weights = write_weights(stage.graph, out.file(f"{stage.name}.safetensors"), {"compilation": compilation})
+        files = {weights.path.suffix: weights.path}
+        for target in staged:
+            files[target.suffix] = out.file(f"{stage.name}{target.suffix}")
+            model = _stage_to_emit(compiled, stage, compilation, weights if target.needs_weights else None)
+            target.write_file(model, files[target.suffix])
         written.append(StageFiles(stage, files))
-    if "torch" not in emit:
-        return PipelineFiles(written)
-    program = out.file(f"{compiled.name}_pipeline.py")
-    program.write_text(_pipeline_source(compiled, stages, compilation), encoding="utf-8")
-    return PipelineFiles(written, program)
+    programs = _pipeline_sources(compiled, staged, stages, compilation)
+    for name, source in programs.items():
+        out.write_text(name, source)
+    return PipelineFiles(written, [out.file(name) for name in programs])
 
 
-def _pipeline_source(compiled: Compilation, stages: Sequence[ModelStage], compilation: str) -> str:
-    """Source of the program that runs each stage in a process of its own."""
-    from archc.codegen import pipeline
-
-    return pipeline.emit(compiled.graph, stages, source_name=compiled.source_name, compilation=compilation)
+def _pipeline_sources(
+    compiled: Compilation, targets: Sequence[Target], stages: Sequence[ModelStage], compilation: str
+) -> dict[str, str]:
+    """Sources of the programs that run each stage in a process of its own, by file name."""
+    return {
+        f"{compiled.name}_pipeline{target.suffix}": target.pipeline(
+            compiled.graph, stages, compiled.source_name, compilation
+        )
+        for target in targets
+        if target.pipeline is not None
+    }
 
 
 def stage_sources(compiled: Compilation) -> dict[str, str]:
-    """Sources of all stages and of the program that runs them, by file name.
+    """Sources of all stages and of the programs that run them, by file name, for the default targets.
 
     The sources lack the identifier of the compilation, since the identifier depends on the weights.
     """
     stages = stages_of(compiled)
-    sources = {f"{stage.name}.py": _stage_source(compiled, stage, "") for stage in stages}
-    if stages:
-        sources[f"{compiled.name}_pipeline.py"] = _pipeline_source(compiled, stages, "")
-    return sources
+    targets = [target for target in default_targets(with_weights=False) if target.staged]
+    sources = {
+        f"{stage.name}{target.suffix}": target.text(_stage_to_emit(compiled, stage, ""))
+        for target in targets
+        for stage in stages
+        if target.text is not None
+    }
+    return sources | (_pipeline_sources(compiled, targets, stages, "") if stages else {})
 
 
 def stages_report(pipeline: PipelineFiles, sizes: Mapping[str, int]) -> dict[str, Any]:
@@ -135,11 +143,10 @@ def _types(values: Mapping[str, Value]) -> dict[str, str]:
     return {name: str(value.type) for name, value in values.items()}
 
 
-def _stage_source(compiled: Compilation, stage: ModelStage, compilation: str) -> str:
-    from archc.codegen.torch import emit
-
-    weights_name = f"{stage.name}.safetensors"
-    return emit(stage.graph, source_name=compiled.source_name, weights_name=weights_name, compilation=compilation)
+def _stage_to_emit(
+    compiled: Compilation, stage: ModelStage, compilation: str, weights: WeightsFile | None = None
+) -> ModelToEmit:
+    return ModelToEmit(stage.graph, compiled.source_name, weights, compilation)
 
 
 def _compilation(compiled: Compilation, weights_file: Path) -> str:

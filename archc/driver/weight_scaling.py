@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph
+from archc.targets.registry import runnable_targets
 from archc.weights.tensor import ComputedTensor, FileTensor, LazyTensor, Weights
 
 if TYPE_CHECKING:
@@ -71,20 +72,25 @@ def _times(tensor: LazyTensor, factor: float) -> np.ndarray:
 
 
 def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folder: Path) -> dict[str, Path]:
-    """Copy programs into a folder and scale their weights, in the .safetensors file and in the ONNX model.
+    """Copy programs and their weights file into a folder, and scale all copies of the weights.
+
+    Programs of targets that cannot scale the weights in a file (`Runtime.scale`) are left out.
 
     Args:
-        files: paths of programs by suffix, `.py` and `.onnx`; the weights are in the same folder.
+        files: paths of programs by suffix, such as `.py` and `.onnx`; the weights are in the same folder.
     """
-    copies = {suffix: folder / path.name for suffix, path in files.items()}
-    for suffix, path in files.items():
-        shutil.copyfile(path, copies[suffix])
-    for path in {path.with_suffix(".safetensors") for path in files.values()}:
-        if not (folder / path.name).exists():
-            shutil.copyfile(path, folder / path.name)
-        _scale_safetensors(folder / path.name, factors)
-    if ".onnx" in copies:
-        _scale_onnx(copies[".onnx"], factors)
+    copies: dict[str, Path] = {}
+    for target in runnable_targets(files):
+        if target.runtime is None or target.runtime.scale is None:
+            continue
+        path = files[target.suffix]
+        weights = path.with_name(path.name.removesuffix(target.suffix) + ".safetensors")
+        if not copies:
+            shutil.copyfile(weights, folder / weights.name)
+            _scale_safetensors(folder / weights.name, factors)
+        copies[target.suffix] = folder / path.name
+        shutil.copyfile(path, copies[target.suffix])
+        target.runtime.scale(copies[target.suffix], factors)
     return copies
 
 
@@ -100,15 +106,3 @@ def _scale_safetensors(path: Path, factors: Mapping[str, float]) -> None:
             array = np.memmap(path, tensor.numpy().dtype, "r+", tensor.offset, tensor.shape)
             array[...] = _times(tensor, factors[name])
             array.flush()
-
-
-def _scale_onnx(path: Path, factors: Mapping[str, float]) -> None:
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        if tensor.name in factors and tensor.data_location != onnx.TensorProto.EXTERNAL:
-            array = numpy_helper.to_array(tensor)
-            tensor.CopyFrom(numpy_helper.from_array((array * factors[tensor.name]).astype(array.dtype), tensor.name))
-    onnx.save(model, path)

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from archc.declaration.base import Operator
-    from archc.weights.tensor import Weights
+    from archc.weights.tensor import LazyTensor, Weights
 
 Order = tuple[int, ...]
+
+_UNBOUND = "no weights are bound to this graph: use `archc.compile(...).graph`, which has weights"
 
 
 @frozen_by_identity
@@ -237,6 +239,19 @@ class Graph:
                 found.setdefault(node.path, node)
         return found
 
+    def stored_tensors(self) -> dict[str, LazyTensor]:
+        """Return the stored tensors in the order of the layers.
+
+        The order does not depend on the order in which passes created the tensors.
+
+        Raises:
+            ValueError: no weights are bound to the graph.
+        """
+        if self.tensors is None:
+            raise ValueError(_UNBOUND)
+        weights = {path: self.weights[path] for node in self.nodes() for path in node.weights.values()}
+        return {stored: self.tensors[stored] for weight in weights.values() for stored in weight.tensors}
+
     def weight_values(self, path: str) -> np.ndarray:
         """Read the stored tensors of a weight and return the decoded values.
 
@@ -245,7 +260,7 @@ class Graph:
             KeyError: the graph has no such weight.
         """
         if self.tensors is None:
-            raise ValueError("no weights are bound to this graph: use `archc.compile(...).graph`, which has weights")
+            raise ValueError(_UNBOUND)
         weight = self.weights[path]
         return weight.storage.decode(path, {stored: self.tensors[stored].numpy() for stored in weight.tensors})
 

@@ -40,6 +40,7 @@ status = main(["check", *sys.argv[1:]])
 sys.exit(status or ", ".join(sorted(unneeded & set(sys.modules))) or 0)
 """
     unneeded = {"torch", "onnx", "onnxruntime", "scipy", "rich", "jinja2", "shtab", "archc.cli.compile"}
+    unneeded |= {"archc.targets", "archc.codegen.target"}
     if not has_pipeline:
         unneeded |= {"numpy", "archc.passmanager", "archc.codegen", "archc.interpreter"}
     program = f"unneeded = {unneeded}\n{program}"

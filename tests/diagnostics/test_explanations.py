@@ -33,6 +33,7 @@ NOT_SHOWN = {
     "scratch-full": "needs a full disk",
     "scratch-not-writable": "needs 32 MB of weights and a read-only folder",
     "system-error": "needs an error of the system",
+    "target-not-loadable": "needs a broken package",
     "text-too-long": "needs 64 MiB",
     "too-many-mistakes": "has a hundred other diagnostics before it",
     "too-many-warnings": "has a hundred other diagnostics before it",

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,6 +27,21 @@ def write_examples(page: Path, folder: Path) -> list[str]:
         file.write_text(text, encoding="utf-8")
         names.append(name)
     return names
+
+
+def install_example(folder: Path, module: str) -> Path:
+    """Move a module of an example into a folder for `sys.path`, with the metadata of its package."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    site = folder / "site-packages"
+    info = site / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"].items()
+    (info / "entry_points.txt").write_text(
+        "".join(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in groups)
+    )
+    (folder / module).rename(site / module)
+    return site
 
 
 def python(*arguments: str | Path, path: Path | None = None, folder: Path = ROOT) -> str:

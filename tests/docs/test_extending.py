@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.docs.examples import ROOT, python, write_examples
+from tests.docs.examples import ROOT, install_example, python, write_examples
 
 FORMULA = """
 import numpy as np, tides, torch
@@ -53,17 +52,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def installed(folder: Path) -> Path:
     """A folder for `sys.path` with the files of the installed package."""
-    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    site = folder / "site-packages"
-    info = site / f"{project['name']}-{project['version']}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    groups = project["entry-points"].items()
-    (info / "entry_points.txt").write_text(
-        "".join(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in groups)
-    )
-    (folder / "plugin.py").rename(site / "plugin.py")
-    return site
+    return install_example(folder, "plugin.py")
 
 
 def compiled(folder: Path, *options: str | Path, path: Path | None = None) -> dict[str, float]:

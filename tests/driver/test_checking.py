@@ -17,9 +17,9 @@ from archc.codegen.onnx import emit
 from archc.diagnostics import ArchcError
 from archc.driver.checking import check_agreement
 from archc.driver.emitted_programs import Programs
-from archc.driver.graph_files import write_weights
 from archc.driver.tolerance import FLOORS
 from archc.driver.weight_scaling import scaling_factors, with_factors
+from archc.driver.weights_file import write_weights
 from archc.interpreter.evaluate import evaluate_all
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error, spreads
@@ -155,7 +155,7 @@ def test_a_model_with_weights_in_another_file_is_scaled_too(
 ) -> None:
     compiled = archc.compile(DEEP)
     weights_file = tmp_path / "deep.safetensors"
-    offsets = write_weights(compiled.graph, weights_file)
+    offsets = write_weights(compiled.graph, weights_file).offsets
     emit(compiled.graph, tmp_path / "deep.onnx", weights_file=weights_file, offsets=offsets, large=0)
     assert "deep.safetensors" in (tmp_path / "deep.onnx").read_bytes().decode("latin-1")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

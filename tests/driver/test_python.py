@@ -214,7 +214,7 @@ def test_a_notebook_draws_the_model() -> None:
 def test_the_module_is_the_one_that_is_written(passes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = archc.compile(IMAGES, passes=passes, sizes="N=2")
     compiled.write(tmp_path, emit=("torch",), check=False)
-    from archc.driver.emitted_programs import load_module
+    from archc.codegen.torch.load import load_module
 
     written = load_module(tmp_path / "net.py")
     theirs = written.load(devices=["cpu"] * 2) if "partition" in passes else written.load()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import archc
 from archc.codegen.onnx import run
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 
 Weights = Mapping[str, Tensor]
 

@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 
 import archc
 from archc.codegen import onnx
+from archc.codegen.torch.load import load_module
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.compiled import Compiled
-from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.interpreter.sample_inputs import random_inputs
 from archc.ir.graph import Graph

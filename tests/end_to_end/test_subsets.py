@@ -13,8 +13,8 @@ import torch
 
 import archc
 from archc.codegen import onnx
+from archc.codegen.torch.load import load_module
 from archc.diagnostics import ArchcError
-from archc.driver.emitted_programs import load_module
 from archc.driver.pipelines import parse_passes
 from archc.interpreter.evaluate import evaluate
 from archc.passmanager.comparison import largest_error

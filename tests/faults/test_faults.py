@@ -17,7 +17,7 @@ import archc
 from archc.cli import main
 from archc.codegen import onnx
 from archc.codegen.onnx.runtime import run_session
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from archc.interpreter.sample_inputs import random_inputs
 from archc.passmanager.comparison import largest_error
 from archc.weights.dtype_conversion import from_torch, to_torch

@@ -17,9 +17,9 @@ from onnxruntime import InferenceSession
 
 import archc
 from archc.diagnostics import ArchcError, Diagnostics
-from archc.driver.graph_files import write_weights
 from archc.driver.parsing import open_module
 from archc.driver.pipelines import parse_passes
+from archc.driver.weights_file import write_weights
 from archc.interpreter.evaluate import NodeFailure, evaluate, evaluate_all
 from archc.ir.graph import Graph, Value
 from archc.passmanager import Pass

@@ -24,7 +24,7 @@ from torch import nn
 from archc.codegen.onnx import to_model
 from archc.codegen.onnx.runtime import run_session
 from archc.codegen.torch import emit
-from archc.driver.graph_files import write_weights
+from archc.driver.weights_file import write_weights
 from archc.ir.graph import Graph
 from archc.weights.dtype_conversion import from_torch, to_torch
 

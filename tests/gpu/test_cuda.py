@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import archc
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from archc.interpreter.sample_inputs import random_inputs
 from archc.passmanager.comparison import largest_error
 from tests.specs.siblings import SPECS, sibling

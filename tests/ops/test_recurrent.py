@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import archc
 from archc.analysis.coupling import Coupling
 from archc.codegen import onnx
+from archc.codegen.torch.load import load_module
 from archc.declaration.base import OperatorError
 from archc.diagnostics import ArchcError
-from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.ops.recurrent import Gru, Lstm, Rnn
 from archc.types.tensor_type import DType, TensorType

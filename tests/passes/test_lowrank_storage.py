@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import archc
+from archc.codegen.torch.load import load_module
 from archc.driver.binding import bind_fresh
-from archc.driver.emitted_programs import load_module
 from archc.language.printing.printer import print_graph
 from archc.types.storage import LowRankStorage
 

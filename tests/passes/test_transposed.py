@@ -10,8 +10,8 @@ import torch
 
 import archc
 from archc.codegen.onnx import run
+from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
-from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 
 AUTOENCODER = """

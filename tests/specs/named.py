@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import archc
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from archc.weights.load import load
 from archc.weights.rename import rename
 from archc.weights.rename_rules import read_rules

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import archc
 from archc.analysis.cost import cost
 from archc.codegen import onnx
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from tests.specs.dense import perceptron
 from tests.specs.siblings import SPECS
 from tests.specs.twins import assert_same_gradients, twins

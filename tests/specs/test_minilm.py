@@ -11,7 +11,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 
 import archc
 from archc.codegen.onnx.runtime import session
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from tests.specs.attentive import sentence_embedding
 from tests.specs.named import NAMES
 from tests.specs.packages import folder_of

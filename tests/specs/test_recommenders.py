@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import archc
 from archc.codegen import onnx
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from archc.types.storage import Int8
 from tests.specs import recommending
 from tests.specs.recommending import DeepFM, pair_products

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import archc
 from archc.codegen import onnx
+from archc.codegen.torch.load import load_module
 from archc.declaration.registry import OPERATORS
-from archc.driver.emitted_programs import load_module
 from tests.specs.named import NAMES
 from tests.specs.packages import folder_of
 from tests.specs.recurrent import Array, Classifier, Elman, SpeechRecognizer, Tagger, Weight, in_double, translate

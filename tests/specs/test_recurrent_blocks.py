@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import archc
 from archc.codegen import onnx
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from tests.specs.twins import TOLERANCE, assert_close
 
 HEAD = """

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import archc
 from archc.codegen import onnx
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from archc.ir.graph import Graph
 
 TOLERANCE = 1e-4

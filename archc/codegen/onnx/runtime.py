@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +47,13 @@ def run(
 
 
 def run_tensors(
-    model: onnx.ModelProto | Path | str, inputs: Mapping[str, torch.Tensor], threads: int = 1, exact: bool = False
-) -> dict[str, torch.Tensor]:
-    """The outputs of a model by name, as `run`, with CPU tensors as inputs and outputs."""
-    outputs = run(model, {name: from_torch(tensor) for name, tensor in inputs.items()}, threads, exact)
-    return {name: to_torch(array) for name, array in outputs.items()}
+    model: onnx.ModelProto | Path | str, inputs: Sequence[torch.Tensor], threads: int = 1, exact: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """The outputs of a model, as `run`, for CPU tensors; inputs and outputs are in the order of the model."""
+    ready = session(model, threads, exact)
+    names = [each.name for each in ready.get_inputs()]
+    arrays = {name: from_torch(tensor) for name, tensor in zip(names, inputs, strict=True)}
+    return tuple(to_torch(array) for array in run_session(ready, arrays).values())
 
 
 def run_session(

@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
-from archc.driver.emitted_programs import load_module
 from tests.codegen.pipeline import models, worker
 from tests.codegen.pipeline.processes import run_stages
 

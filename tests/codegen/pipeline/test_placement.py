@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import archc
+from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
-from archc.driver.emitted_programs import load_module
 from tests.codegen.pipeline import models
 from tests.codegen.torch_modules import inputs_of
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from tests.codegen.pipeline import models
 from tests.codegen.pipeline.processes import PATIENCE, children, environment, started, wait_until_gone
 

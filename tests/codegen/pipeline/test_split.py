@@ -19,8 +19,8 @@ from safetensors import safe_open
 
 import archc
 from archc.codegen.pipeline import ModelStage, emit, shared, split
+from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
-from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.ir.rewriter import Rewriter
 from archc.types.tensor_type import TensorType

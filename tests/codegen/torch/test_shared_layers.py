@@ -9,7 +9,7 @@ import torch
 
 import archc
 from archc.codegen.pipeline import split
-from archc.driver.emitted_programs import load_module
+from archc.codegen.torch.load import load_module
 from archc.interpreter.evaluate import evaluate
 
 LAYERS = {

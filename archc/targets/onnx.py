@@ -1,0 +1,97 @@
+"""The target `onnx`: an ONNX model, which ONNX Runtime runs.
+
+If the weights have 100 MB or more (`LARGE` in `archc.codegen.onnx.emit`), the model contains only tensors of up to
+1 KB, and refers to the weights file for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archc.codegen.target import ExactSums, Factors, ModelToEmit, RunError, Runtime, Target
+from archc.diagnostics import error
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _write(model: ModelToEmit, path: Path) -> None:
+    """Write the ONNX model of a graph and check it.
+
+    Raises:
+        ArchcError: ONNX cannot express the graph (`no-onnx-form`), or ONNX refuses the model (`onnx-invalid`).
+    """
+    from archc.codegen import onnx
+
+    assert model.weights is not None, "the target needs weights"
+    onnx.emit(model.graph, path, weights_file=model.weights.path, offsets=model.weights.offsets)
+    try:
+        onnx.check(path)
+    except onnx.InvalidModel as refusal:
+        raise error(
+            "onnx-invalid",
+            f"ONNX refuses the model emitted for `{model.graph.name}`: {refusal}",
+            help="leave the ONNX model out with `--emit torch,arch`",
+        ) from None
+
+
+def _run(path: Path, inputs: Sequence[torch.Tensor], exact: bool = False) -> Sequence[torch.Tensor]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as refusals
+
+    from archc.codegen import onnx
+
+    try:
+        return onnx.run_tensors(path, inputs, exact=exact)
+    except (refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf) as refusal:
+        raise RunError(str(refusal), refused=True) from None
+    except Exception as failure:
+        if str(failure).startswith("[ONNXRuntimeError]"):  # the message names the kind of failure
+            raise RunError(str(failure), refused=False) from failure
+        raise
+
+
+def _run_exactly(path: Path, inputs: Sequence[torch.Tensor], folder: Path) -> Sequence[torch.Tensor]:
+    """Run a copy of a model that sums products of 8-bit integers exactly.
+
+    Without VNNI instructions, x86 CPUs add two such products in 16 bits with saturation.  A session option avoids the
+    saturation, but fails if nodes share an initializer (ONNX Runtime 1.23).  In the copy, therefore, no two nodes share
+    an initializer.
+    """
+    from archc.codegen.onnx.unshared import copy_without_sharing
+
+    return _run(copy_without_sharing(path, folder), inputs, exact=True)
+
+
+def _scale(path: Path, factors: Factors) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.name in factors and tensor.data_location != onnx.TensorProto.EXTERNAL:
+            array = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array((array * factors[tensor.name]).astype(array.dtype), tensor.name))
+    onnx.save(model, path)
+
+
+ONNX = Target(
+    "onnx",
+    ".onnx",
+    "ONNX model",
+    write=_write,
+    staged=True,
+    runtime=Runtime(
+        "onnxruntime",
+        "ONNX Runtime",
+        _run,
+        scale=_scale,
+        modules=("onnxruntime",),
+        exact_sums=ExactSums(
+            _run_exactly,
+            "set the session option `session.x64quantprecision` to `1`.  If a layer is used twice, compile with\n"
+            '`quant(scheme = "weight")` instead',
+        ),
+    ),
+)

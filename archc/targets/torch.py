@@ -1,0 +1,70 @@
+"""The target `torch`: a PyTorch module, which reads the weights file in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archc.codegen.target import ModelToEmit, Runtime, Target, reads_weights_file
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from archc.codegen.pipeline import ModelStage
+    from archc.ir.graph import Graph
+
+
+def source_of(model: ModelToEmit) -> str:
+    """Source of the PyTorch module of a model.
+
+    Raises:
+        ArchcError: PyTorch cannot express the model.
+    """
+    from archc.codegen.torch import emit
+
+    return emit(
+        model.graph,
+        source_name=model.source_name,
+        weights_name=model.weights_name,
+        compilation=model.compilation,
+    )
+
+
+def module_of(model: ModelToEmit, device: str | torch.device = "cpu") -> nn.Module:
+    """The emitted module with its weights, in evaluation mode, with all stages on one device.
+
+    The module is created in this process, without a file.
+
+    Raises:
+        ArchcError: PyTorch cannot express the model.
+    """
+    from archc.codegen.torch.load import live_model
+
+    return live_model(model.graph, source_of(model), device)
+
+
+def _pipeline(graph: Graph, stages: Sequence[ModelStage], source_name: str, compilation: str) -> str:
+    from archc.codegen import pipeline
+
+    return pipeline.emit(graph, stages, source_name=source_name, compilation=compilation)
+
+
+def _run(path: Path, inputs: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[torch.Tensor]:
+    from archc.codegen.torch import load
+
+    outputs: torch.Tensor | Sequence[torch.Tensor] = load.load_model(path)(*inputs)
+    return outputs
+
+
+TORCH = Target(
+    "torch",
+    ".py",
+    "PyTorch module",
+    text=source_of,
+    needs_weights=False,
+    staged=True,
+    pipeline=_pipeline,
+    runtime=Runtime("torch", "PyTorch", _run, scale=reads_weights_file),
+)

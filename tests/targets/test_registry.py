@@ -1,0 +1,248 @@
+"""Registry of targets: unique names, refusals, entry points of packages, and defaults."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+import archc
+from archc.cli import main
+from archc.codegen.target import ModelToEmit, Runtime, Target
+from archc.diagnostics import ArchcError
+from archc.targets import registry
+from archc.targets.registry import BUILT_IN, REGISTERED, default_targets, find_target, register_target, target_names
+
+TEXT = "model net { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
+PLUGIN = """
+from archc import Runtime, Target, register_target
+{before}
+COUNT = register_target(Target("{name}", "{suffix}", "count", text=lambda model: str(len(model.graph)), {options}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def only_known_targets() -> Iterator[None]:
+    """Remove the targets that a test registers, and the module of its package."""
+    before = dict(REGISTERED)
+    yield
+    sys.modules.pop("counting", None)
+    REGISTERED.clear()
+    REGISTERED.update(before)
+
+
+def text(model: ModelToEmit) -> str:
+    return model.graph.name
+
+
+COUNT = Target("count", ".count", "count", text=text, needs_weights=False)
+
+
+def test_names_suffixes_and_runtimes_are_unique() -> None:
+    assert [target.name for target in BUILT_IN] == list(REGISTERED) == target_names()
+    assert len({target.suffix for target in BUILT_IN}) == len(BUILT_IN) > 2
+    runtimes = [target.runtime.name for target in BUILT_IN if target.runtime is not None]
+    assert len(set(runtimes)) == len(runtimes) == 2
+    assert registry.RESERVED_SUFFIXES.keys().isdisjoint(target.suffix for target in BUILT_IN)
+
+
+def test_defaults_without_weights_need_no_weights() -> None:
+    assert default_targets(with_weights=True) == list(BUILT_IN)
+    assert default_targets(with_weights=False) == [target for target in BUILT_IN if not target.needs_weights]
+    register_target(COUNT)
+    assert COUNT not in default_targets(with_weights=False) and find_target("count") is COUNT
+
+
+def test_a_target_without_weights_is_written_for_a_model_without_weights(tmp_path: Path) -> None:
+    register_target(COUNT)
+    report = archc.compile(TEXT, weights="none").write(tmp_path, emit="count")
+    assert (tmp_path / "net.count").read_text() == "net" and set(report["files"]) == {"net.count"}
+    report = archc.compile(TEXT).write(tmp_path, emit=["arch", "count"], check=True)
+    assert set(report["files"]) == {"net.arch", "net.count", "net.safetensors"}
+    assert report["check"] == {"unchecked": "no emitted file can be run"}
+
+
+def test_a_target_that_needs_weights_is_refused_without_weights(tmp_path: Path) -> None:
+    register_target(replace(COUNT, needs_weights=True, title="index"))
+    with pytest.raises(ArchcError, match="an index needs weights, and `net` was compiled without") as caught:
+        archc.compile(TEXT, weights="none").write(tmp_path, emit="count")
+    assert caught.value.diagnostics[0].help == "without weights, use `--emit torch,arch` and a model of one stage"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "torch"}, "there is a target `torch` already"),
+        ({"suffix": ".onnx"}, "cannot have the suffix `.onnx` of the target `onnx`"),
+        ({"suffix": ".safetensors"}, "cannot have the suffix `.safetensors`, which is that of the weights"),
+        ({"suffix": ".json"}, "cannot have the suffix `.json`, which is that of the report"),
+        (
+            {"runtime": Runtime("onnxruntime", "ONNX Runtime", lambda path, inputs: inputs)},
+            "cannot have a runtime named `onnxruntime`, as the target `onnx` has",
+        ),
+    ],
+)
+def test_a_taken_name_or_suffix_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        register_target(replace(COUNT, **change))
+    assert list(REGISTERED.values()) == list(BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a,b"}, "the name of a target is a word such as `onnx`, not 'a,b'"),
+        ({"suffix": "count"}, "the suffix of a target is a word such as `.onnx`, not 'count'"),
+        ({"suffix": "./x"}, "the suffix of a target"),
+        ({"text": None}, "needs either `text` or `write`"),
+        ({"write": lambda model, path: None}, "needs either `text` or `write`"),
+    ],
+)
+def test_a_malformed_target_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(COUNT, **change)
+    with pytest.raises(ValueError, match="the name of a runtime is a word"):
+        Runtime("two words", "Runtime", lambda path, inputs: inputs)
+
+
+def test_a_definition_that_runs_again_replaces_the_target() -> None:
+    register_target(COUNT)
+    again = register_target(replace(COUNT, title="number"))
+    assert find_target("count") is again and list(REGISTERED) == [*(target.name for target in BUILT_IN), "count"]
+    with pytest.raises(ValueError, match="there is a target `count` already"):
+        register_target(replace(COUNT, text=ModelToEmit.__repr__))  # a function of another module
+
+
+# Command line ---------------------------------------------------------------------------------------------------
+
+
+def plugin(folder: Path, name: str = "count", suffix: str = ".count", before: str = "", options: str = "") -> str:
+    path = folder / "counting.py"
+    path.write_text(PLUGIN.format(name=name, suffix=suffix, before=before, options=options))
+    (folder / "net.arch").write_text(TEXT)
+    return str(path)
+
+
+def compile_with(folder: Path, emit: str, *options: str) -> int:
+    return main(["compile", str(folder / "net.arch"), "-o", str(folder / "out"), "--emit", emit, *options])
+
+
+def test_a_loaded_target(tmp_path: Path) -> None:
+    file = plugin(tmp_path)
+    assert compile_with(tmp_path, "count, arch", "--load", file) == 0
+    assert (tmp_path / "out" / "net.count").read_text() == "1" and (tmp_path / "out" / "net.arch").exists()
+    assert compile_with(tmp_path, "count", "--load", file) == 0, "the same file is loaded again"
+
+
+def test_an_unknown_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = plugin(tmp_path)
+    assert compile_with(tmp_path, "tf") == 2
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first == "archc compile: argument --emit: `tf` is no choice; the choices are torch, onnx, arch"
+    assert second.startswith("usage: archc compile ")
+    assert compile_with(tmp_path, "tf", "--load", file) == 2
+    assert "the choices are torch, onnx, arch, count\n" in capsys.readouterr().err
+    assert compile_with(tmp_path, "counts", "--load", file) == 2
+    assert "did you mean `count`?" in capsys.readouterr().err
+    with pytest.raises(ValueError, match='`emit` takes a list of "torch", "onnx", "arch", "count", not \'tf\''):
+        archc.compile(TEXT).write(tmp_path / "out", emit="tf")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "torch"}, "ValueError: there is a target `torch` already"),
+        ({"suffix": ".py"}, "ValueError: `count` cannot have the suffix `.py` of the target `torch`"),
+    ],
+)
+def test_a_loaded_target_whose_name_or_suffix_is_taken(
+    options: dict[str, str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compile_with(tmp_path, "torch", "--load", plugin(tmp_path, **options)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error[plugin-failed]") and message in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ("lambda path, inputs: int(path.name)", "Counter cannot run the count: ValueError: invalid literal for int()"),
+        ("lambda path, inputs: inputs", "counter differs from the graph by "),
+        ("refuse", "Counter refuses the count: no"),
+    ],
+)
+def test_the_check_runs_a_loaded_target(
+    run: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = "from archc.codegen.target import RunError\n\ndef refuse(path, inputs):\n    raise RunError('no', True)\n"
+    options = f'runtime=Runtime("counter", "Counter", {run})'
+    file = plugin(tmp_path, before=before, options=options)
+    (tmp_path / "net.arch").write_text(TEXT.replace("linear(4)", "linear(8)"))
+    assert compile_with(tmp_path, "count", "--load", file, "--check") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error[check-failed]") and message in error
+    assert "leave that program out with `--emit torch,onnx,arch`" in error
+    assert not (tmp_path / "out").exists()
+
+
+# Packages -------------------------------------------------------------------------------------------------------
+
+
+def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Replace all entry points by one that announces a target."""
+    point = EntryPoint(name, value, registry.GROUP)
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points", lambda group, name=None: [point] if name in (None, point.name) else []
+    )
+
+
+def test_a_target_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    announce(monkeypatch, "count", "counting:COUNT")
+    assert target_names() == ["torch", "onnx", "arch", "count"]
+    assert compile_with(tmp_path, "arch") == 0
+    assert "counting" not in sys.modules, "the package is imported only if `--emit` names the target"
+    assert compile_with(tmp_path, "count") == 0
+    assert (tmp_path / "out" / "net.count").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("nothing_of_that_name:COUNT", "No module named 'nothing_of_that_name'"),
+        ("archc.targets.torch:COUNT", "has no attribute 'COUNT'"),
+        ("archc.targets.torch:TORCH", "its module registers no target of that name"),
+        ("counting:COUNT", "`count` cannot have the suffix `.py` of the target `torch`"),
+    ],
+)
+def test_an_entry_point_without_a_target(
+    value: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin(tmp_path, suffix=".py")
+    monkeypatch.syspath_prepend(tmp_path)
+    announce(monkeypatch, "count", value)
+    with pytest.raises(ArchcError) as failure:
+        archc.compile(TEXT).write(tmp_path / "out", emit="count")
+    (diagnostic,) = failure.value.diagnostics
+    assert diagnostic.code == "target-not-loadable"
+    assert diagnostic.message.startswith(f"the target `count` cannot be loaded from `{value}`: ")
+    assert reason in diagnostic.message
+    assert compile_with(tmp_path, "count") == 1
+    assert capsys.readouterr().err.startswith("error[target-not-loadable]")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_package_cannot_take_the_place_of_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, "arch", "nothing_of_that_name:ARCH")
+    (tmp_path / "net.arch").write_text(TEXT)
+    assert compile_with(tmp_path, "arch") == 0
+    assert target_names() == ["torch", "onnx", "arch"]
