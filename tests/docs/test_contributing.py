@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.docs.examples import ROOT, python, write_examples
 
 PAGE = ROOT / "CONTRIBUTING.md"
 GUIDES = [ROOT / "docs" / "how-to" / name for name in ("add-an-operator.md", "add-a-pass.md")]
+
+TABLES = {"STATEMENTS": "statements.py", "CONTROL_FLOW": "control_flow.py", "EXPRESSIONS": "expressions.py"}
+"""Tables of elaboration that the page names, with their files."""
 
 # Imports the files as if they were in the repository.
 PLUGIN = """
@@ -65,6 +69,19 @@ def test_the_examples_work_together_in_every_program(examples: Path) -> None:
 def test_entry_point_names_the_pass(examples: Path) -> None:
     declared = tomllib.loads((examples / "pyproject.toml").read_text())["project"]["entry-points"]["archc.passes"]
     assert declared == {"clip": "archc.passes.clip:Clip"}
+
+
+def test_files_of_the_language_exist() -> None:
+    """Files, tables and the command in the section "Change the language" exist."""
+    section = PAGE.read_text().partition("\n## Change the language\n")[2].partition("\n## ")[0]
+    sources = re.findall(r"`((?:syntax|elaboration|printing)/[\w.]+)`", section)
+    others = re.findall(r"`((?:tests|docs)/[\w/.-]+)`", section)
+    assert len(sources) > 12 and len(others) > 8
+    missing = [name for name in sources if not (ROOT / "archc" / "language" / name).is_file()]
+    assert missing + [name for name in others if not (ROOT / name).is_file()] == []
+    tables = {name: (ROOT / "archc/language/elaboration" / file).read_text() for name, file in TABLES.items()}
+    assert all(f"`{name}`" in section and f"\n{name}" in text for name, text in tables.items())
+    assert "python -m archc.language.syntax.tables" in section
 
 
 def test_commands_of_the_page_exist() -> None:
