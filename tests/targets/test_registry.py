@@ -1,8 +1,10 @@
-"""Registry of targets: unique names, refusals, entry points of packages, and defaults."""
+"""Targets: the registry, the defaults, runtimes of the check, and targets of files and packages."""
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +16,11 @@ import pytest
 import archc
 from archc.cli import main
 from archc.codegen.target import ModelToEmit, Runtime, Target
+from archc.codegen.torch.load import load_model
 from archc.diagnostics import ArchcError
 from archc.targets import registry
 from archc.targets.registry import BUILT_IN, REGISTERED, default_targets, find_target, register_target, target_names
+from archc.targets.torch import TORCH
 
 TEXT = "model net { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
 PLUGIN = """
@@ -24,6 +28,8 @@ from archc import Runtime, Target, register_target
 {before}
 COUNT = register_target(Target("{name}", "{suffix}", "count", text=lambda model: str(len(model.graph)), {options}))
 """
+
+LARGE = {"torch", "onnx", "onnxruntime", "numpy", "importlib.metadata"}
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +123,68 @@ def test_a_definition_that_runs_again_replaces_the_target() -> None:
     assert find_target("count") is again and list(REGISTERED) == [*(target.name for target in BUILT_IN), "count"]
     with pytest.raises(ValueError, match="there is a target `count` already"):
         register_target(replace(COUNT, text=ModelToEmit.__repr__))  # a function of another module
+
+
+def test_the_driver_and_the_command_line_name_no_target() -> None:
+    """The other files of `archc/cli` describe operators, whose spellings have the keys `torch` and `onnx`."""
+    spelled = {word for target in BUILT_IN for word in (target.name, target.suffix)}
+    spelled |= {target.runtime.name for target in BUILT_IN if target.runtime is not None}
+    root = Path(archc.__file__).parent
+    files = [
+        *root.glob("driver/*.py"),
+        *(root / "cli" / name for name in ("compile.py", "check_report.py", "options.py")),
+    ]
+    found = {
+        (path.name, node.value)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in spelled
+    }
+    texts_of_the_language = {("parsing.py", ".arch"), ("options.py", ".arch")}
+    assert len(files) > 20 and found == texts_of_the_language
+
+
+def test_the_registry_imports_no_large_library() -> None:
+    program = f"import sys, archc.targets.registry; print(sorted({LARGE} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout == "[]\n"
+
+
+# Runtimes -------------------------------------------------------------------------------------------------------
+
+DEEP = """
+model net(depth = 16) {
+    input x: f32[N, 16]
+    for i in 0..depth { x = x -> fc[i]: linear(16) -> relu }
+    output y = x -> head: linear(4)
+}
+"""
+
+
+@pytest.fixture
+def copied() -> Target:
+    """A second target of PyTorch modules, whose runtime cannot scale weights."""
+    runtime = Runtime("copy", "Copy", lambda path, inputs: load_model(path)(*inputs))
+    return register_target(replace(TORCH, name="copy", suffix=".copy.py", runtime=runtime))
+
+
+def test_a_target_that_cannot_scale_weights_is_left_out_of_the_second_run(copied: Target, tmp_path: Path) -> None:
+    compiled = archc.compile(DEEP)
+    both = compiled.write(tmp_path, emit=["copy", "torch"], check=True)["check"]
+    assert both["faint"] == ["y"]
+    assert list(both["errors"]) == ["torch", "copy"] and list(both["scaled"]["errors"]) == ["torch"]
+    alone = compiled.write(tmp_path, emit="copy", check=True)["check"]
+    assert list(alone["errors"]) == ["copy"] and alone["scaled"] is None
+
+
+def test_each_target_has_files_for_stages(copied: Target, tmp_path: Path) -> None:
+    text = "model net { input x: f32[N, 8]  output y = x -> a: linear(4) -> to_stage(1) -> relu -> b: linear(3) }"
+    report = archc.compile(text).write(tmp_path, emit=["copy", "onnx"], check=True)
+    programs = ("onnxruntime", "copy", "onnxruntime stages", "copy stages")
+    assert tuple(report["check"]["errors"]) == programs and max(report["check"]["errors"].values()) < 1e-5
+    suffixes = (".copy.py", ".onnx", ".safetensors")
+    names = {f"net{part}{suffix}" for part in ("", "_stage0", "_stage1") for suffix in suffixes}
+    assert report["files"].keys() == names | {"net_pipeline.copy.py"}
 
 
 # Command line ---------------------------------------------------------------------------------------------------
