@@ -1,10 +1,11 @@
-"""Python source of emitted modules: definitions copied from `archc.runtime`, and a syntax check.
+"""Python source of emitted modules: code copied from `archc.runtime`, and a syntax check.
 
-`copied` returns definitions of a runtime module as text, with all module-level definitions that they refer to, in the
-order of the file.  It leaves out these lines:
+`library` returns a runtime module as a file of its own, for the folder of an emitted module.  `copied` returns
+definitions of a runtime module, with all module-level definitions that they refer to, in the order of the file: they
+become a part of an emitted module.  Both leave out these lines:
 
-- a statement below a comment `# if: NAME`, unless NAME is a feature of the program or a copied definition;
-- a statement below `# if: whole_file`, which is never copied;
+- a statement below a comment `# if: NAME`, unless NAME is a feature of the program or a copied definition.  A statement
+  below `# if: whole_file` is a part of `library` alone;
 - blocks `if TYPE_CHECKING:`;
 - the comments `# type: ignore` and `# fmt: skip`.
 """
@@ -21,6 +22,7 @@ from archc.frozen_dataclass import frozen_dataclass
 
 _CONDITION = re.compile(r"\s*# if: (\w+)\n?")
 _DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")
+_WHOLE_FILE = "whole_file"
 FEATURES = frozenset({"stages", "channels_last"})
 """The features of a program that a comment `# if:` may name: stages, and channels-last convolutions."""
 
@@ -66,6 +68,14 @@ def copied(module: str, names: Iterable[str], features: Collection[str] = ()) ->
     )
 
 
+def library(module: str) -> str:
+    """The source of a runtime module as a file of its own, which imports torch and nothing of archc."""
+    source = _source(module)
+    enabled = {*FEATURES, _WHOLE_FILE, *source.definitions}
+    parts = [source.head, *(source.text(definition, enabled) for definition in source.definitions.values())]
+    return compiled("".join(parts), module)
+
+
 def exported(module: str) -> tuple[str, ...]:
     """The names in `__all__` of a runtime module; emitted classes may refer to these names."""
     return _source(module).exported
@@ -87,16 +97,18 @@ class _RuntimeSource:
         self.lines = text.splitlines(keepends=True)
         self.definitions: dict[str, _Definition] = {}
         self.exported: tuple[str, ...] = ()
+        self.head = ""  # the docstring, the imports and `__all__`
         end = 0
         for statement in ast.parse(text).body:
             name = _defined(statement)
             start, end = end, statement.end_lineno or 0
             if name == "__all__" and isinstance(statement, ast.Assign):
                 self.exported = tuple(ast.literal_eval(statement.value))
+                self.head = "".join(self.lines[:end]).replace("TYPE_CHECKING, ", "")
             elif name is not None:
                 self.definitions[name] = _Definition(statement, start, end)
         conditions = {found[1] for line in self.lines if (found := _CONDITION.fullmatch(line))}
-        unknown = conditions - FEATURES - {"whole_file"} - self.definitions.keys()
+        unknown = conditions - FEATURES - {_WHOLE_FILE} - self.definitions.keys()
         assert not unknown, f"conditions on unknown names: {unknown}"
 
     def references(self, definition: _Definition, enabled: Collection[str]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 A kernel of torch multiplies the integers if it is exact and faster than floating
 point.  Otherwise the integers are multiplied in floating point.
+
+archc writes this file beside programs with int8 layers, as `archc_int8.py`.
 """
 
 import math
@@ -12,9 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-# The emitter copies definitions of this file into programs.  A statement below a comment `# if: NAME` is copied only into
-# programs that have the feature or the definition NAME; see `archc.codegen.python_source`.
 
 __all__ = [
     "Grid",
@@ -656,7 +655,8 @@ def ranged_line(
             x = F.relu(x) if on else x
         return x
     y = x if x.dim() == 2 else x.view(1, -1)
-    for k, terms in enumerate(line_of(layers, relu, x, lambda: ranged_steps(layers)).steps):  # fmt: skip
+    line = line_of(layers, relu, x, lambda: ranged_steps(layers))
+    for k, terms in enumerate(line.steps):
         weight, factor, rows, bias = terms
         if k and relus[k - 1]:  # zero_point is 0, so clamping computes the relu
             divisor = y.amax().div_(LEVELS)

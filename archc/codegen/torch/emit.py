@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from archc.codegen.outline.build import outline
 from archc.codegen.outline.definitions import Local, OperatorStep, Outline
-from archc.codegen.python_source import compiled, copied, exported
+from archc.codegen.python_source import compiled, copied, exported, library
 from archc.codegen.templates import template
 from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
 from archc.codegen.torch.classes import add_classes
@@ -29,11 +29,28 @@ from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
 from archc.types.storage import Dense
 
+INT8_FILE = "archc_int8.py"
+"""Name of the file with the int8 layers that a module imports."""
+
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
 
 
-def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str | None = None) -> str:
+WriteBeside = Callable[[str, str], str]
+"""A function that writes a file beside the module, given a name and the text, and returns the name of the file.
+
+The returned name is another one if the folder has a different file of the given name, which other modules import.
+"""
+
+
+def emit(
+    graph: Graph,
+    *,
+    source_name: str,
+    weights_name: str,
+    compilation: str | None = None,
+    write_beside: WriteBeside | None = None,
+) -> str:
     """The Python source of a module for a graph.
 
     Args:
@@ -41,6 +58,8 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
         weights_name: the name of the safetensors file beside the module.
         compilation: for a stage of a pipeline, an identifier of the compilation; None for a whole model.  An empty
             identifier is not written.
+        write_beside: called for a module with int8 layers, which imports their classes from a file in its folder.  With
+            None, the module has copies of these classes, and needs no other source file.
 
     Raises:
         ArchcError: a layer has the name of a member of `nn.Module`, or has weights that PyTorch code cannot decode.
@@ -55,8 +74,12 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     placement = context.placement
     place = "" if placement.stages is None else _place(placement, model.name)
     used = [name for name in exported("int8") if has_name(code, name, called=name.islower())]
-    features = {"stages": bool(place), "channels_last": safe(graph)}
-    helpers = copied("int8", used, {name for name, on in features.items() if on})
+    imports_int8 = bool(used) and write_beside is not None
+    if used and write_beside is not None:
+        helpers = _int8_import(write_beside(INT8_FILE, library("int8")), used)
+    else:
+        features = {"stages": bool(place), "channels_last": safe(graph)}
+        helpers = copied("int8", used, {name for name, on in features.items() if on})
     helpers += copied("masked", _masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)
@@ -73,12 +96,19 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
         place=place,
         channels_last=images_last,
         helpers=helpers,
+        imports_int8=imports_int8,
         classes=classes,
         model=model.name,
         load="\n".join(signature("load", load, f" -> {model.name}", 0)),
         default_path="\n".join(lines_of("path = ", f"Path(__file__).with_name({literal(weights_name)})", 2)),
     )
     return compiled(source, graph.name)
+
+
+def _int8_import(file: str, names: Sequence[str]) -> str:
+    """The code that imports names from the file with the int8 layers."""
+    call = "\n".join(lines_of("archc_int8 = ", f"beside({literal(file)})", 0))
+    return template("archc.codegen.torch", "library.py.jinja").render(call=call, names=names)
 
 
 def _called(graph: Graph, code: str) -> list[TorchHelper]:

@@ -28,6 +28,7 @@ CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "
 MODULE_NAMES = frozenset({
     "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Iterable", "Sequence", "math", "c_float",
     "load", "load_file", "COMPILATION",
+    "beside", "archc_int8", "sys", "ModuleType", "module_from_spec", "spec_from_file_location",
     "ToStage", "STAGES", "DEVICES", "SHARED", "place", "stay_home",
     "MaskedLinear", "MaskedEmbedding", "MaskedConv1d", "MaskedConv2d", "MaskedConv3d",
     "MaskedConvTranspose1d", "MaskedConvTranspose2d", "MaskedConvTranspose3d",

@@ -1,0 +1,147 @@
+"""Modules that import the int8 layers from the file `archc_int8.py` in their folder."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import archc
+from archc.codegen.python_source import library
+from archc.codegen.torch import INT8_FILE, emit
+from archc.driver.compiled import Compiled
+from archc.driver.emitted_programs import load_module
+from tests.codegen.torch.test_source import assert_well_formed
+
+PASSES = [
+    "quant(least = 0)",
+    'quant(scheme = "dynamic", least = 0, on = "fc*")',
+    'quant(scheme = "weight")',
+    "lowrank, quant(least = 0)",
+]
+
+
+def quantized(passes: str = PASSES[0], spec: str = "cnn") -> Compiled:
+    return archc.compile(Path("specs") / f"{spec}.arch", passes=passes)
+
+
+def write(compiled: Compiled, folder: Path, library_text: str | None = None) -> Path:
+    """Write the weights and the module of a model, which imports the int8 layers; return the path of the module."""
+    folder.mkdir(exist_ok=True)
+    compiled.write(folder, emit="torch", check=False)
+
+    def write_beside(name: str, text: str) -> str:
+        (folder / name).write_text(text if library_text is None else library_text)
+        return name
+
+    names = {"source_name": "net.arch", "weights_name": f"{compiled.name}.safetensors"}
+    path = folder / f"{compiled.name}.py"
+    path.write_text(emit(compiled.graph, write_beside=write_beside, **names))
+    return path
+
+
+def image(rows: int = 2) -> Tensor:
+    return torch.randn(rows, 1, 28, 28, generator=torch.Generator().manual_seed(rows))
+
+
+@pytest.mark.parametrize("passes", PASSES)
+def test_a_module_computes_what_the_single_file_does(passes: str, tmp_path: Path) -> None:
+    compiled = quantized(passes)
+    single = compiled.module()
+    model = load_module(write(compiled, tmp_path)).load()
+    for rows in (1, 2, 9):
+        assert torch.equal(model(image(rows)), single(image(rows)))
+    assert model.state_dict().keys() == single.state_dict().keys()
+
+
+@pytest.mark.parametrize("passes", PASSES)
+def test_files_are_as_the_formatter_and_the_linter_want_them(passes: str, tmp_path: Path) -> None:
+    path = write(quantized(passes), tmp_path)
+    assert_well_formed(path.read_text(), tmp_path)
+    assert_well_formed((tmp_path / INT8_FILE).read_text(), tmp_path)
+
+
+def test_a_module_is_hardly_longer_than_its_float_module(tmp_path: Path) -> None:
+    text = write(quantized(), tmp_path).read_text()
+    floats = archc.compile("specs/cnn.arch").sources()["cnn.py"]
+    assert len(text.splitlines()) < 1.7 * len(floats.splitlines())
+    assert "class Int8Linear" not in text
+
+
+def test_only_modules_with_int8_layers_import_the_file() -> None:
+    def refuse(name: str, text: str) -> str:
+        raise AssertionError("a float module needs no file")
+
+    graph = archc.compile("specs/cnn.arch").graph
+    names = {"source_name": "cnn.arch", "weights_name": "cnn.safetensors"}
+    assert emit(graph, write_beside=refuse, **names) == emit(graph, **names)
+
+
+def test_the_file_is_found_from_a_package_and_from_the_import_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = quantized()
+    for folder in ("int8_package", "int8_folder"):
+        write(compiled, tmp_path / folder)
+    (tmp_path / "int8_package" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "int8_folder")
+    monkeypatch.chdir(tmp_path)
+    loaded = [importlib.import_module(name) for name in ("int8_package.cnn", "cnn")]
+    outputs = [module.load()(image()) for module in loaded]
+    assert torch.equal(*outputs)
+    assert Path(str(loaded[0].archc_int8.__file__)).parent == tmp_path / "int8_package"
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("int8_package", "cnn")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_whole_model_can_be_pickled(tmp_path: Path) -> None:
+    write(quantized(), tmp_path)
+    save = "import cnn, torch; torch.save(cnn.load(), 'model.pt')"
+    load = "import torch; m = torch.load('model.pt', weights_only=False); print(*m(torch.zeros(1, 1, 28, 28)).shape)"
+    subprocess.run([sys.executable, "-c", save], cwd=tmp_path, check=True)
+    done = subprocess.run([sys.executable, "-c", load], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "1 10\n"
+
+
+def test_modules_of_two_folders_have_files_of_their_own(tmp_path: Path) -> None:
+    compiled = quantized()
+    changed = library("int8").replace("y = self.in_floats(x, unit)", "y = 0 * self.in_floats(x, unit)")
+    assert changed != library("int8")
+    modules: list[ModuleType] = []
+    for name, text in {"a": None, "b": changed, "c": None}.items():
+        modules.append(load_module(write(compiled, tmp_path / name, text)))
+    models: list[nn.Module] = [module.load() for module in modules]
+    first, other, last = (type(model.fc1) for model in models)  # classes of three modules
+    assert len({first, other, last}) == 3
+    assert torch.equal(models[0](image()), models[2](image()))
+    assert Path(str(modules[1].archc_int8.__file__)) == tmp_path / "b" / INT8_FILE
+
+
+def test_a_module_loaded_twice_has_one_set_of_classes(tmp_path: Path) -> None:
+    path = write(quantized(), tmp_path)
+    assert load_module(path).archc_int8 is load_module(path).archc_int8
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = write(quantized(), tmp_path)
+    (tmp_path / INT8_FILE).unlink()
+    with pytest.raises(FileNotFoundError, match=str(tmp_path / INT8_FILE)):
+        load_module(path)
+
+
+def test_the_file_needs_torch_alone(tmp_path: Path) -> None:
+    (tmp_path / INT8_FILE).write_text(library("int8"))
+    run = (
+        "import sys, archc_int8\n"
+        "assert all(hasattr(archc_int8, name) for name in archc_int8.__all__)\n"
+        "foreign = {'archc', 'onnx', 'jinja2', 'safetensors', 'networkx'}\n"
+        "assert foreign.isdisjoint(name.partition('.')[0] for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", run], cwd=tmp_path, check=True)
