@@ -61,6 +61,11 @@ def add_parser(commands: Any) -> None:
         help="run the written programs on random inputs, and fail unless they agree with the graph; "
         "default: --check if a run takes at most 20 billion multiply-adds and 1 GB of memory",
     )
+    parser.add_argument(
+        "--single-file",
+        action="store_true",
+        help="write int8 layers into the PyTorch module, not into archc_int8.py beside the module",
+    )
     parser.add_argument("--explain", action="store_true", help="print the remarks of every pass on every layer")
     options.add_strict(parser)
     options.add_load(parser)
@@ -89,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             watched.close()  # nothing is printed while the progress is shown
             _print(arguments, compiled, report, found)
 
-        compiled.write(folder, arguments.emit, arguments.check, progress, announce)
+        compiled.write(folder, arguments.emit, arguments.check, progress, announce, arguments.single_file)
     return 0
 
 

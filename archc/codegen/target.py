@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from archc.codegen.pipeline import ModelStage
     from archc.ir.graph import Graph
 
+WriteBeside = Callable[[str, str], str]
+"""A function that writes a text file beside an emitted file, given a name and the text, and returns the file's name.
+
+The name begins with `archc_`.  The returned name is another one if the folder already has a different file of the given
+name, which other emitted files import.
+"""
+
 Factors = Mapping[str, float]
 """Factors of weights, by the paths of the weights."""
 
@@ -44,12 +51,14 @@ class ModelToEmit:
         source_name: name of the source file, without folders.
         weights: the weights file, in the folder of the file to write; None for a target that needs no weights.
         compilation: for a stage, an identifier of the compilation, which all stages share; None for a whole model.
+        write_beside: writes a file that the emitted file imports.  None if the emitted file must import no other file.
     """
 
     graph: Graph
     source_name: str
     weights: WeightsFile | None = None
     compilation: str | None = None
+    write_beside: WriteBeside | None = None
 
     @property
     def weights_name(self) -> str:

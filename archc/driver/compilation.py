@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from archc.codegen.target import ModelToEmit, WeightsFile
+from archc.codegen.target import ModelToEmit, WeightsFile, WriteBeside
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph
 from archc.passmanager.report import PassReport
@@ -44,6 +44,8 @@ class Compilation:
         return self.graph.name
 
 
-def model_to_emit(compiled: Compilation, weights: WeightsFile | None = None) -> ModelToEmit:
-    """The whole model, for a target; `weights` is the weights file, for a target that needs weights."""
-    return ModelToEmit(compiled.graph, compiled.source_name, weights)
+def model_to_emit(
+    compiled: Compilation, weights: WeightsFile | None = None, write_beside: WriteBeside | None = None
+) -> ModelToEmit:
+    """The whole model, for a target; see `ModelToEmit`."""
+    return ModelToEmit(compiled.graph, compiled.source_name, weights, write_beside=write_beside)

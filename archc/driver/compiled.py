@@ -64,6 +64,7 @@ class Compiled(Compilation):
         check: bool | None = None,
         progress: Callable[[str], None] = silent,
         announce: Callable[[dict[str, Any]], None] | None = None,
+        single_file: bool = False,
     ) -> dict[str, Any]:
         """Write the model into a folder, and return the report; on an error nothing is written.
 
@@ -75,6 +76,8 @@ class Compiled(Compilation):
                 outcome, or the reason why nothing was checked.
             announce: called with the report when all files are ready, before they replace earlier files; if `announce`
                 raises an exception, the folder stays as it was.
+            single_file: write no file that the PyTorch module imports, such as `archc_int8.py`; the module then has
+                copies of the int8 layers.
 
         Raises:
             TypeError: an argument has a wrong type.
@@ -85,29 +88,36 @@ class Compiled(Compilation):
         from archc.driver.emission import check_weights, write_files
         from archc.driver.output_folder import OutputFolder
 
-        check_types(folder=folder, check=check, progress=progress, announce=announce)
+        check_types(folder=folder, check=check, progress=progress, announce=announce, single_file=single_file)
         targets = targets_of(emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(folder, self.files) as out, paused_collector():
-            report = write_files(self, out, targets, check, progress)
+            report = write_files(self, out, targets, check, single_file, progress)
             if announce is not None:
                 out.prepare()
                 announce(report)
             return report
 
     def sources(self) -> dict[str, str]:
-        """Sources by file name: the `.arch` text, the PyTorch module, and the sources of stages.
+        """Sources by file name: the `.arch` text, the PyTorch module, the files that it imports, and those of stages.
 
         The sources of stages lack the hash that identifies the compilation, since the hash depends on the weights.
         """
         from archc.driver.stage_files import stage_sources
         from archc.targets.registry import default_targets
 
-        model = model_to_emit(self)
+        imported: dict[str, str] = {}
+
+        def write_beside(name: str, text: str) -> str:
+            imported[name] = text
+            return name
+
+        model = model_to_emit(self, write_beside=write_beside)
         whole = {
             f"{self.name}{target.suffix}": target.text(model)
             for target in default_targets(with_weights=False)
             if target.text is not None
         }
-        return {**dict(sorted(whole.items())), **stage_sources(self)}
+        stages = stage_sources(self, write_beside)
+        return {**dict(sorted(whole.items())), **imported, **stages}

@@ -65,6 +65,7 @@ def write_files(
     out: OutputFolder,
     targets: Sequence[Target],
     check: bool | None,
+    single_file: bool,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the targets, the weights (if the model has weights) and `report.json`; return the report.
@@ -72,21 +73,25 @@ def write_files(
     The targets that need weights are written after the weights, which they may refer to.
 
     Args:
-        check: as for `Compiled.write`.
+        check, single_file: as for `Compiled.write`.
 
     Raises:
         ArchcError: a target cannot express the model, or the check fails.
     """
-    from archc.driver.stage_files import PipelineFiles, stages_report, write_stages
+    from archc.driver.imported_files import ImportedFiles
+    from archc.driver.stage_files import PipelineFiles, stages_of, stages_report, write_stages
     from archc.driver.weights_file import write_weights
 
     name = compiled.name
     whole: dict[str, Path] = {}
+    names = [name, *(stage.name for stage in stages_of(compiled))]
+    imported = ImportedFiles(out, [f"{each}{target.suffix}" for each in names for target in targets])
+    write_beside = None if single_file else imported.write
 
     def write(target: Target, weights: WeightsFile | None = None) -> None:
         progress(f"write the {target.title}")
         whole[target.suffix] = out.file(f"{name}{target.suffix}")
-        target.write_file(model_to_emit(compiled, weights), whole[target.suffix])
+        target.write_file(model_to_emit(compiled, weights, write_beside), whole[target.suffix])
 
     for target in targets:
         if not target.needs_weights:
@@ -99,7 +104,7 @@ def write_files(
         for target in targets:
             if target.needs_weights:
                 write(target, weights)
-        pipeline = write_stages(compiled, out, targets, weights.path, progress)
+        pipeline = write_stages(compiled, out, targets, weights.path, write_beside, progress)
         written = [weights.path, *pipeline.files]
     report = {**make_report(compiled), **stages_report(pipeline, compiled.sizes.values)}
     reason = unchecked_reason(compiled, check, bool(runnable_targets(whole)))
@@ -113,7 +118,7 @@ def write_files(
         report["check"] = check_isolated(compiled, whole, stages, out.scratch())
         warn_of_outputs(report["check"], compiled.diagnostics)
         report["warnings"] = _warnings(compiled)
-    report["files"] = {path.name: _fingerprint(path) for path in sorted([*whole.values(), *written])}
+    report["files"] = {path.name: _fingerprint(path) for path in sorted([*whole.values(), *written, *imported.paths])}
     out.write_text("report.json", report_text(report))
     return report
 

@@ -1,4 +1,4 @@
-"""Files that emitted modules import from their folder, such as `archc_int8.py`."""
+"""Files that emitted files import from their folder, such as `archc_int8.py`."""
 
 from __future__ import annotations
 
@@ -9,40 +9,36 @@ from pathlib import Path
 from archc.driver.output_folder import OutputFolder
 
 
-def write_imported_file(out: OutputFolder, name: str, text: str, own: Collection[str]) -> str:
-    """Write a file that emitted modules import, and return its name.
+class ImportedFiles:
+    """Writer of the files that the emitted files of one compilation import.
 
-    Other modules in the folder may import an earlier file of the same name, which another version of archc wrote.  Then
-    the earlier file stays, and the new name contains a hash of the text: `archc_int8_5f0c1e2a.py`.
+    Other files in the output folder may import a file of the same name, which another version of archc wrote.  Then the
+    earlier file stays, and the name of the new file contains a hash of its text: `archc_int8_5f0c1e2a.py`.
 
     Args:
-        name: the name of the file, unless modules import another file of that name.
-        own: the names of the modules that this compilation replaces.
+        own: names of the files that this compilation replaces.
+
+    Attributes:
+        paths: paths of the written files.
     """
-    earlier = out.path / name
-    if _differs(earlier, text) and any(_imports(module, name) for module in _modules(out.path, own)):
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        name = f"{earlier.stem}_{digest}{earlier.suffix}"
-    out.write_text(name, text)
-    return name
 
+    def __init__(self, out: OutputFolder, own: Collection[str]):
+        self._out, self._own = out, own
+        self.paths: set[Path] = set()
 
-def _differs(file: Path, text: str) -> bool:
-    """Return whether a file exists and has another text."""
-    try:
-        return file.read_bytes() != text.encode()
-    except OSError:
-        return False
+    def write(self, name: str, text: str) -> str:
+        """Write a file, and return its name; see `ModelToEmit.write_beside`."""
+        if name in self._own or self._is_used_in_another_form(name, text):
+            digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+            name = f"{Path(name).stem}_{digest}{Path(name).suffix}"
+        self._out.write_text(name, text)
+        self.paths.add(self._out.file(name))
+        return name
 
-
-def _modules(folder: Path, own: Collection[str]) -> list[Path]:
-    """The Python files of a folder that a compilation does not replace."""
-    return sorted(path for path in folder.glob("*.py") if path.name not in own)
-
-
-def _imports(module: Path, name: str) -> bool:
-    """Return whether an emitted module imports a file of its folder."""
-    try:
-        return f'"{name}"' in module.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
+    def _is_used_in_another_form(self, name: str, text: str) -> bool:
+        """Return whether the output folder has a file of this name with another text, which another file imports."""
+        earlier = self._out.path / name
+        if not earlier.is_file() or earlier.read_bytes() == text.encode():
+            return False
+        others = (path for path in self._out.path.glob(f"*{earlier.suffix}") if path.name not in {name, *self._own})
+        return any(f'"{name}"'.encode() in path.read_bytes() for path in others if path.is_file())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
-from archc.codegen.target import ModelToEmit, Target, WeightsFile
+from archc.codegen.target import ModelToEmit, Target, WriteBeside
 from archc.driver.weights_file import write_weights
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.stages import has_stages
@@ -56,12 +56,14 @@ def write_stages(
     out: OutputFolder,
     targets: Sequence[Target],
     weights_file: Path,
+    write_beside: WriteBeside | None,
     progress: Callable[[str], None],
 ) -> PipelineFiles:
     """Write the files of each stage, and the programs that run them; nothing for a model of one stage.
 
     Args:
         weights_file: the weights file of the whole model, which is already written.
+        write_beside: see `ModelToEmit`.
 
     Raises:
         ArchcError: a target cannot express a stage.
@@ -78,7 +80,8 @@ def write_stages(
         files = {weights.path.suffix: weights.path}
         for target in staged:
             files[target.suffix] = out.file(f"{stage.name}{target.suffix}")
-            model = _stage_to_emit(compiled, stage, compilation, weights if target.needs_weights else None)
+            needed = weights if target.needs_weights else None
+            model = ModelToEmit(stage.graph, compiled.source_name, needed, compilation, write_beside)
             target.write_file(model, files[target.suffix])
         written.append(StageFiles(stage, files))
     programs = _pipeline_sources(compiled, staged, stages, compilation)
@@ -100,19 +103,20 @@ def _pipeline_sources(
     }
 
 
-def stage_sources(compiled: Compilation) -> dict[str, str]:
+def stage_sources(compiled: Compilation, write_beside: WriteBeside | None) -> dict[str, str]:
     """Sources of all stages and of the programs that run them, by file name, for the default targets.
 
     The sources lack the identifier of the compilation, since the identifier depends on the weights.
+
+    Args:
+        write_beside: see `ModelToEmit`.
     """
     stages = stages_of(compiled)
     targets = [target for target in default_targets(with_weights=False) if target.staged]
-    sources = {
-        f"{stage.name}{target.suffix}": target.text(_stage_to_emit(compiled, stage, ""))
-        for target in targets
-        for stage in stages
-        if target.text is not None
-    }
+    sources: dict[str, str] = {}
+    for stage in stages:
+        model = ModelToEmit(stage.graph, compiled.source_name, None, "", write_beside)
+        sources |= {f"{stage.name}{target.suffix}": target.text(model) for target in targets if target.text is not None}
     return sources | (_pipeline_sources(compiled, targets, stages, "") if stages else {})
 
 
@@ -141,12 +145,6 @@ def _described(written: StageFiles, sizes: Mapping[str, int]) -> dict[str, Any]:
 
 def _types(values: Mapping[str, Value]) -> dict[str, str]:
     return {name: str(value.type) for name, value in values.items()}
-
-
-def _stage_to_emit(
-    compiled: Compilation, stage: ModelStage, compilation: str, weights: WeightsFile | None = None
-) -> ModelToEmit:
-    return ModelToEmit(stage.graph, compiled.source_name, weights, compilation)
 
 
 def _compilation(compiled: Compilation, weights_file: Path) -> str:

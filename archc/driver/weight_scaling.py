@@ -72,7 +72,7 @@ def _times(tensor: LazyTensor, factor: float) -> np.ndarray:
 
 
 def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folder: Path) -> dict[str, Path]:
-    """Copy programs and their weights file into a folder, and scale all copies of the weights.
+    """Copy programs, the files that they import, and their weights file into a folder; scale the copied weights.
 
     Programs of targets that cannot scale the weights in a file (`Runtime.scale`) are left out.
 
@@ -86,6 +86,8 @@ def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folde
         path = files[target.suffix]
         weights = path.with_name(path.name.removesuffix(target.suffix) + ".safetensors")
         if not copies:
+            for imported in path.parent.glob("archc_*"):  # see `WriteBeside`
+                shutil.copyfile(imported, folder / imported.name)
             shutil.copyfile(weights, folder / weights.name)
             _scale_safetensors(folder / weights.name, factors)
         copies[target.suffix] = folder / path.name

@@ -29,6 +29,7 @@ def source_of(model: ModelToEmit) -> str:
         source_name=model.source_name,
         weights_name=model.weights_name,
         compilation=model.compilation,
+        write_beside=model.write_beside,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from archc.codegen.outline.build import outline
 from archc.codegen.outline.definitions import Local, OperatorStep, Outline
 from archc.codegen.python_source import compiled, copied, exported, library
+from archc.codegen.target import WriteBeside
 from archc.codegen.templates import template
 from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
 from archc.codegen.torch.classes import add_classes
@@ -34,13 +35,6 @@ INT8_FILE = "archc_int8.py"
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
-
-
-WriteBeside = Callable[[str, str], str]
-"""A function that writes a file beside the module, given a name and the text, and returns the name of the file.
-
-The returned name is another one if the folder has a different file of the given name, which other modules import.
-"""
 
 
 def emit(
