@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import archc
 from archc.codegen.python_source import library
 from archc.codegen.torch import INT8_FILE, emit
+from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
-from archc.driver.emitted_programs import load_module
 from tests.codegen.torch.test_source import assert_well_formed
 
 PASSES = [
@@ -124,9 +124,11 @@ def test_modules_of_two_folders_have_files_of_their_own(tmp_path: Path) -> None:
     assert Path(str(modules[1].archc_int8.__file__)) == tmp_path / "b" / INT8_FILE
 
 
-def test_a_module_loaded_twice_has_one_set_of_classes(tmp_path: Path) -> None:
+def test_a_module_that_is_loaded_again_reads_the_file_again(tmp_path: Path) -> None:
     path = write(quantized(), tmp_path)
-    assert load_module(path).archc_int8 is load_module(path).archc_int8
+    load_module(path)
+    (tmp_path / INT8_FILE).write_text(library("int8") + "\nMARK = 1\n")
+    assert load_module(path).archc_int8.MARK == 1
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
