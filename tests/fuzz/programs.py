@@ -48,16 +48,21 @@ class NoPython(Exception):
 
 def torch_model(graph: Graph) -> torch.nn.Module:
     """Model loaded by the emitted PyTorch module."""
-    source = emit(graph, source_name="fuzzed.arch", weights_name="fuzzed.safetensors")
-    try:
-        code = compile(source, "fuzzed.py", "exec")
-    except SyntaxError as mistake:
-        raise NoPython(f"{mistake.msg}: {(mistake.text or '').strip()}") from mistake
-    module = types.ModuleType("fuzzed")
-    module.__file__ = "fuzzed.py"
-    exec(code, module.__dict__)
     with TemporaryDirectory(prefix="archc-fuzz-") as folder, _nothing_initialized():
+
+        def write_beside(name: str, text: str) -> str:
+            Path(folder, name).write_text(text)
+            return name
+
         weights = Path(folder, "fuzzed.safetensors")
+        source = emit(graph, source_name="fuzzed.arch", weights_name=weights.name, write_beside=write_beside)
+        try:
+            code = compile(source, "fuzzed.py", "exec")
+        except SyntaxError as mistake:
+            raise NoPython(f"{mistake.msg}: {(mistake.text or '').strip()}") from mistake
+        module = types.ModuleType("fuzzed")
+        module.__file__ = str(Path(folder, "fuzzed.py"))
+        exec(code, module.__dict__)
         write_weights(graph, weights)
         if "DEVICES" in module.__dict__:
             return module.load(weights, devices=["cpu"] * len(module.DEVICES))  # type: ignore[no-any-return]

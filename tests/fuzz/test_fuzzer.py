@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ def test_planted_faults_are_found_and_shrunk(fault: str, monkeypatch: pytest.Mon
     assert len(small.splitlines()) <= 5 and "tanh" in small
 
 
-def _wrong_source(graph: archc.Graph, **names: str) -> str:
+def _wrong_source(graph: archc.Graph, **names: Any) -> str:
     from archc.codegen.torch import emit
 
     return emit(graph, **names).replace("torch.tanh(", "1.001 * torch.tanh(")
