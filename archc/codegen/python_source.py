@@ -14,11 +14,18 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 
 from archc.frozen_dataclass import frozen_dataclass
+
+WriteBeside = Callable[[str, str], str]
+"""A function that writes a text file beside an emitted file, and returns the name of the file.
+
+The arguments are a name, which begins with `archc_`, and the text.  The function returns another name if the folder
+already has a different file of the given name, which other emitted files import.
+"""
 
 _CONDITION = re.compile(r"\s*# if: (\w+)\n?")
 _DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")

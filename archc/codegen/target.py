@@ -18,14 +18,8 @@ if TYPE_CHECKING:
     import torch
 
     from archc.codegen.pipeline import ModelStage
+    from archc.codegen.python_source import WriteBeside
     from archc.ir.graph import Graph
-
-WriteBeside = Callable[[str, str], str]
-"""A function that writes a text file beside an emitted file, given a name and the text, and returns the file's name.
-
-The name begins with `archc_`.  The returned name is another one if the folder already has a different file of the given
-name, which other emitted files import.
-"""
 
 Factors = Mapping[str, float]
 """Factors of weights, by the paths of the weights."""

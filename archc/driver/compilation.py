@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from archc.codegen.target import ModelToEmit, WeightsFile, WriteBeside
+from archc.codegen.python_source import WriteBeside
+from archc.codegen.target import ModelToEmit, WeightsFile
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph
 from archc.passmanager.report import PassReport

@@ -100,8 +100,9 @@ class Compiled(Compilation):
             return report
 
     def sources(self) -> dict[str, str]:
-        """Sources by file name: the `.arch` text, the PyTorch module, the files that it imports, and those of stages.
+        """Sources by file name.
 
+        They are the `.arch` text, the PyTorch module, the files that it imports, and the sources of stages.
         The sources of stages lack the hash that identifies the compilation, since the hash depends on the weights.
         """
         from archc.driver.stage_files import stage_sources

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
-from archc.codegen.target import ModelToEmit, Target, WriteBeside
+from archc.codegen.python_source import WriteBeside
+from archc.codegen.target import ModelToEmit, Target
 from archc.driver.weights_file import write_weights
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.stages import has_stages

@@ -72,9 +72,10 @@ def _times(tensor: LazyTensor, factor: float) -> np.ndarray:
 
 
 def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folder: Path) -> dict[str, Path]:
-    """Copy programs, the files that they import, and their weights file into a folder; scale the copied weights.
+    """Copy programs and their weights file into a folder, and scale all copies of the weights.
 
-    Programs of targets that cannot scale the weights in a file (`Runtime.scale`) are left out.
+    The files that the programs import are copied, too.  Programs of targets that cannot scale the weights in a file
+    (`Runtime.scale`) are left out.
 
     Args:
         files: paths of programs by suffix, such as `.py` and `.onnx`; the weights are in the same folder.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def module_of(model: ModelToEmit, device: str | torch.device = "cpu") -> nn.Modu
     """
     from archc.codegen.torch.load import live_model
 
-    return live_model(model.graph, source_of(model), device)
+    return live_model(model.graph, source_of(replace(model, write_beside=None)), device)
 
 
 def _pipeline(graph: Graph, stages: Sequence[ModelStage], source_name: str, compilation: str) -> str:

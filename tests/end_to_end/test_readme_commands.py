@@ -37,6 +37,7 @@ def test_commands_of_the_readme_run(checkout: Path, capsys: pytest.CaptureFixtur
     for command in COMMANDS:
         assert main(command) == 0, capsys.readouterr().err
     assert sorted(path.name for path in (checkout / "out").iterdir() if path.is_file()) == [
+        "archc_int8.py",
         "cnn.arch",
         "cnn.onnx",
         "cnn.py",

@@ -73,7 +73,7 @@ def test_numbers_that_the_dtype_of_the_operand_can_represent(
     graph = archc.parse(f"model m {{ input x: {type}[N, 4]  input b: bool[N, 4]  output y = {use} }}")
     x = torch.tensor([[0, 1, 2, 3], [5, 4, 3, 0]]).to(torch_dtype(DType(type)))
     feeds = {"x": x, "b": torch.tensor([[True, False, True, False], [False, True, True, True]])}
-    for found in (evaluate(graph, feeds)["y"], run_tensors(to_model(graph), feeds)["y"]):
+    for found in (evaluate(graph, feeds)["y"], run_tensors(to_model(graph), [*feeds.values()])[0]):
         assert found.dtype is x.dtype and torch.equal(found, expected(**feeds))
 
 
@@ -100,7 +100,7 @@ def test_integers_wrap_around(dtype: DType) -> None:
     feeds = {"a": a, "b": a.flip(0)}
     outputs = "  ".join(f"output y{k} = {use}" for k, use in enumerate(WHOLE))
     graph = archc.parse(f"model m {{ input a: {dtype}[6, 6]  input b: {dtype}[6, 6]  {outputs} }}")
-    for found in (evaluate(graph, feeds), run_tensors(to_model(graph), feeds)):
+    for found in (evaluate(graph, feeds), dict(zip(graph.outputs, run_tensors(to_model(graph), [*feeds.values()])))):
         for k, (use, expected) in enumerate(WHOLE.items()):
             assert torch.equal(found[f"y{k}"], expected(a.long(), feeds["b"].long()).to(known)), use
 
@@ -122,6 +122,6 @@ def test_casts_agree_beyond_the_range(source: DType) -> None:
         if not source.floating:
             x = torch.tensor([v for v in AWKWARD if float(source.smallest) <= v < float(source.largest)]).double()
         x = x.to(torch_dtype(source)).repeat(repeats)
-        found = run_tensors(to_model(graph), {"x": x})
+        found = dict(zip(graph.outputs, run_tensors(to_model(graph), [x])))
         for dtype in targets:
             torch.testing.assert_close(found[f"y_{dtype}"], x.to(torch_dtype(dtype)), rtol=0, atol=0, equal_nan=True)

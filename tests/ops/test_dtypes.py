@@ -156,7 +156,7 @@ def test_operators_without_operands(dtype: DType) -> None:
         graph = archc.parse(text)
         bind_fresh(graph, 0)
         x = torch.zeros(1, 300 if name == "arange" else 3)
-        found = run_tensors(to_model(graph), {"x": x})["y"]
+        found = run_tensors(to_model(graph), [x])[0]
         assert found.dtype is torch_dtype(dtype) and torch.equal(found, evaluate(graph, {"x": x})["y"]), name
         if name == "arange":
             assert torch.equal(found, torch.arange(300).to(found.dtype))  # integers wrap around
@@ -170,7 +170,7 @@ def test_stored_weights_decode_in_narrow_dtypes(dtype: str, storage: str) -> Non
     bind_fresh(graph, 0)
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)).to(torch_dtype(DType(dtype)))
     expected = evaluate(graph, {"x": x})["y"]
-    found = run_tensors(to_model(graph), {"x": x})["y"]
+    found = run_tensors(to_model(graph), [x])[0]
     tolerance = ROUNDINGS[DType(dtype)] * EPSILONS[DType(dtype)]
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
@@ -186,7 +186,7 @@ def test_narrow_data_are_rounded_to_the_same_integers(dtype: str) -> None:
     x = torch.linspace(-0.1, 3.2, 4000).to(known)
     expected = ((x.double() / scale.double()).round() + 3).clamp(0, 255).to(torch.uint8)
     assert torch.equal(evaluate(graph, {"x": x})["y"], expected)
-    assert torch.equal(run_tensors(to_model(graph), {"x": x})["y"], expected)
+    assert torch.equal(run_tensors(to_model(graph), [x])[0], expected)
 
 
 def test_the_help_for_a_tied_weight_of_another_dtype() -> None:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from archc.codegen.outline.build import outline
 from archc.codegen.outline.definitions import Local, OperatorStep, Outline
-from archc.codegen.python_source import compiled, copied, exported, library
-from archc.codegen.target import WriteBeside
+from archc.codegen.python_source import WriteBeside, compiled, copied, exported, library
 from archc.codegen.templates import template
 from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
 from archc.codegen.torch.classes import add_classes

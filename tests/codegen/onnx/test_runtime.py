@@ -19,7 +19,7 @@ def test_inputs_and_outputs_of_every_dtype(dtype: DType, shape: tuple[int, ...])
     model = to_model(archc.parse(f"model m {{ input x: {declared}  output y = x -> identity }}"))
     given = torch.tensor([[0, 1, 1], [1, 0, 1]]).to(getattr(torch, dtype.torch))
     given = given[: shape[0]] if shape else given[0, 1]
-    found = run_tensors(model, {"x": given})["y"]
+    found = run_tensors(model, [given])[0]
     assert found.dtype is given.dtype
     assert torch.equal(found, given)
 
@@ -27,7 +27,7 @@ def test_inputs_and_outputs_of_every_dtype(dtype: DType, shape: tuple[int, ...])
 def test_bf16_is_rounded_as_pytorch_rounds_it() -> None:
     model = to_model(archc.parse("model m { input x: f32[N]  output y = x -> cast(bf16) }"))
     given = torch.tensor([1.0039, -3.1416, 1e-40, 3e38, float("inf")])
-    assert torch.equal(run_tensors(model, {"x": given})["y"], given.bfloat16())
+    assert torch.equal(run_tensors(model, [given])[0], given.bfloat16())
 
 
 def test_transposed_arrays_of_bf16() -> None:

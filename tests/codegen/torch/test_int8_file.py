@@ -32,7 +32,7 @@ def quantized(passes: str = PASSES[0], spec: str = "cnn") -> Compiled:
 
 
 def write(compiled: Compiled, folder: Path, library_text: str | None = None) -> Path:
-    """Write the weights and the module of a model, which imports the int8 layers; return the path of the module."""
+    """Write the weights and the module of a model; return the path of the module."""
     folder.mkdir(exist_ok=True)
     compiled.write(folder, emit="torch", check=False)
 
