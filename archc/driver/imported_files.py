@@ -36,7 +36,7 @@ class ImportedFiles:
         return name
 
     def _is_used_in_another_form(self, name: str, text: str) -> bool:
-        """Return whether the output folder has a file of this name with another text, which another file imports."""
+        """Return whether another file imports an earlier file of this name that has another text."""
         earlier = self._out.path / name
         if not earlier.is_file() or earlier.read_bytes() == text.encode():
             return False
