@@ -22,8 +22,8 @@ def axis_numbers(op: Notation, attribute: str, signature: Signature, ranks: Mapp
     Raises:
         OperatorError: an axis does not exist, or is given twice (`bad-attribute`).
     """
-    info = next(info for info in attributes(type(op)) if info.name == attribute)
-    assert info.axis is not None, f"declare `{attribute}` of `{op.name}` with `axis=`"
+    info = next((info for info in attributes(type(op)) if info.name == attribute), None)
+    assert info is not None and info.axis is not None, f"`{op.name}` declares no attribute `{attribute}` with `axis=`"
     rank = rank_of(signature, info.axis, ranks)
     assert rank is not None, f"`{op.name}` has no operand from which the rank of `{info.axis}` follows"
     value = getattr(op, attribute)

@@ -13,6 +13,8 @@ from archc.codegen.python_source import library
 from archc.codegen.torch import INT8_FILE
 from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
+from archc.driver.imported_files import ImportedFiles
+from archc.driver.output_folder import OutputFolder
 
 CNN, MLP = Path("specs/cnn.arch"), Path("specs/mlp.arch")
 
@@ -71,17 +73,33 @@ def test_models_of_two_versions_in_one_folder_do_not_disturb_each_other(tmp_path
     assert output(tmp_path / "mlp.py").shape == (2, 10)
 
 
+def test_a_file_of_the_user_stays(tmp_path: Path) -> None:
+    (tmp_path / INT8_FILE).write_text("mine = True\n")
+    quantized(CNN).write(tmp_path)
+    assert (tmp_path / INT8_FILE).read_text() == "mine = True\n"
+    assert output(tmp_path / "cnn.py").shape == (2, 10)
+
+
+def test_texts_of_one_name_get_files_of_their_own(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path) as out:
+        files = ImportedFiles(out, ["archc_b.py"])
+        names = [files.write("archc_a.py", text) for text in ("one", "two", "one")] + [files.write("archc_b.py", "b")]
+        with pytest.raises(ValueError, match="begins with `archc_`"):
+            files.write("net.safetensors", "")
+    assert names[0] == names[2] == "archc_a.py" != names[1] and names[3] != "archc_b.py"
+    assert [(tmp_path / name).read_text() for name in names] == ["one", "two", "one", "b"]
+
+
 def test_a_file_that_no_module_imports_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / INT8_FILE).write_text("old = True\n")
+    (tmp_path / INT8_FILE).write_text(library("int8") + "# of an older version\n")
     (tmp_path / "notes.py").write_text("x = 1\n")
     quantized(CNN).write(tmp_path)
     assert (tmp_path / INT8_FILE).read_text() == library("int8")
 
 
-def test_a_model_may_have_the_name_of_the_file(tmp_path: Path) -> None:
-    text = "model archc_int8 { input x: f32[N, 64]  output y = x -> a: linear(64) -> relu -> b: linear(8) }"
-    quantized(text).write(tmp_path, check=True)
-    assert load_module(tmp_path / INT8_FILE).load()(torch.ones(1, 64)).shape == (1, 8)
+def test_no_model_has_the_name_of_the_file() -> None:
+    with pytest.raises(archc.ArchcError, match="archc_int8"):
+        archc.parse("model archc_int8 { input x: f32[N, 64]  output y = x -> linear(8) }")
 
 
 def test_sources_have_the_file() -> None:

@@ -27,11 +27,11 @@ RESERVED_LAYER_NAMES = frozenset(
 )
 """Members of `torch.nn.Module`: a layer with such a name would replace the member."""
 _IMPORTED = frozenset({
-    "torch", "numpy", "onnx", "onnxruntime", "safetensors",
+    "torch", "numpy", "onnx", "onnxruntime", "safetensors", "archc_int8",
     "filelock", "fsspec", "functorch", "google", "jinja2", "markupsafe", "ml_dtypes", "mpmath", "networkx", "packaging",
     "setuptools", "sympy", "torchgen", "triton", "typing_extensions",
 })  # fmt: skip
-"""Packages that emitted modules import, and the dependencies of these packages."""
+"""Packages and files that emitted modules import, and the dependencies of these packages."""
 LONGEST_NAME = 100
 """Limit on the characters of a name.
 
