@@ -162,6 +162,8 @@ def _compared(
     shares = {name: max(LEAST_SHARE, min(1.0, value)) for name, value in spread.items()}
     inputs = next(calibration.batches())
     found = dict(programs.results(graph, inputs, tell))
+    for program, outputs in found.items():
+        _refuse_shapes(program, outputs, expected)
     bound = least_bound(graph)
     errors = {name: _error(expected, outputs, shares, bound) for name, outputs in found.items()}
     if any(not value <= bound.tolerance for value in errors.values()):
@@ -214,6 +216,22 @@ def _error(
     expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], shares: Mapping[str, float], bound: Bound
 ) -> float:
     return largest_error(decided(expected, bound.undecided), decided(found, bound.undecided), shares)
+
+
+def _refuse_shapes(program: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    """Refuse outputs of a program whose shapes are not those of the graph's outputs.
+
+    Raises:
+        ArchcError: a shape differs (`check-failed`).
+    """
+    for name, output in found.items():
+        if output.shape != expected[name].shape:
+            shapes = f"{list(output.shape)}, and the graph gives {list(expected[name].shape)}"
+            raise error(
+                "check-failed",
+                f"{title_of(program)} gives the output `{name}` the shape {shapes}",
+                help=without(program),
+            )
 
 
 def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> None:

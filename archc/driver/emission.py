@@ -80,6 +80,7 @@ def write_files(
     """
     from archc.driver.imported_files import ImportedFiles
     from archc.driver.stage_files import PipelineFiles, stages_of, stages_report, write_stages
+    from archc.driver.target_files import write_file
     from archc.driver.weights_file import write_weights
 
     name = compiled.name
@@ -91,7 +92,7 @@ def write_files(
     def write(target: Target, weights: WeightsFile | None = None) -> None:
         progress(f"write the {target.title}")
         whole[target.suffix] = out.file(f"{name}{target.suffix}")
-        target.write_file(model_to_emit(compiled, weights, write_beside), whole[target.suffix])
+        write_file(target, model_to_emit(compiled, weights, write_beside), whole[target.suffix])
 
     for target in targets:
         if not target.needs_weights:

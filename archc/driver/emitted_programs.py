@@ -58,6 +58,9 @@ class Programs:
             values = tuple(inputs.values())
             for path in paths:
                 values = self._run(target, path, values)
+            if len(values) != len(graph.outputs):
+                count = f"{len(values)} tensors, not {len(graph.outputs)}"
+                raise _refusal(target, "returns a wrong result for", count)
             yield key, dict(zip(graph.outputs, values, strict=True))
 
     def _programs(self) -> Iterator[tuple[str, Target, list[Path]]]:
@@ -95,10 +98,13 @@ class Programs:
         except RunError as failure:
             verb = "refuses" if failure.refused else "cannot run"
             raise _refusal(target, verb, str(failure).strip()) from failure
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             raise _refusal(target, "cannot run", f"{type(failure).__name__}: {str(failure).strip()}") from failure
+        given = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        if not isinstance(given, Sequence) or not all(isinstance(each, torch.Tensor) for each in given):
+            raise _refusal(target, "returns a wrong result for", f"{type(outputs).__name__}, not tensors")
         # An output that is a parameter requires gradients even under `no_grad`, so it is detached.
-        return tuple(each.detach() for each in ([outputs] if isinstance(outputs, torch.Tensor) else outputs))
+        return tuple(each.detach() for each in given)
 
 
 def _runtime(target: Target) -> Runtime:

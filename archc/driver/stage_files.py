@@ -14,6 +14,7 @@ from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
 from archc.codegen.python_source import WriteBeside
 from archc.codegen.target import ModelToEmit, Target
+from archc.driver.target_files import write_file
 from archc.driver.weights_file import write_weights
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.stages import has_stages
@@ -83,7 +84,7 @@ def write_stages(
             files[target.suffix] = out.file(f"{stage.name}{target.suffix}")
             needed = weights if target.needs_weights else None
             model = ModelToEmit(stage.graph, compiled.source_name, needed, compilation, write_beside)
-            target.write_file(model, files[target.suffix])
+            write_file(target, model, files[target.suffix])
         written.append(StageFiles(stage, files))
     programs = _pipeline_sources(compiled, staged, stages, compilation)
     for name, source in programs.items():

@@ -314,3 +314,49 @@ def test_a_package_cannot_take_the_place_of_a_target(tmp_path: Path, monkeypatch
     (tmp_path / "net.arch").write_text(TEXT)
     assert compile_with(tmp_path, "arch") == 0
     assert target_names() == ["torch", "onnx", "arch"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise ValueError('no way')", "the target `odd` failed: ValueError: no way"),
+        ("raise SystemExit(0)", "the target `odd` failed: SystemExit: 0"),
+        ("open('/no/such/folder/file')", "FileNotFoundError"),
+        ("pass", "it wrote no file `net.odd`"),
+    ],
+)
+def test_a_failure_of_a_loaded_target_is_reported(
+    body: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.arch").write_text(TEXT)
+    plugin = f"import archc\ndef write(model, path):\n    {body}\n"
+    plugin += "archc.register_target(archc.Target('odd', '.odd', 'odd file', write=write))\n"
+    (tmp_path / "odd.py").write_text(plugin)
+    files = [str(tmp_path / "net.arch"), "--load", str(tmp_path / "odd.py"), "-o", str(tmp_path / "out")]
+    assert main(["compile", *files, "--emit", "odd"]) == 1
+    shown = capsys.readouterr().err
+    assert "error[target-failed]" in shown and message in shown
+    assert ("in line 3 of" in shown) == (body != "pass")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("None", "Odd returns a wrong result for the file: NoneType, not tensors"),
+        ("(torch.zeros(2, 4),) * 2", "Odd returns a wrong result for the file: 2 tensors, not 1"),
+        ("torch.zeros(2, 3)", "Odd gives the output `y` the shape [2, 3], and the graph gives ["),
+    ],
+)
+def test_a_wrong_result_of_a_runtime_is_reported(
+    result: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.arch").write_text(TEXT)
+    (tmp_path / "odd.py").write_text(
+        "import archc, torch\n"
+        f"RUNTIME = archc.Runtime('odd', 'Odd', lambda path, inputs: {result})\n"
+        "archc.register_target(archc.Target('odd', '.odd', 'odd file', text=lambda model: '', runtime=RUNTIME))\n"
+    )
+    files = [str(tmp_path / "net.arch"), "--load", str(tmp_path / "odd.py"), "-o", str(tmp_path / "out")]
+    assert main(["compile", *files, "--emit", "odd", "--check"]) == 1
+    assert message in capsys.readouterr().err

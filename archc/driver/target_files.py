@@ -1,0 +1,46 @@
+"""Files of targets, written with a diagnostic for each failure of a target from outside archc."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from archc.codegen.target import ModelToEmit, Target
+from archc.diagnostics import ArchcError, error
+from archc.targets.registry import BUILT_IN
+from archc.weights.input_files import DISK_FULL
+
+
+def write_file(target: Target, model: ModelToEmit, path: Path) -> None:
+    """Write the file of a model.
+
+    Raises:
+        ArchcError: the target cannot express the model; or a target from outside archc fails, or writes no file
+            (`target-failed`).
+    """
+    if target in BUILT_IN:
+        target.write_file(model, path)
+        return
+    try:
+        target.write_file(model, path)
+    except (ArchcError, MemoryError):
+        raise
+    except (Exception, SystemExit) as failure:  # code of the user may raise any exception
+        if isinstance(failure, OSError) and failure.errno in DISK_FULL:
+            raise
+        raise _failed(target, f"{type(failure).__name__}: {failure}", failure) from failure
+    if not path.is_file():
+        raise _failed(target, f"it wrote no file `{path.name}`")
+
+
+def _failed(target: Target, reason: str, failure: BaseException | None = None) -> ArchcError:
+    frames = traceback.extract_tb(failure.__traceback__) if failure is not None else []
+    function = target.text or target.write
+    code = getattr(function, "__code__", None)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    return error(
+        "target-failed",
+        f"the target `{target.name}` failed: {reason}",
+        notes=[f"in line {own[-1].lineno} of `{own[-1].filename}`"] if own else (),
+        help=f"correct the target, or leave `{target.name}` out of `--emit`",
+    )
