@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -45,3 +46,13 @@ def one_thread() -> None:
 def unchecked_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the check of written files, which takes longer than writing; `check=True` requests it."""
     monkeypatch.setattr("archc.driver.budget.over_budget", lambda graph: "tests check only where they say so")
+
+
+@pytest.fixture(autouse=True)
+def only_built_in_targets() -> Iterator[None]:
+    """Remove the targets that a test registers or loads, so that tests of the registry pass in any order."""
+    yield
+    registry = sys.modules.get("archc.targets.registry")
+    if registry is not None:
+        registry.REGISTERED.clear()
+        registry.REGISTERED.update({target.name: target for target in registry.BUILT_IN})
