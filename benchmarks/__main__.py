@@ -27,7 +27,6 @@ SCRIPTS = {
     "references": "Specs against `transformers`",
     "memory_format": "Convolutions in channels-last layout",
     "int8_models": "int8 models against float ones",
-    "int8_stem": "A first convolution in int8",
     "int8_kernels": "int8 kernels in PyTorch",
 }
 """Heading of each benchmark script."""

@@ -130,8 +130,8 @@ class BaseConvolution(Operator, abstract=True):
 SHORT_SUM = 32
 """Length of sums below which ONNX Runtime's integer kernel is slower than its float kernel.
 
-The number was measured.  If a pool follows such a short convolution, `archc.codegen.onnx.int8.stems` may compute the
-convolution with another integer kernel.
+The number was measured.  The integer kernel processes four input channels at a time, so it is slowest for an image of
+one or three channels.
 """
 
 

@@ -52,10 +52,6 @@ class DecodedWeights:
             self._decoded[path] = self._decode(self.onnx.graph.weights[path])
         return self._decoded[path]
 
-    def decoded_by(self, name: str) -> Weight | None:
-        """The weight whose decoded value has this name; None if there is none."""
-        return next((self.onnx.graph.weights[path] for path, made in self._decoded.items() if made == name), None)
-
     def transposed(self, path: str) -> str:
         """The name of the transpose of a matrix, which ONNX Runtime computes once, when it loads the model."""
         if path not in self._transposed:

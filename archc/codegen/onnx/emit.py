@@ -144,7 +144,7 @@ class _Emitter:
                 self._onnx.copy(have, name)
         if self._lacking:
             raise ArchcError(dict.fromkeys(self._lacking))  # several instances of a block have the same error
-        records = rewritten(self._weights, self._onnx.records, graph.outputs, body=False)
+        records = rewritten(self._weights, self._onnx.records, graph.outputs)
         self._onnx.write(self._onnx.proto, records)
         return self._onnx.domains
 

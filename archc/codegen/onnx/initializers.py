@@ -90,15 +90,6 @@ class Initializers:
         self._new(name, DType(dtype), array.shape).raw_data = raw_bytes(array)
         return name
 
-    def drop(self, name: str) -> None:
-        """Remove an initializer that no node uses; its name is not used again."""
-        for position, proto in enumerate(self._graph.initializer):
-            if proto.name == name:
-                del self._graph.initializer[position]
-                break
-        self._stored.discard(name)
-        self._constants = {key: made for key, made in self._constants.items() if made != name}
-
     def _new(self, name: str, dtype: DType, shape: tuple[int, ...]) -> TensorProto:
         self._dtypes[name] = dtype
         proto: TensorProto = self._graph.initializer.add(name=name, data_type=onnx_dtype(dtype), dims=shape)

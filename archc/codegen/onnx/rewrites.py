@@ -7,8 +7,7 @@ from functools import partial
 
 from archc.codegen.onnx.barriers import separate
 from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.int8.fusible import decode_late, make_fusible
-from archc.codegen.onnx.int8.stems import pooled_stems
+from archc.codegen.onnx.fusible import decode_late, make_fusible
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
 from archc.types.tensor_type import DType
 
@@ -16,16 +15,9 @@ Rewrite = Callable[[DecodedWeights, list[NodeRecord], set[str]], list[NodeRecord
 """A function from the weights, nodes in topological order, and names used elsewhere, to new nodes."""
 
 
-def rewritten(
-    weights: DecodedWeights, records: list[NodeRecord], outputs: Iterable[str], body: bool
-) -> list[NodeRecord]:
-    """The nodes after all rewrites.
-
-    Args:
-        outputs: the outputs of the graph.
-        body: True if the nodes are the body of a scan.
-    """
-    for rewrite in BODY_REWRITES if body else REWRITES:
+def rewritten(weights: DecodedWeights, records: list[NodeRecord], outputs: Iterable[str]) -> list[NodeRecord]:
+    """The nodes of a graph or of the body of a scan, with the given outputs, after all rewrites."""
+    for rewrite in REWRITES:
         records = rewrite(weights, records, _used_elsewhere(records, outputs))
     return records
 
@@ -56,7 +48,5 @@ def _is_int8(onnx: OnnxGraph, zero_point: str) -> bool:
     return tensor.dtype == DType.i8.value and not tensor.shape
 
 
-BODY_REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, _separate)
-
-REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, pooled_stems, _separate)
+REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, _separate)
 """`_separate` inserts copies that would hide patterns from the other rewrites, so it is last."""

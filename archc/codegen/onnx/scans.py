@@ -47,7 +47,7 @@ def scan_records(
         emit(scan.body)
         ends = [(values[value], value.type) for value in (*scan.next_states, *scan.kept)]
         _declare_outputs(onnx_graph, body, records, ends, title)
-    onnx_graph.write(body, rewritten(weights, records, [output.name for output in body.output], body=True))
+    onnx_graph.write(body, rewritten(weights, records, [output.name for output in body.output]))
     results = [values.assign(value, values.name_for(value, scan.exit), value.type) for value in scan.exit.results]
     last, kept = results[: len(started)], results[len(started) :]
     steps = [onnx_graph.fresh(f"{name}.steps") for name in kept]

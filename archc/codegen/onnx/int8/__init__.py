@@ -1,1 +1,0 @@
-"""Quantized models in the form that ONNX Runtime runs with integer kernels."""
