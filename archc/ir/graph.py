@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.diagnostics import Span
 from archc.frozen_dataclass import frozen_by_identity
+from archc.ir.use_lists import UseLists
 from archc.types.storage import Weight
 from archc.types.tensor_type import TensorType
 
@@ -136,6 +137,15 @@ class Node:
         return tuple((name, path, name in self.transposed) for name, path in sorted(self.weights.items()))
 
     @property
+    def kind(self) -> str:
+        """Name of the operator; patterns compare it (`archc.ir.match`)."""
+        return self.op.name
+
+    def attribute(self, name: str) -> Any:
+        """Return the value of an attribute of the operator; None if the operator has no such attribute."""
+        return getattr(self.op, name, None)
+
+    @property
     def result(self) -> Value:
         """Result of a node with one result."""
         (value,) = self.results
@@ -221,7 +231,11 @@ class Graph:
 
     def consumers(self, value: Value) -> list[Node]:
         """Return the nodes that use a value, in the order in which their uses were added."""
-        return self._index().consumers(value)
+        return self._index().uses.consumers(value)
+
+    def only_consumer(self, value: Value) -> Node | None:
+        """Return the node that has the only use of a value; None if there is no use or another use."""
+        return self._index().uses.only_consumer(value)
 
     def users(self, node: Node) -> list[Node]:
         """Return the nodes that use any result of a node."""
@@ -229,7 +243,7 @@ class Graph:
 
     def is_output(self, value: Value) -> bool:
         """Return True if a value is an output of the model."""
-        return any(output is value for output in self.outputs.values())
+        return self._index().uses.is_output(value)
 
     def layers(self) -> dict[str, Node]:
         """Return the named nodes by path, in order; for a layer with several uses, the node of its first use."""
@@ -305,27 +319,39 @@ class Graph:
         self._in_order = False
         self._sorted = None
 
+    def _set_output(self, name: str, value: Value) -> None:
+        if self._edges is not None:
+            if name in self.outputs:
+                self._edges.uses.remove_output(self.outputs[name])
+            self._edges.uses.add_output(value)
+        self.outputs[name] = value
+
     def _index(self) -> _Edges:
         if self._edges is None:
-            self._edges = _Edges(self._nodes)
+            self._edges = _Edges(self._nodes, self.outputs.values())
         return self._edges
 
 
 class _Edges:
-    """Edges between nodes, and from inputs to nodes.
+    """Edges between nodes, and use lists.
 
     An edge from one node to another means that the second uses a result of the first.  A graph creates its edges at the
     first query, because `archc check` queries no edges, and the import of networkx would take a quarter of the time
     of `archc check`.
+
+    Attributes:
+        uses: the nodes that use each value.
     """
 
-    def __init__(self, nodes: Iterable[Node]):
+    def __init__(self, nodes: Iterable[Node], outputs: Iterable[Value]):
         import networkx as nx
 
         self._graph: nx.DiGraph[Node] = nx.DiGraph()
-        self._input_users: dict[Value, dict[Node, None]] = {}
+        self.uses: UseLists[Node, Value] = UseLists()
         for node in nodes:
             self.add(node)
+        for value in outputs:
+            self.uses.add_output(value)
 
     def add(self, node: Node) -> None:
         """Add a node and the edges from its operands."""
@@ -339,25 +365,15 @@ class _Edges:
 
     def connect(self, node: Node) -> None:
         """Add the edges from a node's operands."""
+        self.uses.connect(node, node.operands)
         for value in node.operands:
             if value.producer is not None:
                 self._graph.add_edge(value.producer, node)
-            else:
-                self._input_users.setdefault(value, {})[node] = None
 
     def disconnect(self, node: Node) -> None:
         """Remove the edges from a node's operands."""
-        for value in node.operands:
-            if value.producer is None:
-                self._input_users.get(value, {}).pop(node, None)
-            elif self._graph.has_edge(value.producer, node):
-                self._graph.remove_edge(value.producer, node)
-
-    def consumers(self, value: Value) -> list[Node]:
-        """Return the nodes that use a value, in the order in which their uses were added."""
-        if value.producer is None:
-            return list(self._input_users.get(value, {}))
-        return [node for node in self._graph.successors(value.producer) if value in node.operands]
+        self.uses.disconnect(node, node.operands)
+        self._graph.remove_edges_from([(value.producer, node) for value in node.operands if value.producer is not None])
 
     def users(self, node: Node) -> list[Node]:
         """Return the nodes that use any result of a node."""

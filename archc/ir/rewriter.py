@@ -56,7 +56,7 @@ class Rewriter:
 
     def output(self, name: str, value: Value) -> None:
         """Add an output of the model, or replace the output of that name."""
-        self.graph.outputs[name] = value
+        self.graph._set_output(name, value)
 
     def add(
         self,
@@ -126,9 +126,9 @@ class Rewriter:
             self.graph._set_operands(node, tuple(new if value is old else value for value in node.operands))
         if old.type != new.type:
             self._infer(users)
-        for name, value in self.graph.outputs.items():
-            if value is old:
-                self.graph.outputs[name] = new
+        if self.graph.is_output(old):
+            for name in [name for name, value in self.graph.outputs.items() if value is old]:
+                self.graph._set_output(name, new)
 
     def _rename(self, old: Value, new: Value) -> None:
         """Transfer the names of a value to another value, in all scopes that name the old value."""

@@ -131,9 +131,11 @@ class _Splitter:
                 if self.source(value) in values:
                     new.names.setdefault(values[self.source(value)], text)
         if number == self.known.count - 1:
-            part.outputs = {name: values[value] for name, value in self.outputs.items()}
+            outputs = self.outputs
         else:
-            part.outputs = {self.names[value]: values[value] for value in self.crossing[number]}
+            outputs = {self.names[value]: value for value in self.crossing[number]}
+        for name, value in outputs.items():
+            rewriter.output(name, values[value])
         return part
 
     def _received(

@@ -1,0 +1,235 @@
+"""Patterns: bound nodes, reasons of mismatches, and agreement with a search by brute force."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import archc
+from archc.ir.graph import Graph, Node
+from archc.ir.match import (
+    PASSED,
+    Match,
+    Mismatch,
+    Where,
+    chain_after,
+    chain_before,
+    match,
+    match_value,
+    node,
+    one_of,
+    result_of,
+    unless,
+    value,
+)
+from archc.ir.use_lists import UseLists
+
+
+def graph_of(body: str) -> Graph:
+    return archc.parse(f"model m {{ input x: f32[N, 8, 8]  {body} }}")
+
+
+def last(graph: Graph) -> Node:
+    return graph.nodes()[-1]
+
+
+def matched(found: Match | Mismatch) -> Match:
+    assert not isinstance(found, Mismatch), found.reason
+    return found
+
+
+def reason(found: Match | Mismatch) -> str:
+    assert isinstance(found, Mismatch)
+    return found.reason
+
+
+RELU_OF_LINEAR = node("relu", result_of(node("linear", value("x"), bind="fc"), only_use=True), bind="relu")
+
+
+def test_a_match_binds_nodes_and_values() -> None:
+    graph = graph_of("output y = x -> fc: linear(4) -> relu")
+    found = matched(match(RELU_OF_LINEAR, last(graph), graph))
+    assert found == {"relu": graph.nodes()[1], "fc": graph.nodes()[0], "x": graph.inputs[0]}
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("output y = x -> fc: linear(4) -> tanh", "`tanh (line 1)` is `tanh`, not `relu`"),
+        ("output y = x -> softmax(-1) -> relu", "`softmax (line 1)` is `softmax`, not `linear`"),
+        ("output y = x -> relu", "an operand is not the result of another operator"),
+        ("h = x -> fc: linear(4)  output z = h  output y = h -> relu", "the result of `fc` has other uses"),
+        ("h = x -> fc: linear(4)  output z = h -> tanh  output y = h -> relu", "the result of `fc` has other uses"),
+    ],
+)
+def test_a_mismatch_has_a_reason(body: str, text: str) -> None:
+    graph = graph_of(body)
+    assert reason(match(RELU_OF_LINEAR, last(graph), graph)) == text
+
+
+def test_reasons_of_the_pattern_name_bound_nodes() -> None:
+    before = node("linear", bind="fc", otherwise="`{fc}` has no weight")
+    pattern = node(
+        "relu",
+        result_of(before, only_use=True, otherwise="it is the first operator", shared="`{fc}` is used elsewhere"),
+    )
+    texts = {
+        "output y = x -> relu": "it is the first operator",
+        "output y = x -> tanh -> relu": "`tanh (line 1)` has no weight",
+        "h = x -> fc: linear(4)  output z = h  output y = h -> relu": "`fc` is used elsewhere",
+    }
+    for body, text in texts.items():
+        graph = graph_of(body)
+        assert reason(match(pattern, last(graph), graph)) == text
+
+
+def test_attributes_and_conditions() -> None:
+    graph = graph_of("output y = x -> softmax(dim = 1)")
+    assert match(node("softmax", attributes={"dim": 1}), last(graph), graph) == {}
+    assert reason(match(node(attributes={"dim": 2}), last(graph), graph)) == "`dim` of `softmax (line 1)` is 1, not 2"
+    wide = Where(lambda found: found.types[0].rank > 3, "`{s}` has a matrix")
+    assert reason(match(node(where=wide, bind="s"), last(graph), graph)) == "`softmax (line 1)` has a matrix"
+    assert match(node(where=lambda found: found.types[0].rank == 3), last(graph), graph) == {}
+    two = node("softmax", value(), value())
+    assert reason(match(two, last(graph), graph)) == "`softmax (line 1)` has 1 operands"
+
+
+def test_operands_of_a_commutative_pattern_match_in_any_order() -> None:
+    sides = (result_of(node("relu", bind="r")), result_of(node("tanh", bind="t")))
+    for body in ("(x -> relu) + (x -> tanh)", "(x -> tanh) + (x -> relu)"):
+        graph = graph_of(f"output y = {body}")
+        found = matched(match(node("add", *sides, commutative=True), last(graph), graph))
+        assert (found["r"].kind, found["t"].kind) == ("relu", "tanh")
+    fixed = match(node("add", *sides), last(graph), graph)
+    assert reason(fixed) == "`tanh (line 1)` is `tanh`, not `relu`"
+
+
+def test_the_reason_of_the_deepest_alternative_counts() -> None:
+    shallow = node("tanh", bind="other")
+    deep = node("relu", result_of(node("linear", result_of(node("softmax")))))
+    graph = graph_of("output y = x -> sigmoid -> fc: linear(4) -> relu")
+    for pattern in (one_of(shallow, deep), one_of(deep, shallow)):
+        assert reason(match(pattern, last(graph), graph)) == "`sigmoid (line 1)` is `sigmoid`, not `softmax`"
+
+
+MOVE = node(("flatten", "reshape", "transpose"))
+
+
+def test_a_result_may_pass_through_other_nodes() -> None:
+    pattern = node("relu", result_of(node("linear", bind="fc"), through=MOVE, only_use=True))
+    graph = graph_of("output y = x -> fc: linear(4) -> transpose(1, 2) -> flatten -> relu")
+    assert matched(match(pattern, last(graph), graph))["fc"].path == "fc"
+    graph = graph_of("h = x -> fc: linear(4) -> transpose(1, 2)  output z = h  output y = h -> flatten -> relu")
+    assert reason(match(pattern, last(graph), graph)) == "the result of `transpose (line 1)` has other uses"
+    graph = graph_of("output y = x -> flatten -> relu")
+    assert reason(match(pattern, last(graph), graph)) == "an operand is not the result of another operator"
+
+
+def test_a_node_between_passes_on_the_operand_that_its_pattern_binds() -> None:
+    second = node("sub", value(), value(PASSED))
+    pattern = node("relu", result_of(node("tanh", bind="t"), through=second))
+    graph = graph_of("output y = (x - (x - (x -> tanh))) -> relu")
+    assert matched(match(pattern, last(graph), graph))["t"].kind == "tanh"
+
+
+def test_a_value_that_is_used_twice_by_one_node_has_two_uses() -> None:
+    pattern = node("add", result_of(node("relu"), only_use=True))
+    graph = graph_of("r = x -> relu  output y = r + r")
+    assert reason(match(pattern, last(graph), graph)) == "the result of `relu (line 1)` has other uses"
+
+
+def test_excluded_operands() -> None:
+    pattern = node("relu", unless(result_of(node("linear")), "it follows a layer"))
+    graph = graph_of("output y = x -> fc: linear(4) -> relu")
+    assert reason(match(pattern, last(graph), graph)) == "it follows a layer"
+    graph = graph_of("output y = x -> relu")
+    assert match(pattern, last(graph), graph) == {}
+
+
+def test_values_match_without_a_node() -> None:
+    graph = graph_of("output y = x -> fc: linear(4) -> flatten")
+    pattern = result_of(node("linear"), through=MOVE, bind="v")
+    assert matched(match_value(pattern, graph.outputs["y"], graph)) == {"v": graph.outputs["y"]}
+
+
+def test_chains() -> None:
+    graph = graph_of("h = x -> relu -> transpose(1, 2) -> flatten  output z = h  output y = h -> tanh")
+    relu, transpose, flatten, _ = graph.nodes()
+    assert list(chain_before(graph.outputs["z"], MOVE, graph)) == [flatten, transpose]
+    assert list(chain_before(graph.outputs["z"], MOVE, graph, only_use=True)) == []
+    assert list(chain_before(flatten.operands[0], MOVE, graph, only_use=True)) == [transpose]
+    assert list(chain_after(relu.result, MOVE, graph)) == [transpose, flatten]
+    assert list(chain_after(graph.inputs[0], MOVE, graph)) == []
+
+
+# Laws ---------------------------------------------------------------------------------------------------------
+
+UNARY = ("relu", "tanh", "flatten", "abs")
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Graph:
+    """A few values of x, each the result of an operator on an earlier one; some are outputs."""
+    lines, names = [], ["x"]
+    for number in range(draw(st.integers(1, 7))):
+        lines.append(f"v{number} = {draw(st.sampled_from(names))} -> {draw(st.sampled_from(UNARY))}")
+        names.append(f"v{number}")
+    outputs = draw(st.sets(st.sampled_from(names[1:]), min_size=1)) | {names[-1]}
+    return graph_of("  ".join([*lines, *(f"output o{name} = {name}" for name in sorted(outputs))]))
+
+
+@given(chains(), st.sampled_from(UNARY), st.sets(st.sampled_from(UNARY)), st.booleans())
+def test_results_agree_with_a_search(graph: Graph, wanted: str, between: set[str], only_use: bool) -> None:
+    pattern = node((), result_of(node(wanted, bind="found"), through=node(sorted(between) or "no"), only_use=only_use))
+    for one in graph.nodes():
+        found = match(pattern, one, graph)
+        assert (None if isinstance(found, Mismatch) else found["found"]) is _search(
+            graph, one, wanted, between, only_use
+        )
+
+
+def _search(graph: Graph, start: Node, wanted: str, between: set[str], only_use: bool) -> Node | None:
+    current = start.operands[0]
+    while current.producer is not None:
+        uses = sum(list(user.operands).count(current) for user in graph.nodes())
+        uses += sum(output is current for output in graph.outputs.values())
+        if only_use and uses > 1:
+            return None
+        if current.producer.op.name == wanted:
+            return current.producer
+        if current.producer.op.name not in between:
+            return None
+        current = current.producer.operands[0]
+    return None
+
+
+@given(st.lists(st.tuples(st.sampled_from("+-o"), st.integers(0, 3), st.lists(st.integers(0, 4), max_size=3))))
+def test_use_lists_agree_with_a_count(steps: list[tuple[str, int, list[int]]]) -> None:
+    """Nodes 0 to 3 get, lose and change operands among the values 0 to 4."""
+    uses: UseLists[int, int] = UseLists()
+    operands: dict[int, list[int]] = {}
+    outputs: list[int] = []
+    for kind, one, values in steps:
+        if kind == "o":
+            for entry in values:
+                uses.add_output(entry)
+            outputs += values
+            continue
+        uses.disconnect(one, operands.pop(one, []))
+        if kind == "+":
+            uses.connect(one, values)
+            operands[one] = values
+    check(uses, operands, outputs)
+    for entry in outputs[::2]:
+        uses.remove_output(entry)
+    check(uses, operands, outputs[1::2])
+
+
+def check(uses: UseLists[int, int], operands: dict[int, list[int]], outputs: list[int]) -> None:
+    for entry in range(5):
+        users = [one for one, values in operands.items() if entry in values]
+        assert sorted(uses.consumers(entry)) == sorted(users)
+        assert uses.is_output(entry) == (entry in outputs)
+        total = sum(values.count(entry) for values in operands.values()) + outputs.count(entry)
+        assert uses.only_consumer(entry) == (users[0] if total == 1 and users else None)
