@@ -1,11 +1,11 @@
 """Declarative patterns over the nodes of a graph, with the reason if a match fails.
 
 A pattern describes a node and, through its operands, the nodes before it.  `match` returns the bound nodes and values
-by name, or a `Mismatch`, whose reason a pass can use as a remark:
+by name, or a `NoMatch`, whose reason a pass can use as a remark:
 
     pattern = node("relu", result_of(node("conv2d", bind="conv"), only_use=True))
     found = match(pattern, relu, graph)
-    if isinstance(found, Mismatch):
+    if isinstance(found, NoMatch):
         context.left(relu, found.reason)         # "the result of `conv1` has other uses"
     else:
         conv = found["conv"]
@@ -18,7 +18,7 @@ matcher, whose failed matches have reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any, Protocol, TypeAlias
 
@@ -27,34 +27,37 @@ Predicate: TypeAlias = Callable[[Any], bool]
 
 
 class AnyNode(Protocol):
-    """A node of any graph.
-
-    Attributes:
-        kind: the operator.
-        title: name in reasons.
-        operands: used values; None for an absent optional operand.
-        results: produced values; a value has the attribute `producer`, which is a node or None.
-    """
+    """A node of any graph."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """Name of the operator."""
+
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """Name of the node in reasons."""
+
     @property
-    def operands(self) -> Sequence[Any]: ...
+    def operands(self) -> Sequence[Any]:
+        """Used values; None for an absent optional operand."""
+
     @property
-    def results(self) -> Sequence[Any]: ...
-    def attribute(self, name: str) -> Any: ...
+    def results(self) -> Sequence[Any]:
+        """Produced values; the attribute `producer` of a value is a node or None."""
+
+    def attribute(self, name: str) -> Any:
+        """Return the value of an attribute; None if the node has no such attribute."""
 
 
 class Uses(Protocol):
     """A graph that knows the uses of its values."""
 
-    def only_consumer(self, value: Any) -> Any: ...
+    def only_consumer(self, value: Any) -> Any:
+        """Return the node that has the only use of a value; None if there is no use or another use."""
 
 
 @dataclass(frozen=True)
-class Mismatch:
+class NoMatch:
     """Reason why a pattern does not match.
 
     Attributes:
@@ -78,29 +81,54 @@ class _State:
     depth: int = 0
 
     def bind(self, name: str, found: Any) -> _State:
-        return replace(self, bound={**self.bound, name: found}) if name else self
+        return _State(self.uses, {**self.bound, name: found}, self.depth) if name else self
 
     def deeper(self) -> _State:
-        return replace(self, depth=self.depth + 1)
+        return _State(self.uses, self.bound, self.depth + 1)
 
-    def fail(self, otherwise: str, reason: str) -> Mismatch:
-        """Mismatch with the text `otherwise`, or with the general reason if the text is empty."""
-        return Mismatch(otherwise.format_map(self._titles()) if otherwise else reason, self.depth)
+    def fail(self, otherwise: str, reason: str) -> NoMatch:
+        """NoMatch with the text `otherwise`, or with the general reason if the text is empty."""
+        return NoMatch(otherwise.format_map(self._titles()) if otherwise else reason, self.depth)
 
     def _titles(self) -> dict[str, str]:
         return {name: getattr(found, "title", str(found)) for name, found in self.bound.items()}
 
 
 @dataclass(frozen=True)
-class Where:
-    """Condition on a node or a value, and the reason if it does not hold.
+class Condition:
+    """Condition on a node or a value.
 
     Attributes:
-        otherwise: the reason.  `{name}` is the title of the node that is bound to `name`.
+        otherwise: reason if the condition does not hold.  `{name}` is the title of the node that is bound to `name`.
     """
 
     holds: Predicate
     otherwise: str = ""
+
+    def check(self, found: Any, state: _State) -> NoMatch | None:
+        """Return the reason why the condition does not hold, or None."""
+        if self.holds(found):
+            return None
+        return state.fail(self.otherwise, f"a condition on `{getattr(found, 'title', found)}` does not hold")
+
+
+@dataclass(frozen=True)
+class NoObstacle:
+    """Condition whose reasons are computed.
+
+    Attributes:
+        find: function from a node or a value to the reason why it does not match, or None.
+    """
+
+    find: Callable[[Any], str | None]
+
+    def check(self, found: Any, state: _State) -> NoMatch | None:
+        """Return the reason why the condition does not hold, or None."""
+        reason = self.find(found)
+        return None if reason is None else NoMatch(reason, state.depth)
+
+
+Conditions: TypeAlias = "Predicate | Condition | NoObstacle | Sequence[Condition | NoObstacle]"
 
 
 # Values -------------------------------------------------------------------------------------------------------
@@ -111,15 +139,12 @@ class ValuePattern:
     """Any value that meets the conditions; see `value`."""
 
     bind: str = ""
-    where: tuple[Where, ...] = ()
+    where: tuple[Condition | NoObstacle, ...] = ()
 
-    def step(self, found: Any, state: _State) -> _State | Mismatch:
+    def step(self, found: Any, state: _State) -> _State | NoMatch:
         """Match a value."""
         state = state.bind(self.bind, found)
-        for condition in self.where:
-            if not condition.holds(found):
-                return state.fail(condition.otherwise, "a condition on an operand does not hold")
-        return state
+        return _first_failure(self.where, found, state) or state
 
 
 @dataclass(frozen=True)
@@ -133,16 +158,16 @@ class ResultPattern:
     shared: str = ""
     bind: str = ""
 
-    def step(self, found: Any, state: _State) -> _State | Mismatch:
+    def step(self, found: Any, state: _State) -> _State | NoMatch:
         """Match a value."""
         state = state.bind(self.bind, found)
         while found is not None and found.producer is not None:
             producer = found.producer
             after = self.of.step(producer, state)
             passed = after if self.through is None else self.through.step(producer, state)
-            if isinstance(after, Mismatch) and isinstance(passed, Mismatch):
+            if isinstance(after, NoMatch) and isinstance(passed, NoMatch):
                 return after
-            reached = state if isinstance(after, Mismatch) else after
+            reached = state if isinstance(after, NoMatch) else after
             if self.only_use and state.uses.only_consumer(found) is None:
                 return reached.fail(self.shared, f"the result of `{producer.title}` has other uses")
             if reached is after:
@@ -159,9 +184,9 @@ class NotPattern:
     pattern: AnyValuePattern
     otherwise: str = ""
 
-    def step(self, found: Any, state: _State) -> _State | Mismatch:
+    def step(self, found: Any, state: _State) -> _State | NoMatch:
         """Match a value."""
-        if isinstance(self.pattern.step(found, state), Mismatch):
+        if isinstance(self.pattern.step(found, state), NoMatch):
             return state
         return state.fail(self.otherwise, "an operand has a form that is excluded")
 
@@ -169,7 +194,7 @@ class NotPattern:
 AnyValuePattern: TypeAlias = "ValuePattern | ResultPattern | NotPattern"
 
 PASSED = "passed"
-"""Name to which a pattern of `through=` binds the operand that it passes on; the default is the first operand."""
+"""Name for the operand that a node between two others passes on; see `result_of`."""
 
 
 # Nodes --------------------------------------------------------------------------------------------------------
@@ -182,12 +207,12 @@ class NodePattern:
     kinds: frozenset[str]
     operands: tuple[AnyValuePattern, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    where: tuple[Where, ...] = ()
+    where: tuple[Condition | NoObstacle, ...] = ()
     commutative: bool = False
     bind: str = ""
     otherwise: str = ""
 
-    def step(self, found: AnyNode, state: _State) -> _State | Mismatch:
+    def step(self, found: AnyNode, state: _State) -> _State | NoMatch:
         """Match a node."""
         state = state.bind(self.bind, found)
         if self.kinds and found.kind not in self.kinds:
@@ -196,23 +221,22 @@ class NodePattern:
         for name, wanted in self.attributes.items():
             if (value := found.attribute(name)) != wanted:
                 return state.fail(self.otherwise, f"`{name}` of `{found.title}` is {value}, not {wanted}")
-        for condition in self.where:
-            if not condition.holds(found):
-                text = condition.otherwise or self.otherwise
-                return state.fail(text, f"a condition on `{found.title}` does not hold")
+        failed = _first_failure(self.where, found, state)
+        if failed is not None:
+            return failed
         if len(found.operands) < len(self.operands):
             return state.fail(self.otherwise, f"`{found.title}` has {len(found.operands)} operands")
         return self._operands(found.operands, state.deeper())
 
-    def _operands(self, values: Sequence[Any], state: _State) -> _State | Mismatch:
+    def _operands(self, values: Sequence[Any], state: _State) -> _State | NoMatch:
         """Match the operands, in any order if the pattern is commutative."""
         orders = permutations(values) if self.commutative else (values,)
         return _deepest(self._in_order(order, state) for order in orders)
 
-    def _in_order(self, values: Sequence[Any], state: _State) -> _State | Mismatch:
+    def _in_order(self, values: Sequence[Any], state: _State) -> _State | NoMatch:
         for pattern, found in zip(self.operands, values):
             after = pattern.step(found, state)
-            if isinstance(after, Mismatch):
+            if isinstance(after, NoMatch):
                 return after
             state = after
         return state
@@ -224,16 +248,21 @@ class OneOf:
 
     patterns: tuple[NodePattern | OneOf, ...]
 
-    def step(self, found: AnyNode, state: _State) -> _State | Mismatch:
+    def step(self, found: AnyNode, state: _State) -> _State | NoMatch:
         """Match a node."""
         return _deepest(pattern.step(found, state) for pattern in self.patterns)
 
 
-def _deepest(attempts: Iterator[_State | Mismatch]) -> _State | Mismatch:
-    """The first success, or the mismatch of the attempt that matched most nodes."""
-    failed: Mismatch | None = None
+def _first_failure(conditions: Sequence[Condition | NoObstacle], found: Any, state: _State) -> NoMatch | None:
+    failures = (condition.check(found, state) for condition in conditions)
+    return next((failure for failure in failures if failure is not None), None)
+
+
+def _deepest(attempts: Iterator[_State | NoMatch]) -> _State | NoMatch:
+    """The first success, or the failed match of the attempt that matched most nodes."""
+    failed: NoMatch | None = None
     for attempt in attempts:
-        if not isinstance(attempt, Mismatch):
+        if not isinstance(attempt, NoMatch):
             return attempt
         if failed is None or attempt.depth > failed.depth:
             failed = attempt
@@ -248,7 +277,7 @@ def node(
     kinds: str | Collection[str] = (),
     *operands: AnyValuePattern,
     attributes: Mapping[str, Any] | None = None,
-    where: Where | Predicate | Sequence[Where] = (),
+    where: Conditions = (),
     commutative: bool = False,
     bind: str = "",
     otherwise: str = "",
@@ -262,7 +291,8 @@ def node(
         where: conditions on the node.
         commutative: match the operands in any order.
         bind: name to which the node is bound.
-        otherwise: reason if the node itself does not match; `{name}` is the title of a bound node.
+        otherwise: reason if the kind, an attribute or the number of operands does not match; `{name}` is the title of
+            a bound node.
     """
     accepted = frozenset((kinds,) if isinstance(kinds, str) else kinds)
     return NodePattern(accepted, operands, attributes or {}, _conditions(where), commutative, bind, otherwise)
@@ -273,7 +303,7 @@ def one_of(*patterns: NodePattern | OneOf) -> OneOf:
     return OneOf(patterns)
 
 
-def value(bind: str = "", where: Where | Predicate | Sequence[Where] = ()) -> ValuePattern:
+def value(bind: str = "", where: Conditions = ()) -> ValuePattern:
     """Pattern for any value that meets conditions."""
     return ValuePattern(bind, _conditions(where))
 
@@ -306,25 +336,25 @@ def unless(pattern: AnyValuePattern, otherwise: str = "") -> NotPattern:
     return NotPattern(pattern, otherwise)
 
 
-def _conditions(where: Where | Predicate | Sequence[Where]) -> tuple[Where, ...]:
-    if isinstance(where, Where):
+def _conditions(where: Conditions) -> tuple[Condition | NoObstacle, ...]:
+    if isinstance(where, (Condition, NoObstacle)):
         return (where,)
-    return (Where(where),) if callable(where) else tuple(where)
+    return (Condition(where),) if callable(where) else tuple(where)
 
 
 # Matching -----------------------------------------------------------------------------------------------------
 
 
-def match(pattern: NodePattern | OneOf, found: AnyNode, uses: Uses) -> Match | Mismatch:
-    """Match a node, and return the bound nodes and values by name, or the reason of the mismatch."""
+def match(pattern: NodePattern | OneOf, found: AnyNode, uses: Uses) -> Match | NoMatch:
+    """Match a node, and return the bound nodes and values by name, or the reason of the failed match."""
     state = pattern.step(found, _State(uses))
-    return state if isinstance(state, Mismatch) else state.bound
+    return state if isinstance(state, NoMatch) else state.bound
 
 
-def match_value(pattern: AnyValuePattern, found: Any, uses: Uses) -> Match | Mismatch:
-    """Match a value, and return the bound nodes and values by name, or the reason of the mismatch."""
+def match_value(pattern: AnyValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
+    """Match a value, and return the bound nodes and values by name, or the reason of the failed match."""
     state = pattern.step(found, _State(uses))
-    return state if isinstance(state, Mismatch) else state.bound
+    return state if isinstance(state, NoMatch) else state.bound
 
 
 def chain_before(found: Any, pattern: NodePattern | OneOf, uses: Uses, only_use: bool = False) -> Iterator[Any]:
@@ -337,16 +367,19 @@ def chain_before(found: Any, pattern: NodePattern | OneOf, uses: Uses, only_use:
         if only_use and uses.only_consumer(found) is None:
             return
         bound = match(pattern, found.producer, uses)
-        if isinstance(bound, Mismatch):
+        if isinstance(bound, NoMatch):
             return
         yield found.producer
         found = bound.get(PASSED, found.producer.operands[0])
 
 
 def chain_after(found: Any, pattern: NodePattern | OneOf, uses: Uses) -> Iterator[Any]:
-    """Yield the nodes after a value: its only consumer if this matches a pattern, and so on with its first result."""
+    """Yield the nodes after a value, as long as each is the only consumer of the one before and matches.
+
+    A node is followed through its first result.
+    """
     while (consumer := uses.only_consumer(found)) is not None and not isinstance(
-        match(pattern, consumer, uses), Mismatch
+        match(pattern, consumer, uses), NoMatch
     ):
         yield consumer
         found = consumer.results[0]

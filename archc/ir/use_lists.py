@@ -14,7 +14,7 @@ V = TypeVar("V", bound=Hashable)
 
 
 class UseLists(Generic[N, V]):
-    """Nodes that use each value, in the order in which their uses were added, and the values that are outputs."""
+    """Nodes that use each value, in the order in which the uses were added, and the outputs."""
 
     def __init__(self) -> None:
         self._counts: dict[V, dict[N, int]] = {}

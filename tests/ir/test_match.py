@@ -10,9 +10,10 @@ import archc
 from archc.ir.graph import Graph, Node
 from archc.ir.match import (
     PASSED,
+    Condition,
     Match,
-    Mismatch,
-    Where,
+    NoMatch,
+    NoObstacle,
     chain_after,
     chain_before,
     match,
@@ -34,13 +35,13 @@ def last(graph: Graph) -> Node:
     return graph.nodes()[-1]
 
 
-def matched(found: Match | Mismatch) -> Match:
-    assert not isinstance(found, Mismatch), found.reason
+def matched(found: Match | NoMatch) -> Match:
+    assert not isinstance(found, NoMatch), found.reason
     return found
 
 
-def reason(found: Match | Mismatch) -> str:
-    assert isinstance(found, Mismatch)
+def reason(found: Match | NoMatch) -> str:
+    assert isinstance(found, NoMatch)
     return found.reason
 
 
@@ -88,9 +89,11 @@ def test_attributes_and_conditions() -> None:
     graph = graph_of("output y = x -> softmax(dim = 1)")
     assert match(node("softmax", attributes={"dim": 1}), last(graph), graph) == {}
     assert reason(match(node(attributes={"dim": 2}), last(graph), graph)) == "`dim` of `softmax (line 1)` is 1, not 2"
-    wide = Where(lambda found: found.types[0].rank > 3, "`{s}` has a matrix")
+    wide = Condition(lambda found: found.types[0].rank > 3, "`{s}` has a matrix")
     assert reason(match(node(where=wide, bind="s"), last(graph), graph)) == "`softmax (line 1)` has a matrix"
     assert match(node(where=lambda found: found.types[0].rank == 3), last(graph), graph) == {}
+    named = NoObstacle(lambda found: "" if found.kind == "relu" else f"`{found.kind}` {{is}} not a relu")
+    assert reason(match(node(where=named), last(graph), graph)) == "`softmax` {is} not a relu"
     two = node("softmax", value(), value())
     assert reason(match(two, last(graph), graph)) == "`softmax (line 1)` has 1 operands"
 
@@ -184,7 +187,7 @@ def test_results_agree_with_a_search(graph: Graph, wanted: str, between: set[str
     pattern = node((), result_of(node(wanted, bind="found"), through=node(sorted(between) or "no"), only_use=only_use))
     for one in graph.nodes():
         found = match(pattern, one, graph)
-        assert (None if isinstance(found, Mismatch) else found["found"]) is _search(
+        assert (None if isinstance(found, NoMatch) else found["found"]) is _search(
             graph, one, wanted, between, only_use
         )
 
