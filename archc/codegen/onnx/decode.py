@@ -12,7 +12,6 @@ times as long at batch 1), or ONNX Runtime would fuse it into a kernel that also
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.declaration.base import OperatorError
@@ -20,9 +19,6 @@ from archc.declaration.dtypes import ONNX_MOST, wider
 from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Weight
 from archc.types.tensor_type import DType
 from archc.weights.tensor import ComputedTensor
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class DecodedWeights:
@@ -74,7 +70,10 @@ class DecodedWeights:
         return self._dequantized[path]
 
     def integer_bias(self, path: str, weight: str, scale: str) -> str | None:
-        """The name of a bias as integers; None if the bias has no integer form (see `rounded_bias`).
+        """The name of a bias in integers; None if the bias has no integer form (see `has_integer_form`).
+
+        Nodes round the stored bias, so that the model has this tensor under its own name.  ONNX Runtime runs these
+        nodes once, when it loads the model.
 
         Args:
             path, weight: the paths of the bias and of the weight of one layer.
@@ -137,12 +136,16 @@ class DecodedWeights:
         return self._dequantize_linear(weight.path, q, scale, zeros, storage.axis)
 
     def _integer_bias(self, path: str, weight: Weight, scale: str) -> str | None:
-        onnx, bias = self.onnx, rounded_bias(self.onnx, path, weight, scale)
-        if bias is None:
+        onnx = self.onnx
+        if not has_integer_form(onnx, path, weight, scale):
             return None
-        q = onnx.derived(f"{path}/int32", bias.counts)
-        zeros = onnx.constant([0] * len(bias.counts), DType.i32)
-        return self._dequantize_linear(path, q, onnx.derived(f"{path}/int32_scale", bias.steps), zeros, 0)
+        weight_scale = onnx.stored(weight.path)[1]
+        steps = onnx.shared(f"{path}/Mul", "Mul", weight_scale, scale)
+        counts = onnx.shared(f"{path}/Round", "Round", onnx.shared(f"{path}/Div", "Div", self[path], steps))
+        q = onnx.shared(f"{path}/Cast", "Cast", counts, to=DType.i32)
+        shape = onnx.tensors[weight_scale].shape
+        zeros = onnx.constant([0] * shape[0] if shape else 0, DType.i32)
+        return self._dequantize_linear(path, q, steps, zeros, 0 if shape else None)
 
     def _dequantize_linear(self, path: str, q: str, scale: str, zeros: str, axis: int | None) -> str:
         return self.onnx.shared(f"{path}/DequantizeLinear", "DequantizeLinear", q, scale, zeros, axis=axis)
@@ -162,21 +165,11 @@ The result of such a row is the bias alone, so the error of the bias is the erro
 """
 
 
-class IntegerBias(NamedTuple):
-    """A bias as integers: b ≈ steps · counts.
+def has_integer_form(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> bool:
+    """Return whether a bias b can be added, as int32, to the integer sums of products.
 
-    A step is the scale of the operand times the scale of the weight, so the counts can be added to the integer sums of
-    products.
-    """
-
-    counts: np.ndarray[Any, Any]
-    steps: np.ndarray[Any, Any]
-
-
-def rounded_bias(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> IntegerBias | None:
-    """The bias b as int32: counts = round(b / (s_x s_w)), for the scales s of operand x and weight w.
-
-    The result is None in three cases:
+    Its steps are the products s_x s_w of the scales of operand x and weight w, and its integers are
+    counts = round(b / (s_x s_w)).  The bias has no integer form in three cases:
 
     - int32 cannot hold the sum of the products and the bias;
     - the bias is not finite, or a product of the scales is not a normal float32;
@@ -190,16 +183,15 @@ def rounded_bias(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> Inte
     import numpy as np
 
     tensors = onnx.tensors
-    bias = onnx.graph.weight_values(path).astype(np.float64)
+    bias = onnx.graph.weight_values(path)
     with np.errstate(over="ignore", under="ignore"):
         steps = np.broadcast_to(tensors[scale].numpy() * tensors[f"{weight.path}_scale"].numpy(), bias.shape)
     if not (np.isfinite(bias).all() and np.isfinite(steps).all() and (steps >= np.finfo(np.float32).tiny).all()):
-        return None
-    counts = np.rint(bias / steps)
+        return False
+    with np.errstate(over="ignore"):
+        counts = np.rint(bias / steps).astype(np.float64)
     # A u8 operand differs from its zero point by at most 255.  So 255 times the sum of a row's absolute values bounds
     # the sum of products.
     rows = np.abs(tensors[weight.path].numpy().astype(np.int16)).reshape(len(bias), -1).sum(1, dtype=np.int64)
     lost = (rows == 0) & (np.abs(counts * steps - bias) > LARGEST_BIAS_ERROR * np.abs(bias))
-    if lost.any() or not (np.abs(counts) + 255 * rows < 2**31).all():
-        return None
-    return IntegerBias(counts.astype(np.int32), steps)
+    return not lost.any() and bool((np.abs(counts) + 255 * rows < 2**31).all())
