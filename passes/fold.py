@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.ir.graph import Graph, Node
+from archc.ir.match import Condition, NodePattern, NoMatch, NoObstacle, match, pattern, result_of
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Solution
@@ -48,79 +49,72 @@ class Fold(Pass):
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
         nodes = graph.nodes()
-        owners: dict[str, list[Node]] = {}
-        for node in nodes:
-            for path in node.weights.values():
-                owners.setdefault(path, []).append(node)
-        for node in nodes:
-            if node.op.inference_identity:
-                if wanted(node.title):
-                    context.rewriter.replace(node, node.operands)
-                    context.rewrote(node, "removed: it is the identity in inference")
+        after_layer, before_layer = _patterns(graph, nodes)
+        for one in nodes:
+            if one.op.inference_identity:
+                if wanted(one.title):
+                    context.rewriter.replace(one, one.operands)
+                    context.rewrote(one, "removed: it is the identity in inference")
                 else:
-                    context.left(node, "not selected")
-            found = node.op.channel_map(_Values(graph, node)) if node.weights else None
-            if found is None:
+                    context.left(one, "not selected")
+            channel_map = one.op.channel_map(_Values(graph, one)) if one.weights else None
+            if channel_map is None:
                 continue
-            if wanted(node.title):
-                self._fold(graph, context, node, found, owners)
-                continue
-            obstacle = _obstacle_before(graph, node, owners)
-            if obstacle is not None and _obstacle_after(graph, node, owners) is not None:
-                context.inapplicable(node, obstacle)
-            else:
-                context.left(node, "not selected")
-
-    def _fold(
-        self, graph: Graph, context: Context, node: Node, found: tuple[Array, Array], owners: Mapping[str, list[Node]]
-    ) -> None:
-        before = node.operands[0].producer
-        obstacle = _obstacle_before(graph, node, owners)
-        if obstacle is None and before is not None:
-            _set(graph, context, before, *_into_result(graph, before, *found))
-            context.rewriter.replace(node, before.results)
-            context.rewrote(node, f"folded into `{before.title}` before it")
-            return
-        after = graph.consumers(node.result)
-        if _obstacle_after(graph, node, owners) is None:
-            _set(graph, context, after[0], *_into_operand(graph, after[0], *found))
-            context.rewriter.replace(node, node.operands)
-            context.rewrote(node, f"folded into `{after[0].title}` after it")
-            return
-        context.inapplicable(node, obstacle or "")
+            before = match(after_layer, one, graph)
+            user = graph.only_consumer(one.result)
+            after = NoMatch("") if user is None or user.operands != one.results else match(before_layer, user, graph)
+            if isinstance(before, NoMatch) and isinstance(after, NoMatch):
+                context.inapplicable(one, before.reason)
+            elif not wanted(one.title):
+                context.left(one, "not selected")
+            elif not isinstance(before, NoMatch):
+                layer: Node = before["layer"]
+                _set(graph, context, layer, *_into_result(graph, layer, *channel_map))
+                context.rewriter.replace(one, layer.results)
+                context.rewrote(one, f"folded into `{layer.title}` before it")
+            elif user is not None:
+                _set(graph, context, user, *_into_operand(graph, user, *channel_map))
+                context.rewriter.replace(one, one.operands)
+                context.rewrote(one, f"folded into `{user.title}` after it")
 
 
-# Obstacles ----------------------------------------------------------------------------------------------------
+# Patterns -----------------------------------------------------------------------------------------------------
 
 
-def _obstacle_before(graph: Graph, node: Node, owners: Mapping[str, list[Node]]) -> str | None:
-    """Reason why a batch norm cannot be folded into the layer before it, or None."""
-    value = node.operands[0]
-    before = value.producer
-    if before is None:
-        return "its operand is not the result of a layer"
-    if not before.op.affine_in_weight:
-        return f"`{before.title}` before it has no weight to fold into"
-    if len(graph.consumers(value)) != 1 or graph.is_output(value):
-        return f"the result of `{before.title}` has other uses"
-    if not Channels.of_result(before).weighted:
-        return f"its channels are not an axis of the weight of `{before.title}`"
-    return _weights_obstacle(graph, before, owners)
+def _patterns(graph: Graph, nodes: Sequence[Node]) -> tuple[NodePattern, NodePattern]:
+    """Pattern of a batch norm after a layer that can absorb it, and of a layer after a batch norm."""
+    owners: dict[str, list[Node]] = {}
+    for one in nodes:
+        for path in one.weights.values():
+            owners.setdefault(path, []).append(one)
+    affine = Condition(lambda layer: layer.op.affine_in_weight, "`{layer}` before it has no weight to fold into")
+    weights = NoObstacle(lambda layer: _weights_obstacle(graph, layer, owners))
+    weighted = Condition(
+        lambda layer: Channels.of_result(layer).weighted, "its channels are not an axis of the weight of `{layer}`"
+    )
+    after_layer = pattern(
+        (),
+        result_of(
+            pattern(where=(affine, weighted, weights), bind="layer"),
+            only_use=True,
+            otherwise="its operand is not the result of a layer",
+            shared="the result of `{layer}` has other uses",
+        ),
+    )
+    uniform = Condition(_treats_channels_alike, "`{layer}` does not treat all elements of a channel alike")
+    before_layer = pattern(where=(affine, uniform, weights), bind="layer")
+    return after_layer, before_layer
 
 
-def _obstacle_after(graph: Graph, node: Node, owners: Mapping[str, list[Node]]) -> str | None:
-    """Reason why a batch norm cannot be folded into the layer after it, or None."""
-    after = graph.consumers(node.result)
-    if len(after) != 1 or graph.is_output(node.result) or not after[0].op.affine_in_weight:
-        return "it is not followed by a single layer with a weight to fold into"
-    channels = Channels.of_operand(after[0])
-    windows = after[0].op.infer(after[0].types).solution.signature.results[0].axes
-    if not channels.weighted or any(isinstance(factor, Apply) for axis in windows for factor in axis.factors):
-        return f"`{after[0].title}` does not treat all elements of a channel alike"
-    return _weights_obstacle(graph, after[0], owners)
+def _treats_channels_alike(layer: Node) -> bool:
+    """Return True if a layer multiplies all elements of an operand's channel by the same elements of its weight."""
+    windows = layer.op.infer(layer.types).solution.signature.results[0].axes
+    applied = any(isinstance(factor, Apply) for axis in windows for factor in axis.factors)
+    return Channels.of_operand(layer).weighted and not applied
 
 
 def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]]) -> str | None:
+    """Reason why the weights of a layer cannot change, or None."""
     if layer.transposed:
         return f"`{layer.title}` uses the transposed weight of another layer"
     for path in layer.weights.values():

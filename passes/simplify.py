@@ -8,9 +8,17 @@ from typing import Any, cast
 
 from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Value
+from archc.ir.match import NoMatch, match, pattern, result_of
 from archc.passmanager import Context, Pass
 
 from ._constant_folding import ConstantFolder
+
+_PAIR = pattern(
+    (),
+    result_of(pattern(where=lambda inner: not inner.weights and len(inner.results) == 1, bind="inner")),
+    where=lambda outer: not outer.weights and len(outer.operands) == 1,
+)
+"""Two operators in sequence that one operator may replace; the first may have other uses."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,14 @@ def _remove_dead(context: Context) -> None:
 def _simplify_node(graph: Graph, context: Context, node: Node, folder: ConstantFolder) -> bool:
     """Simplify a node until no rule applies; return True if the node was removed."""
     while True:
-        inner = node.operands[0].producer if len(node.operands) == 1 and not node.weights else None
+        pair = match(_PAIR, node, graph)
         uniform = [folder.uniform(value) for value in node.operands]
         simpler = node.op.simplified(node.types, uniform)
         if simpler is not None:
             operands: Sequence[Value] = node.operands
             why = "it has no effect" if isinstance(simpler, int) else f"replaced by `{simpler}`"
-        elif inner is not None and not inner.weights and len(inner.results) == 1:
+        elif not isinstance(pair, NoMatch):
+            inner: Node = pair["inner"]
             simpler = node.op.after(inner.op, inner.types)
             operands = inner.operands
             why = f"merged with `{inner.op.name}` before it"

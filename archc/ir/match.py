@@ -3,8 +3,8 @@
 A pattern describes a node and, through its operands, the nodes before it.  `match` returns the bound nodes and values
 by name, or a `NoMatch`, whose reason a pass can use as a remark:
 
-    pattern = node("relu", result_of(node("conv2d", bind="conv"), only_use=True))
-    found = match(pattern, relu, graph)
+    relu_of_conv = pattern("relu", result_of(pattern("conv2d", bind="conv"), only_use=True))
+    found = match(relu_of_conv, relu, graph)
     if isinstance(found, NoMatch):
         context.left(relu, found.reason)         # "the result of `conv1` has other uses"
     else:
@@ -136,7 +136,7 @@ Conditions: TypeAlias = "Predicate | Condition | NoObstacle | Sequence[Condition
 
 @dataclass(frozen=True)
 class ValuePattern:
-    """Any value that meets the conditions; see `value`."""
+    """Any value that meets the conditions; see `any_value`."""
 
     bind: str = ""
     where: tuple[Condition | NoObstacle, ...] = ()
@@ -181,12 +181,12 @@ class ResultPattern:
 class NotPattern:
     """Any value that does not match another pattern; see `unless`."""
 
-    pattern: AnyValuePattern
+    form: AnyValuePattern
     otherwise: str = ""
 
     def step(self, found: Any, state: _State) -> _State | NoMatch:
         """Match a value."""
-        if isinstance(self.pattern.step(found, state), NoMatch):
+        if isinstance(self.form.step(found, state), NoMatch):
             return state
         return state.fail(self.otherwise, "an operand has a form that is excluded")
 
@@ -202,7 +202,7 @@ PASSED = "passed"
 
 @dataclass(frozen=True)
 class NodePattern:
-    """A node of certain kinds, operands and attributes; see `node`."""
+    """A node of certain kinds, operands and attributes; see `pattern`."""
 
     kinds: frozenset[str]
     operands: tuple[AnyValuePattern, ...] = ()
@@ -234,8 +234,8 @@ class NodePattern:
         return _deepest(self._in_order(order, state) for order in orders)
 
     def _in_order(self, values: Sequence[Any], state: _State) -> _State | NoMatch:
-        for pattern, found in zip(self.operands, values):
-            after = pattern.step(found, state)
+        for form, found in zip(self.operands, values):
+            after = form.step(found, state)
             if isinstance(after, NoMatch):
                 return after
             state = after
@@ -246,11 +246,11 @@ class NodePattern:
 class OneOf:
     """A node that matches one of several patterns; see `one_of`."""
 
-    patterns: tuple[NodePattern | OneOf, ...]
+    forms: tuple[NodePattern | OneOf, ...]
 
     def step(self, found: AnyNode, state: _State) -> _State | NoMatch:
         """Match a node."""
-        return _deepest(pattern.step(found, state) for pattern in self.patterns)
+        return _deepest(form.step(found, state) for form in self.forms)
 
 
 def _first_failure(conditions: Sequence[Condition | NoObstacle], found: Any, state: _State) -> NoMatch | None:
@@ -273,7 +273,7 @@ def _deepest(attempts: Iterator[_State | NoMatch]) -> _State | NoMatch:
 # Construction -------------------------------------------------------------------------------------------------
 
 
-def node(
+def pattern(
     kinds: str | Collection[str] = (),
     *operands: AnyValuePattern,
     attributes: Mapping[str, Any] | None = None,
@@ -298,12 +298,12 @@ def node(
     return NodePattern(accepted, operands, attributes or {}, _conditions(where), commutative, bind, otherwise)
 
 
-def one_of(*patterns: NodePattern | OneOf) -> OneOf:
+def one_of(*forms: NodePattern | OneOf) -> OneOf:
     """Pattern for a node that matches one of several patterns; the first match counts."""
-    return OneOf(patterns)
+    return OneOf(forms)
 
 
-def value(bind: str = "", where: Conditions = ()) -> ValuePattern:
+def any_value(bind: str = "", where: Conditions = ()) -> ValuePattern:
     """Pattern for any value that meets conditions."""
     return ValuePattern(bind, _conditions(where))
 
@@ -331,9 +331,9 @@ def result_of(
     return ResultPattern(of, only_use, through, otherwise, shared, bind)
 
 
-def unless(pattern: AnyValuePattern, otherwise: str = "") -> NotPattern:
+def unless(form: AnyValuePattern, otherwise: str = "") -> NotPattern:
     """Pattern for a value that does not match another pattern; nothing is bound in it."""
-    return NotPattern(pattern, otherwise)
+    return NotPattern(form, otherwise)
 
 
 def _conditions(where: Conditions) -> tuple[Condition | NoObstacle, ...]:
@@ -345,19 +345,19 @@ def _conditions(where: Conditions) -> tuple[Condition | NoObstacle, ...]:
 # Matching -----------------------------------------------------------------------------------------------------
 
 
-def match(pattern: NodePattern | OneOf, found: AnyNode, uses: Uses) -> Match | NoMatch:
+def match(form: NodePattern | OneOf, found: AnyNode, uses: Uses) -> Match | NoMatch:
     """Match a node, and return the bound nodes and values by name, or the reason of the failed match."""
-    state = pattern.step(found, _State(uses))
+    state = form.step(found, _State(uses))
     return state if isinstance(state, NoMatch) else state.bound
 
 
-def match_value(pattern: AnyValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
+def match_value(form: AnyValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
     """Match a value, and return the bound nodes and values by name, or the reason of the failed match."""
-    state = pattern.step(found, _State(uses))
+    state = form.step(found, _State(uses))
     return state if isinstance(state, NoMatch) else state.bound
 
 
-def chain_before(found: Any, pattern: NodePattern | OneOf, uses: Uses, only_use: bool = False) -> Iterator[Any]:
+def chain_before(found: Any, form: NodePattern | OneOf, uses: Uses, only_use: bool = False) -> Iterator[Any]:
     """Yield the nodes before a value that match a pattern, nearest first, until one does not match.
 
     Args:
@@ -366,20 +366,18 @@ def chain_before(found: Any, pattern: NodePattern | OneOf, uses: Uses, only_use:
     while found is not None and found.producer is not None:
         if only_use and uses.only_consumer(found) is None:
             return
-        bound = match(pattern, found.producer, uses)
+        bound = match(form, found.producer, uses)
         if isinstance(bound, NoMatch):
             return
         yield found.producer
         found = bound.get(PASSED, found.producer.operands[0])
 
 
-def chain_after(found: Any, pattern: NodePattern | OneOf, uses: Uses) -> Iterator[Any]:
+def chain_after(found: Any, form: NodePattern | OneOf, uses: Uses) -> Iterator[Any]:
     """Yield the nodes after a value, as long as each is the only consumer of the one before and matches.
 
     A node is followed through its first result.
     """
-    while (consumer := uses.only_consumer(found)) is not None and not isinstance(
-        match(pattern, consumer, uses), NoMatch
-    ):
+    while (consumer := uses.only_consumer(found)) is not None and not isinstance(match(form, consumer, uses), NoMatch):
         yield consumer
         found = consumer.results[0]

@@ -14,15 +14,15 @@ from archc.ir.match import (
     Match,
     NoMatch,
     NoObstacle,
+    any_value,
     chain_after,
     chain_before,
     match,
     match_value,
-    node,
     one_of,
+    pattern,
     result_of,
     unless,
-    value,
 )
 from archc.ir.use_lists import UseLists
 
@@ -45,7 +45,7 @@ def reason(found: Match | NoMatch) -> str:
     return found.reason
 
 
-RELU_OF_LINEAR = node("relu", result_of(node("linear", value("x"), bind="fc"), only_use=True), bind="relu")
+RELU_OF_LINEAR = pattern("relu", result_of(pattern("linear", any_value("x"), bind="fc"), only_use=True), bind="relu")
 
 
 def test_a_match_binds_nodes_and_values() -> None:
@@ -70,8 +70,8 @@ def test_a_mismatch_has_a_reason(body: str, text: str) -> None:
 
 
 def test_reasons_of_the_pattern_name_bound_nodes() -> None:
-    before = node("linear", bind="fc", otherwise="`{fc}` has no weight")
-    pattern = node(
+    before = pattern("linear", bind="fc", otherwise="`{fc}` has no weight")
+    form = pattern(
         "relu",
         result_of(before, only_use=True, otherwise="it is the first operator", shared="`{fc}` is used elsewhere"),
     )
@@ -82,78 +82,80 @@ def test_reasons_of_the_pattern_name_bound_nodes() -> None:
     }
     for body, text in texts.items():
         graph = graph_of(body)
-        assert reason(match(pattern, last(graph), graph)) == text
+        assert reason(match(form, last(graph), graph)) == text
 
 
 def test_attributes_and_conditions() -> None:
     graph = graph_of("output y = x -> softmax(dim = 1)")
-    assert match(node("softmax", attributes={"dim": 1}), last(graph), graph) == {}
-    assert reason(match(node(attributes={"dim": 2}), last(graph), graph)) == "`dim` of `softmax (line 1)` is 1, not 2"
+    assert match(pattern("softmax", attributes={"dim": 1}), last(graph), graph) == {}
+    assert (
+        reason(match(pattern(attributes={"dim": 2}), last(graph), graph)) == "`dim` of `softmax (line 1)` is 1, not 2"
+    )
     wide = Condition(lambda found: found.types[0].rank > 3, "`{s}` has a matrix")
-    assert reason(match(node(where=wide, bind="s"), last(graph), graph)) == "`softmax (line 1)` has a matrix"
-    assert match(node(where=lambda found: found.types[0].rank == 3), last(graph), graph) == {}
+    assert reason(match(pattern(where=wide, bind="s"), last(graph), graph)) == "`softmax (line 1)` has a matrix"
+    assert match(pattern(where=lambda found: found.types[0].rank == 3), last(graph), graph) == {}
     named = NoObstacle(lambda found: "" if found.kind == "relu" else f"`{found.kind}` {{is}} not a relu")
-    assert reason(match(node(where=named), last(graph), graph)) == "`softmax` {is} not a relu"
-    two = node("softmax", value(), value())
+    assert reason(match(pattern(where=named), last(graph), graph)) == "`softmax` {is} not a relu"
+    two = pattern("softmax", any_value(), any_value())
     assert reason(match(two, last(graph), graph)) == "`softmax (line 1)` has 1 operands"
 
 
 def test_operands_of_a_commutative_pattern_match_in_any_order() -> None:
-    sides = (result_of(node("relu", bind="r")), result_of(node("tanh", bind="t")))
+    sides = (result_of(pattern("relu", bind="r")), result_of(pattern("tanh", bind="t")))
     for body in ("(x -> relu) + (x -> tanh)", "(x -> tanh) + (x -> relu)"):
         graph = graph_of(f"output y = {body}")
-        found = matched(match(node("add", *sides, commutative=True), last(graph), graph))
+        found = matched(match(pattern("add", *sides, commutative=True), last(graph), graph))
         assert (found["r"].kind, found["t"].kind) == ("relu", "tanh")
-    fixed = match(node("add", *sides), last(graph), graph)
+    fixed = match(pattern("add", *sides), last(graph), graph)
     assert reason(fixed) == "`tanh (line 1)` is `tanh`, not `relu`"
 
 
 def test_the_reason_of_the_deepest_alternative_counts() -> None:
-    shallow = node("tanh", bind="other")
-    deep = node("relu", result_of(node("linear", result_of(node("softmax")))))
+    shallow = pattern("tanh", bind="other")
+    deep = pattern("relu", result_of(pattern("linear", result_of(pattern("softmax")))))
     graph = graph_of("output y = x -> sigmoid -> fc: linear(4) -> relu")
-    for pattern in (one_of(shallow, deep), one_of(deep, shallow)):
-        assert reason(match(pattern, last(graph), graph)) == "`sigmoid (line 1)` is `sigmoid`, not `softmax`"
+    for form in (one_of(shallow, deep), one_of(deep, shallow)):
+        assert reason(match(form, last(graph), graph)) == "`sigmoid (line 1)` is `sigmoid`, not `softmax`"
 
 
-MOVE = node(("flatten", "reshape", "transpose"))
+MOVE = pattern(("flatten", "reshape", "transpose"))
 
 
 def test_a_result_may_pass_through_other_nodes() -> None:
-    pattern = node("relu", result_of(node("linear", bind="fc"), through=MOVE, only_use=True))
+    form = pattern("relu", result_of(pattern("linear", bind="fc"), through=MOVE, only_use=True))
     graph = graph_of("output y = x -> fc: linear(4) -> transpose(1, 2) -> flatten -> relu")
-    assert matched(match(pattern, last(graph), graph))["fc"].path == "fc"
+    assert matched(match(form, last(graph), graph))["fc"].path == "fc"
     graph = graph_of("h = x -> fc: linear(4) -> transpose(1, 2)  output z = h  output y = h -> flatten -> relu")
-    assert reason(match(pattern, last(graph), graph)) == "the result of `transpose (line 1)` has other uses"
+    assert reason(match(form, last(graph), graph)) == "the result of `transpose (line 1)` has other uses"
     graph = graph_of("output y = x -> flatten -> relu")
-    assert reason(match(pattern, last(graph), graph)) == "an operand is not the result of another operator"
+    assert reason(match(form, last(graph), graph)) == "an operand is not the result of another operator"
 
 
 def test_a_node_between_passes_on_the_operand_that_its_pattern_binds() -> None:
-    second = node("sub", value(), value(PASSED))
-    pattern = node("relu", result_of(node("tanh", bind="t"), through=second))
+    second = pattern("sub", any_value(), any_value(PASSED))
+    form = pattern("relu", result_of(pattern("tanh", bind="t"), through=second))
     graph = graph_of("output y = (x - (x - (x -> tanh))) -> relu")
-    assert matched(match(pattern, last(graph), graph))["t"].kind == "tanh"
+    assert matched(match(form, last(graph), graph))["t"].kind == "tanh"
 
 
 def test_a_value_that_is_used_twice_by_one_node_has_two_uses() -> None:
-    pattern = node("add", result_of(node("relu"), only_use=True))
+    form = pattern("add", result_of(pattern("relu"), only_use=True))
     graph = graph_of("r = x -> relu  output y = r + r")
-    assert reason(match(pattern, last(graph), graph)) == "the result of `relu (line 1)` has other uses"
+    assert reason(match(form, last(graph), graph)) == "the result of `relu (line 1)` has other uses"
 
 
 def test_excluded_operands() -> None:
-    pattern = node("relu", unless(result_of(node("linear")), "it follows a layer"))
+    form = pattern("relu", unless(result_of(pattern("linear")), "it follows a layer"))
     graph = graph_of("output y = x -> fc: linear(4) -> relu")
-    assert reason(match(pattern, last(graph), graph)) == "it follows a layer"
+    assert reason(match(form, last(graph), graph)) == "it follows a layer"
     graph = graph_of("output y = x -> relu")
-    assert match(pattern, last(graph), graph) == {}
+    assert match(form, last(graph), graph) == {}
 
 
 def test_values_match_without_a_node() -> None:
     graph = graph_of("output y = x -> fc: linear(4) -> flatten")
-    pattern = result_of(node("linear"), through=MOVE, bind="v")
-    assert matched(match_value(pattern, graph.outputs["y"], graph)) == {"v": graph.outputs["y"]}
+    form = result_of(pattern("linear"), through=MOVE, bind="v")
+    assert matched(match_value(form, graph.outputs["y"], graph)) == {"v": graph.outputs["y"]}
 
 
 def test_chains() -> None:
@@ -184,9 +186,11 @@ def chains(draw: st.DrawFn) -> Graph:
 
 @given(chains(), st.sampled_from(UNARY), st.sets(st.sampled_from(UNARY)), st.booleans())
 def test_results_agree_with_a_search(graph: Graph, wanted: str, between: set[str], only_use: bool) -> None:
-    pattern = node((), result_of(node(wanted, bind="found"), through=node(sorted(between) or "no"), only_use=only_use))
+    form = pattern(
+        (), result_of(pattern(wanted, bind="found"), through=pattern(sorted(between) or "no"), only_use=only_use)
+    )
     for one in graph.nodes():
-        found = match(pattern, one, graph)
+        found = match(form, one, graph)
         assert (None if isinstance(found, NoMatch) else found["found"]) is _search(
             graph, one, wanted, between, only_use
         )
