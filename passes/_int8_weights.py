@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.ir.graph import Graph, Node
+from archc.ir.match import NoMatch, any_value, match, pattern, result_of
 from archc.passmanager import Context
 from archc.types.storage import Int8, Masked
 from archc.types.tensor_type import DType
@@ -111,15 +112,17 @@ def minimum_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
     return found
 
 
+_STATIC = pattern("quantize", attributes={"axis": None, "dynamic": False}, bind="quantize")
+_DECODED = pattern((), result_of(pattern("dequantize", any_value(), result_of(_STATIC))))
+"""A node whose first operand was quantized with a static scale."""
+
+
 def _operand_scale(graph: Graph, node: Node) -> float | None:
     """Static scale with which a layer's first operand is dequantized, or None."""
-    decoder = node.operands[0].producer if node.operands else None
-    if decoder is None or not decoder.op.decodes:
+    found = match(_DECODED, node, graph)
+    if isinstance(found, NoMatch):
         return None
-    source = decoder.operands[1].producer
-    if source is None or "scale" not in source.weights or decoder.operands[1].type.rank:
-        return None
-    return float(graph.weight_values(source.weights["scale"]))
+    return float(graph.weight_values(found["quantize"].weights["scale"]))
 
 
 def _best_axis(values: np.ndarray) -> int | None:

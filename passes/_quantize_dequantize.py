@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from archc.ir.graph import Graph, Node, Value
+from archc.ir.match import NoMatch, chain_after, match_value, one_of, pattern, result_of
 from archc.ops.quantize import Dequantize, Quantize
 from archc.passmanager import Context
 from archc.types.tensor_type import DType
@@ -14,12 +15,17 @@ from archc.types.tensor_type import DType
 from ._layers import LayerNames
 from ._observers import Range
 
+_CLIPPING = pattern(where=lambda node: node.op.clips and len(node.operands) == 1)
+_PASSING_ON = one_of(_CLIPPING, pattern(where=lambda node: node.op.commutes_with_rounding and len(node.operands) == 1))
+"""Operators that may be between two integer layers: they clip or move elements."""
+
 
 def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]:
     """Results that must be quantized because their kernels return integers, each with its kernel's node.
 
     A result is excluded if it reaches the next integer layer through clipping or data movement alone.  In this case the
-    operand of the next layer is quantized instead.
+    operand of the next layer is quantized instead.  Otherwise the clipped result is quantized, since kernels clip while
+    they requantize.
 
     Args:
         integer: the nodes that compute with statically quantized operands.
@@ -29,55 +35,33 @@ def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, No
     for node in nodes:
         if not node.op.integer_result:
             continue
-        value: Value | None = node.result
-        while value is not None and not _is_operand_of_all(graph, value, nodes):
-            value = _passed_on(graph, value)
-        if value is None:
-            found[_after_clipping(graph, node.result)] = node
+        passed_on = [node.result, *(after.result for after in chain_after(node.result, _PASSING_ON, graph))]
+        if not any(_is_operand_of_all(graph, value, nodes) for value in passed_on):
+            clipping = next(chain_after(node.result, _CLIPPING, graph), node)
+            found[clipping.result] = node
     return found
 
 
-def integer_producer(node: Node, integer: Collection[Node]) -> Node | None:
+def integer_producer(graph: Graph, node: Node, integer: Collection[Node]) -> Node | None:
     """Integer layer whose result reaches a node through clipping or data movement alone, or None.
 
     If such a layer exists, quantizing the operand of the node has no extra cost: the kernel of the integer layer
     quantizes its own result.
     """
-    value = node.operands[0]
-    while value.producer is not None and value.producer not in integer:
-        op = value.producer.op
-        if len(value.producer.operands) != 1 or not (op.clips or op.commutes_with_rounding):
-            return None
-        value = value.producer.operands[0]
-    return value.producer
+    layer = pattern(where=lambda before: before in integer, bind="layer")
+    found = match_value(result_of(layer, through=_PASSING_ON), node.operands[0], graph)
+    return None if isinstance(found, NoMatch) else found["layer"]
 
 
-def linked_by_integers(integer: Collection[Node]) -> set[Node]:
+def linked_by_integers(graph: Graph, integer: Collection[Node]) -> set[Node]:
     """Layers that receive integers from another layer of the set, or send integers to one."""
-    pairs = ((node, integer_producer(node, integer)) for node in integer)
+    pairs = ((node, integer_producer(graph, node, integer)) for node in integer)
     return {node for receiver, source in pairs if source is not None for node in (receiver, source)}
 
 
 def _is_operand_of_all(graph: Graph, value: Value, nodes: Collection[Node]) -> bool:
     users = graph.consumers(value)
     return bool(users) and not graph.is_output(value) and all(user in nodes for user in users)
-
-
-def _passed_on(graph: Graph, value: Value) -> Value | None:
-    """Result of the only consumer of a value, if this consumer clips or moves the value; else None."""
-    users = graph.consumers(value)
-    if len(users) != 1 or graph.is_output(value) or len(users[0].operands) != 1:
-        return None
-    return users[0].result if users[0].op.clips or users[0].op.commutes_with_rounding else None
-
-
-def _after_clipping(graph: Graph, value: Value) -> Value:
-    """Result of the only consumer of a value if that consumer clips, else the value.
-
-    Kernels clip while they requantize, so the clipped result is the one to quantize.
-    """
-    after = _passed_on(graph, value)
-    return after if after is not None and after.producer is not None and after.producer.op.clips else value
 
 
 class QdqInserter:

@@ -211,7 +211,7 @@ class Quant(Pass):
             if reason is not None:
                 context.left(layer.path, reason)
                 continue
-            schemes[layer] = self._scheme_for(layer, work(layer.node), static)
+            schemes[layer] = self._scheme_for(graph, layer, work(layer.node), static)
             if schemes[layer] == "static":
                 static.update(layer.nodes)
         while isolated := self._isolated(graph, schemes, work):
@@ -238,7 +238,7 @@ class Quant(Pass):
         ]
         if self.least is None:
             small = [layer for layer in static if not layer.op.integer_result and work(layer.node) < LEAST_ISOLATED]
-            linked = linked_by_integers(nodes)
+            linked = linked_by_integers(graph, nodes)
             isolated += [layer for layer in small if linked.isdisjoint(layer.nodes)]
         return isolated
 
@@ -254,7 +254,7 @@ class Quant(Pass):
             return "its weight is a vector: in int8 each element would need its own scale"
         return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
-    def _scheme_for(self, layer: Layer, work: int, static: set[Node]) -> Scheme:
+    def _scheme_for(self, graph: Graph, layer: Layer, work: int, static: set[Node]) -> Scheme:
         """Scheme of a layer that has no obstacle.
 
         Args:
@@ -266,7 +266,9 @@ class Quant(Pass):
         least = LEAST[self.scheme] if self.least is None else self.least
         if layer.op.integer_result:
             least = min(least, LEAST_INTEGER_RESULT)
-        if work >= least or (self.scheme == "static" and all(integer_producer(node, static) for node in layer.nodes)):
+        if work >= least:
+            return self.scheme
+        if self.scheme == "static" and all(integer_producer(graph, node, static) for node in layer.nodes):
             return self.scheme
         return "weight"
 
