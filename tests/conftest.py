@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 
 import pytest
 from hypothesis import settings
@@ -46,6 +47,16 @@ def one_thread() -> None:
 def unchecked_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the check of written files, which takes longer than writing; `check=True` requests it."""
     monkeypatch.setattr("archc.driver.budget.over_budget", lambda graph: "tests check only where they say so")
+
+
+@pytest.fixture
+def announce(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Function that replaces all entry points by one, with a name and a value."""
+
+    def announce(name: str, value: str) -> None:
+        monkeypatch.setattr("archc.entry_points._installed", lambda group, path: {name: EntryPoint(name, value, group)})
+
+    return announce
 
 
 @pytest.fixture(autouse=True)

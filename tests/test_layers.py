@@ -33,7 +33,7 @@ LEVELS = [
     {"declaration"},
     {"weights"},
     {"types"},
-    {"partitioning", "runtime"},
+    {"partitioning", "runtime", "entry_points"},
     {"diagnostics"},
     {"frozen_dataclass", "garbage_collector", "version"},
 ]

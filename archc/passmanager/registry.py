@@ -1,19 +1,16 @@
-"""Registry of passes: names, construction from a name and options, and help for unknown names.
-
-`importlib.metadata` is slow to import and few model files need it, so it is imported inside functions.
-"""
+"""Registry of passes: names, construction from a name and options, and help for unknown names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from archc.diagnostics import did_you_mean, error, squashed
+from archc.diagnostics import did_you_mean, squashed
+from archc.entry_points import EntryPoints
 from archc.passmanager.base import REGISTERED, Pass
 from archc.types.attributes import AttributeProblem, bind
 
-GROUP = "archc.passes"
-"""Entry-point group with which other packages register passes."""
+_FOUND: EntryPoints[type[Pass]] = EntryPoints("pass", REGISTERED)
 
 _QUANT = "write `quant`"
 _WEIGHTS_ONLY = 'write `quant(scheme = "weight")`'
@@ -44,9 +41,7 @@ _BY_SQUASHED = {squashed(name): told for name, told in FOREIGN_NAMES.items()}
 
 def pass_names() -> list[str]:
     """Names of all passes, found without importing the passes."""
-    from importlib.metadata import entry_points
-
-    return sorted({*REGISTERED, *(entry.name for entry in entry_points(group=GROUP))})
+    return sorted(_FOUND.names())
 
 
 def known_passes() -> dict[str, type[Pass]]:
@@ -62,25 +57,13 @@ def load_pass(name: str) -> type[Pass]:
     """Load a pass by name, without importing other passes.
 
     Raises:
+        KeyError: there is no such pass.
         ArchcError: the pass cannot be imported (`pass-not-loadable`).
     """
-    from importlib.metadata import entry_points
-
-    if name in REGISTERED:
-        return REGISTERED[name]
-    for entry in entry_points(group=GROUP, name=name):
-        reason = "its module defines no pass of that name"
-        try:
-            entry.load()
-        except (ImportError, AttributeError) as failure:
-            reason = str(failure)
-        if name not in REGISTERED:
-            raise error(
-                "pass-not-loadable",
-                f"the pass `{name}` cannot be loaded from `{entry.value}`: {reason}",
-                help="reinstall its package, or remove it",
-            )
-    return REGISTERED[name]
+    found = _FOUND.find(name)
+    if found is None:
+        raise KeyError(name)
+    return found
 
 
 def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any] | None = None) -> Pass:
@@ -90,10 +73,10 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
         AttributeProblem: the pass is unknown (code `unknown-pass`), or an option is invalid.
         ArchcError: the pass cannot be imported (`pass-not-loadable`).
     """
-    # Reading the entry points takes milliseconds, and a pipeline may have a thousand passes.
-    if name not in REGISTERED and name not in (passes := pass_names()):
-        raise AttributeProblem("unknown-pass", f"there is no pass `{name}`", None, pass_help(name, passes))
-    made = bind(load_pass(name), f"`{name}`", positional, named or {}, "option")
+    found = _FOUND.find(name)
+    if found is None:
+        raise AttributeProblem("unknown-pass", f"there is no pass `{name}`", None, pass_help(name, pass_names()))
+    made = bind(found, f"`{name}`", positional, named or {}, "option")
     made.check()
     return made
 

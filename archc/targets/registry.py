@@ -3,8 +3,7 @@
     [project.entry-points."archc.targets"]
     torchscript = "my_package.torchscript:TORCHSCRIPT"
 
-A package is imported when `--emit` names its target.  `importlib.metadata` is slow to import, so it is imported inside
-functions.
+A package is imported when `--emit` names its target.
 """
 
 from __future__ import annotations
@@ -12,19 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from archc.codegen.target import Target
-from archc.diagnostics import error
+from archc.entry_points import EntryPoints
 from archc.targets.arch import ARCH
 from archc.targets.onnx import ONNX
 from archc.targets.torch import TORCH
-
-GROUP = "archc.targets"
-"""Entry-point group with which other packages register targets."""
 
 BUILT_IN = (TORCH, ONNX, ARCH)
 """The targets of archc, which are written by default, in the order of messages."""
 
 REGISTERED = {target.name: target for target in BUILT_IN}
 """Targets of archc and targets registered in this process, by name."""
+
+_FOUND = EntryPoints("target", REGISTERED)
 
 RESERVED_SUFFIXES = {".safetensors": "the weights", ".json": "the report"}
 """Suffixes of files that are written with every target."""
@@ -63,9 +61,7 @@ def _module(target: Target) -> str | None:
 
 def target_names() -> list[str]:
     """Names of all targets: the registered ones, then those of packages that are not imported."""
-    from importlib.metadata import entry_points
-
-    return [*REGISTERED, *sorted({entry.name for entry in entry_points(group=GROUP)} - REGISTERED.keys())]
+    return _FOUND.names()
 
 
 def find_target(name: str) -> Target | None:
@@ -75,23 +71,7 @@ def find_target(name: str) -> Target | None:
         ArchcError: the package of the target cannot be imported, or it does not register the target
             (`target-not-loadable`).
     """
-    if name in REGISTERED:
-        return REGISTERED[name]
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group=GROUP, name=name):
-        reason = "its module registers no target of that name"
-        try:
-            entry.load()
-        except (ImportError, AttributeError, ValueError) as failure:  # ValueError: its name or suffix is taken
-            reason = str(failure)
-        if name not in REGISTERED:
-            raise error(
-                "target-not-loadable",
-                f"the target `{name}` cannot be loaded from `{entry.value}`: {reason}",
-                help="reinstall its package, or remove it",
-            )
-    return REGISTERED.get(name)
+    return _FOUND.find(name)
 
 
 def default_targets(with_weights: bool) -> list[Target]:

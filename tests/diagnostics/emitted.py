@@ -18,6 +18,7 @@ COMPOSED = {
     "too-many-{}s": ("too-many-attributes", "too-many-options"),
     "unknown-{}": ("unknown-attribute", "unknown-option"),
     "duplicate-{}": ("duplicate-attribute", "duplicate-option"),
+    "{}-not-loadable": ("operator-not-loadable", "pass-not-loadable", "target-not-loadable"),
     "missing-{}": ("missing-attribute", "missing-option"),
 }
 """Codes that the source composes, by their f-strings with `{}` for the parts that vary."""

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
 
 import pytest
 
 from archc.diagnostics import ArchcError
-from archc.passmanager import known_passes, load_pass, registry
-
-
-def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Replace all entry points by one that announces a pass."""
-    point = EntryPoint(name, value, registry.GROUP)
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group, name=None: [point] if name in (None, point.name) else []
-    )
+from archc.passmanager import known_passes, load_pass
 
 
 def test_every_announced_pass_has_its_name() -> None:
@@ -32,8 +23,8 @@ def test_every_announced_pass_has_its_name() -> None:
         ("archc.passes.fold:Fold", "its module defines no pass of that name"),
     ],
 )
-def test_an_entry_point_without_a_pass(value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    announce(monkeypatch, "sway", value)
+def test_an_entry_point_without_a_pass(value: str, reason: str, announce: Callable[[str, str], None]) -> None:
+    announce("sway", value)
     with pytest.raises(ArchcError, match=reason) as failure:
         load_pass("sway")
     (diagnostic,) = failure.value.diagnostics

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -28,6 +26,8 @@ from archc import Runtime, Target, register_target
 {before}
 COUNT = register_target(Target("{name}", "{suffix}", "count", text=lambda model: str(len(model.graph)), {options}))
 """
+
+Announce = Callable[[str, str], None]
 
 LARGE = {"torch", "onnx", "onnxruntime", "numpy", "importlib.metadata"}
 
@@ -261,18 +261,10 @@ def test_the_check_runs_a_loaded_target(
 # Packages -------------------------------------------------------------------------------------------------------
 
 
-def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Replace all entry points by one that announces a target."""
-    point = EntryPoint(name, value, registry.GROUP)
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group, name=None: [point] if name in (None, point.name) else []
-    )
-
-
-def test_a_target_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, announce: Announce) -> None:
     plugin(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    announce(monkeypatch, "count", "counting:COUNT")
+    announce("count", "counting:COUNT")
     assert target_names() == ["torch", "onnx", "arch", "count"]
     assert compile_with(tmp_path, "arch") == 0
     assert "counting" not in sys.modules, "the package is imported only if `--emit` names the target"
@@ -285,16 +277,21 @@ def test_a_target_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         ("nothing_of_that_name:COUNT", "No module named 'nothing_of_that_name'"),
         ("archc.targets.torch:COUNT", "has no attribute 'COUNT'"),
-        ("archc.targets.torch:TORCH", "its module registers no target of that name"),
+        ("archc.targets.torch:TORCH", "its module defines no target of that name"),
         ("counting:COUNT", "`count` cannot have the suffix `.py` of the target `torch`"),
     ],
 )
 def test_an_entry_point_without_a_target(
-    value: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    value: str,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    announce: Announce,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plugin(tmp_path, suffix=".py")
     monkeypatch.syspath_prepend(tmp_path)
-    announce(monkeypatch, "count", value)
+    announce("count", value)
     with pytest.raises(ArchcError) as failure:
         archc.compile(TEXT).write(tmp_path / "out", emit="count")
     (diagnostic,) = failure.value.diagnostics
@@ -306,8 +303,8 @@ def test_an_entry_point_without_a_target(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_package_cannot_take_the_place_of_a_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    announce(monkeypatch, "arch", "nothing_of_that_name:ARCH")
+def test_a_package_cannot_take_the_place_of_a_target(tmp_path: Path, announce: Announce) -> None:
+    announce("arch", "nothing_of_that_name:ARCH")
     (tmp_path / "net.arch").write_text(TEXT)
     assert compile_with(tmp_path, "arch") == 0
     assert target_names() == ["torch", "onnx", "arch"]

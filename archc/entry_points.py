@@ -1,0 +1,78 @@
+"""Operators, passes and targets of installed packages, found by their entry points.
+
+    [project.entry-points."archc.passes"]
+    clip = "my_package.clip:Clip"
+
+A package is imported when one of its names is used.  `importlib.metadata` is slow to import, and few model files need
+it, so it is imported inside functions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from archc.diagnostics import error
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+T = TypeVar("T")
+
+
+class EntryPoints(Generic[T]):
+    """Registered things of one kind, and those that installed packages offer.
+
+    Args:
+        kind: `operator`, `pass` or `target`; the entry-point group is `archc.` and its plural.
+        registered: everything of this kind that Python has imported, by name.  The import of a package adds to it.
+
+    Attributes:
+        group: name of the entry-point group.
+    """
+
+    def __init__(self, kind: str, registered: Mapping[str, T]):
+        self.group = f"archc.{kind}es" if kind.endswith("s") else f"archc.{kind}s"
+        self._kind = kind
+        self._registered = registered
+
+    def names(self) -> list[str]:
+        """Return all names without importing a package: registered ones in their order, then the others sorted."""
+        offered = _installed(self.group, tuple(sys.path))
+        registered = list(self._registered)
+        return [*registered, *sorted(offered.keys() - set(registered))]
+
+    def find(self, name: str) -> T | None:
+        """Return what has a name, after importing its package if necessary; None if the name is unknown.
+
+        Raises:
+            ArchcError: the package cannot be imported, or its import registers nothing of that name (code
+                `operator-not-loadable`, `pass-not-loadable` or `target-not-loadable`).
+        """
+        if name in self._registered:
+            return self._registered[name]
+        entry = _installed(self.group, tuple(sys.path)).get(name)
+        if entry is None:
+            return None
+        reason = f"its module defines no {self._kind} of that name"
+        try:
+            entry.load()
+        except (ImportError, AttributeError, ValueError) as failure:  # ValueError: the name is taken
+            reason = str(failure)
+        if name not in self._registered:
+            raise error(
+                f"{self._kind}-not-loadable",
+                f"the {self._kind} `{name}` cannot be loaded from `{entry.value}`: {reason}",
+                help="reinstall its package, or remove it",
+            )
+        return self._registered[name]
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Entry points of a group by name; `path` is `sys.path`, whose packages are searched."""
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry for entry in entry_points(group=group)}
