@@ -39,7 +39,7 @@ class EntryPoints(Generic[T]):
         self._registered = registered
 
     def names(self) -> list[str]:
-        """Return all names without importing a package: registered ones in their order, then the others sorted."""
+        """Return all names, the registered ones first; no package is imported."""
         offered = _installed(self.group, tuple(sys.path))
         registered = list(self._registered)
         return [*registered, *sorted(offered.keys() - set(registered))]

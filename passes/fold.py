@@ -107,7 +107,7 @@ def _patterns(graph: Graph, nodes: Sequence[Node]) -> tuple[NodePattern, NodePat
 
 
 def _treats_channels_alike(layer: Node) -> bool:
-    """Return True if a layer multiplies all elements of an operand's channel by the same elements of its weight."""
+    """Return True if a layer multiplies all elements of a channel by the same weights."""
     windows = layer.op.infer(layer.types).solution.signature.results[0].axes
     applied = any(isinstance(factor, Apply) for axis in windows for factor in axis.factors)
     return Channels.of_operand(layer).weighted and not applied
