@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from archc.declaration.traits import Number
+from archc.declaration.traits import IMPURE, INFERENCE_IDENTITY, AllEqual, Number
 from archc.interpreter.evaluate import run_node
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.create import Constant, Full
@@ -37,15 +37,15 @@ class ConstantFolder:
         """Number that every element of a value equals, or None if no such number is known."""
         producer = value.producer
         if producer is not None and not producer.operands and not producer.weights:
-            number = producer.op.uniform()
-            if number is not None:
-                return number
+            equal = producer.op.trait(AllEqual)
+            if equal is not None:
+                return equal.value(producer.op)
         tensor = self._tensors.get(value)
         return None if tensor is None else _uniform(tensor)
 
     def visit(self, node: Node) -> None:
         """Compute the results of a node if they are constants."""
-        if node.weights or not node.op.pure or node.op.inference_identity or _symbolic(node):
+        if node.weights or node.op.has(IMPURE) or node.op.has(INFERENCE_IDENTITY) or _symbolic(node):
             return
         if any(value not in self._tensors for value in node.operands):
             return

@@ -81,7 +81,8 @@ def store_as_int8(
         if graph.weights[path].storage.elementwise:
             if isinstance(graph.weights[path].storage, Masked):
                 context.note(layer.path, "int8 replaces its mask; masked weights stay zero")
-            axis = layer.op.channel_axis if layer.op.channel_axis is not None else _best_axis(values)
+            axis = layer.quantizable.channel_axis
+            axis = _best_axis(values) if axis is None else axis
             storage = Int8(axis if by_channel else None)
             stored = storage.encode(path, values, least.get(path, 0.0)) if by_channel else None
             context.rewriter.set_storage(path, storage, stored)
@@ -103,7 +104,8 @@ def minimum_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
             continue
         path = layer.weights["weight"]
         bias = graph.weight_values(layer.node.weights["bias"])
-        if layer.op.channel_axis is None or graph.weights[path].shape[layer.op.channel_axis] != len(bias):
+        axis = layer.quantizable.channel_axis
+        if axis is None or graph.weights[path].shape[axis] != len(bias):
             continue
         with np.errstate(over="ignore"):
             least = np.abs(bias).astype(np.float64) / (min(scales) * LARGEST_BIAS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from archc.analysis.cost import NodeCosts
 from archc.declaration.base import Operator
+from archc.declaration.traits import Quantizable
 from archc.ir.graph import Graph, Node, Scope
 
 
@@ -37,6 +38,11 @@ class Layer:
     def op(self) -> Operator:
         """Operator of the layer."""
         return self.nodes[0].op
+
+    @property
+    def quantizable(self) -> Quantizable:
+        """Quantization that the operator supports; without schemes if it supports none."""
+        return self.op.trait(Quantizable) or Quantizable()
 
 
 def layers_with_weights(graph: Graph) -> list[Layer]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
+from archc.declaration.traits import CLIPS, COMMUTES_WITH_ROUNDING, Quantizable
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.match import NoMatch, chain_after, match_value, one_of, pattern, result_of
 from archc.ops.quantize import Dequantize, Quantize
@@ -15,8 +16,10 @@ from archc.types.tensor_type import DType
 from ._layers import LayerNames
 from ._observers import Range
 
-_CLIPPING = pattern(where=lambda node: node.op.clips and len(node.operands) == 1)
-_PASSING_ON = one_of(_CLIPPING, pattern(where=lambda node: node.op.commutes_with_rounding and len(node.operands) == 1))
+_CLIPPING = pattern(where=lambda node: node.op.has(CLIPS) and len(node.operands) == 1)
+_PASSING_ON = one_of(
+    _CLIPPING, pattern(where=lambda node: node.op.has(COMMUTES_WITH_ROUNDING) and len(node.operands) == 1)
+)
 """Operators that may be between two integer layers: they clip or move elements."""
 
 
@@ -33,7 +36,7 @@ def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, No
     nodes = dict.fromkeys(integer)
     found: dict[Value, Node] = {}
     for node in nodes:
-        if not node.op.integer_result:
+        if not (node.op.trait(Quantizable) or Quantizable()).integer_result:
             continue
         passed_on = [node.result, *(after.result for after in chain_after(node.result, _PASSING_ON, graph))]
         if not any(_is_operand_of_all(graph, value, nodes) for value in passed_on):

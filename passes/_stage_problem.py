@@ -8,6 +8,7 @@ from archc.analysis.cost import tensor_bytes
 from archc.analysis.devices import StageDevice
 from archc.analysis.stage_costs import DeviceNodeCosts
 from archc.analysis.stage_transfers import SizeSource, required_sizes_by_node, stage_transfers, transferred_value
+from archc.declaration.traits import DECODES, IMPURE
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
 from archc.partitioning import DeviceKind, Problem, SharedMemory, Task, Tensor
@@ -51,7 +52,7 @@ class StageProblem:
         for nodes in _sharing_state(self.nodes).values():
             self.tie(nodes)
         for node in self.nodes:
-            if node.op.decodes and len(users := graph.users(node)) == 1 and not graph.is_output(node.result):
+            if node.op.has(DECODES) and len(users := graph.users(node)) == 1 and not graph.is_output(node.result):
                 self.tie((node, *users))  # the decoder runs in the stage of its only consumer
 
     def tie(self, nodes: Iterable[Node]) -> None:
@@ -149,7 +150,7 @@ class StageProblem:
 def _sent(value: Value) -> tuple[Value, ...]:
     """Values to transfer if a later stage uses a value: the value, or the operands of its decoder."""
     maker = value.producer
-    parts = maker.operands if maker is not None and maker.op.decodes else (value,)
+    parts = maker.operands if maker is not None and maker.op.has(DECODES) else (value,)
     return tuple(dict.fromkeys(map(transferred_value, parts)))
 
 
@@ -174,7 +175,7 @@ def _sharing_state(nodes: Sequence[Node]) -> dict[str, list[Node]]:
     """
     found: dict[str, list[Node]] = {}
     for node in nodes:
-        if not node.op.pure:
+        if node.op.has(IMPURE):
             for name, path in node.weights.items():
                 if not node.op.parameters[name].trainable:
                     found.setdefault(path, []).append(node)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from archc.declaration.traits import AFFINE_IN_WEIGHT, INFERENCE_IDENTITY
 from archc.ir.graph import Graph, Node
 from archc.ir.match import Condition, NodePattern, NoMatch, NoObstacle, match, pattern, result_of
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
@@ -51,7 +52,7 @@ class Fold(Pass):
         nodes = graph.nodes()
         after_layer, before_layer = _patterns(graph, nodes)
         for one in nodes:
-            if one.op.inference_identity:
+            if one.op.has(INFERENCE_IDENTITY):
                 if wanted(one.title):
                     context.rewriter.replace(one, one.operands)
                     context.rewrote(one, "removed: it is the identity in inference")
@@ -87,7 +88,7 @@ def _patterns(graph: Graph, nodes: Sequence[Node]) -> tuple[NodePattern, NodePat
     for one in nodes:
         for path in one.weights.values():
             owners.setdefault(path, []).append(one)
-    affine = Condition(lambda layer: layer.op.affine_in_weight, "`{layer}` before it has no weight to fold into")
+    affine = Condition(lambda layer: layer.op.has(AFFINE_IN_WEIGHT), "`{layer}` before it has no weight to fold into")
     weights = NoObstacle(lambda layer: _weights_obstacle(graph, layer, owners))
     weighted = Condition(
         lambda layer: Channels.of_result(layer).weighted, "its channels are not an axis of the weight of `{layer}`"

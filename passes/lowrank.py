@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from archc.declaration.base import Operator
+from archc.declaration.traits import FACTORED_STORAGE
 from archc.ir.graph import Graph, Node
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
@@ -98,7 +99,7 @@ class LowRank(Pass):
             if not wanted(layer.path):
                 context.left(layer.path, "not selected")
                 continue
-            if layer.op.factored_storage:
+            if layer.op.has(FACTORED_STORAGE):
                 store_factors(graph, context, layer, self._ranks)
             else:
                 self._factorize(graph, context, layer, work(layer.node))
@@ -177,9 +178,9 @@ def _split(context: Context, node: Node, pair: tuple[Operator, Operator]) -> tup
 
 def _obstacle(graph: Graph, layer: Layer) -> str | None:
     """Reason why a layer cannot be factorized at any rank, or None."""
-    if layer.op.factored_storage and not layer.weights:
+    if layer.op.has(FACTORED_STORAGE) and not layer.weights:
         return "it has no matrix to factorize"
-    if layer.op.factors(1) is None and not layer.op.factored_storage:
+    if layer.op.factors(1) is None and not layer.op.has(FACTORED_STORAGE):
         return f"`{layer.op.name}` with these attributes does not split into two"
     if layer.tied_to is not None:
         return f"it shares its weight with `{layer.tied_to}`"

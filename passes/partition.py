@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from archc.analysis.devices import Cpu, StageDevice
+from archc.declaration.traits import DECODES
 from archc.diagnostics import did_you_mean, error
 from archc.ir.given_sizes import read_sizes
 from archc.ir.graph import Graph, Node, Value
@@ -172,7 +173,7 @@ class _TransferInserter:
     def run(self, stage_of: Mapping[Node, int]) -> None:
         for value, stage, users in _crossings(self._graph, stage_of):
             producer = value.producer
-            if producer is not None and producer.op.decodes:
+            if producer is not None and producer.op.has(DECODES):
                 arrived = self._decoded(producer, stage, users)
             else:
                 arrived = self._arrival(value, stage, users)

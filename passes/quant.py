@@ -218,7 +218,7 @@ class Quant(Pass):
             schemes |= dict.fromkeys(isolated, "weight")
         for layer, scheme in schemes.items():
             amount = work(layer.node)
-            if scheme != self.scheme and self.scheme in layer.op.integer_schemes:
+            if scheme != self.scheme and self.scheme in layer.quantizable.schemes:
                 context.note(layer.path, f"`{self.scheme}` would be slower for its {amount:,} multiply-adds")
             elif scheme != self.scheme and amount:
                 context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{self.scheme}`")
@@ -237,7 +237,9 @@ class Quant(Pass):
             if work(layer.node) < LEAST_ISOLATED_CONVOLUTION and not rounding.isdisjoint(layer.nodes)
         ]
         if self.least is None:
-            small = [layer for layer in static if not layer.op.integer_result and work(layer.node) < LEAST_ISOLATED]
+            small = [
+                layer for layer in static if not layer.quantizable.integer_result and work(layer.node) < LEAST_ISOLATED
+            ]
             linked = linked_by_integers(graph, nodes)
             isolated += [layer for layer in small if linked.isdisjoint(layer.nodes)]
         return isolated
@@ -248,7 +250,7 @@ class Quant(Pass):
         Args:
             obstacles: the weights that cannot become integers, by name, each with the reason.
         """
-        if not layer.op.integer_schemes:
+        if not layer.quantizable.schemes:
             return f"`{layer.op.name}` has no integer form"
         if not layer.weights:
             return "its weight is a vector: in int8 each element would need its own scale"
@@ -261,10 +263,10 @@ class Quant(Pass):
             work: multiply-adds of the layer.
             static: nodes of the earlier layers that have the scheme `static`.
         """
-        if self.scheme not in layer.op.integer_schemes:
+        if self.scheme not in layer.quantizable.schemes:
             return "weight"
         least = LEAST[self.scheme] if self.least is None else self.least
-        if layer.op.integer_result:
+        if layer.quantizable.integer_result:
             least = min(least, LEAST_INTEGER_RESULT)
         if work >= least:
             return self.scheme

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from archc.declaration.base import Operator
+from archc.declaration.traits import IMPURE
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.match import NoMatch, match, pattern, result_of
+from archc.ir.scans import scan_end, scan_parts
 from archc.passmanager import Context, Pass
 
 from ._constant_folding import ConstantFolder
@@ -108,7 +110,7 @@ def _change_operator(context: Context, node: Node, op: Operator, operands: Seque
 
 def _merge_common(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> bool:
     """Replace a node by an earlier one that computes the same value; return True if the node was replaced."""
-    if not node.op.pure:
+    if node.op.has(IMPURE):
         return False
     key = (node.op, node.operands, node.bindings)
     first = seen.setdefault(key, node)
@@ -127,13 +129,13 @@ def drop_unused_scan_results(graph: Graph, context: Context) -> None:
     The operators that compute only these states and results become dead code.
     """
     for end in graph.nodes():
-        if end.op.scan_end == "exit":
+        if scan_end(end.op) == "exit":
             _drop_unused_results(graph, context, end)
 
 
 def _drop_unused_results(graph: Graph, context: Context, end: Node) -> None:
     enter = cast("Node", end.operands[0].producer)
-    states, sequences = end.op.scan_parts, enter.op.scan_parts
+    states, sequences = scan_parts(end.op), scan_parts(enter.op)
     read = [bool(graph.consumers(value)) or graph.is_output(value) for value in end.results]
     kept = [number for number in range(states, len(read)) if read[number]]
     live = {number for number in range(states) if read[number]}

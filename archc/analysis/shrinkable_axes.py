@@ -23,8 +23,11 @@ from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from archc.declaration.base import Operator
+from archc.declaration.traits import Blocks, Flexible, Indices, Rigid, Unused
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node, Value
+from archc.types.attributes import attributes
 from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Factor, Index, Pattern, Signature
 
@@ -169,17 +172,17 @@ class ShrinkableAxes:
         if not uses:
             return
         owner, extents = uses[0].owner, uses[0].extents
-        flexible, given = node.op.flexible(node.types), node.op.extents(node.types)
-        rigid = node.op.rigid_for(node.types)
+        rigid, flexible, given = _rigid(node), _flexible(node.op), node.op.extents(node.types)
         for name in extents:
-            if name in rigid or name.rpartition(".")[0] in rigid:
+            if rigid.covers(name):
                 self._fix_index((owner, name), f"`{node.title}` combines all of them")
-            elif name in given and (name not in flexible or node.path in self._varying_layers):
+            elif name in given and (not flexible.covers(name) or node.path in self._varying_layers):
                 self._fix_index((owner, name), f"`{node.title}` has an attribute for their number")
         for name in _function_indices(uses):
             self._fix_index((owner, name), f"`{node.title}` changes their number")
+        unused = node.op.trait(Unused) or Unused()
         for name in _reduced_indices(uses):
-            if name not in node.op.ignored(node.types):
+            if not unused.covers(name):
                 self._fix_index((owner, name), f"`{node.title}` combines them")
 
     # Choosing ---------------------------------------------------------------------------------------------
@@ -196,7 +199,8 @@ class ShrinkableAxes:
                     # shrink in this axis; the first factor that is a whole term elsewhere in this node; the last
                     # factor.
                     agreed = self._agreed_factors(use)
-                    chosen = next((name for name in node.op.blocks if name in free), None)
+                    blocks = node.op.trait(Blocks) or Blocks()
+                    chosen = next((name for name in blocks.indices if name in free), None)
                     chosen = chosen or next(
                         (name for name in free if _extent_and_stride(use, term, name) in agreed), None
                     )
@@ -265,6 +269,28 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
             yield replace(pattern, axes=axes), node.weights[pattern.name], False
     for pattern, result in zip(signature.results, node.results):
         yield pattern, result, True
+
+
+def _rigid(node: Node) -> Rigid:
+    """Rigid indices of a node, with the index of the axis that an attribute selects."""
+    rigid = node.op.trait(Rigid) or Rigid()
+    if rigid.axis is None:
+        return rigid
+    operand = next(info.axis for info in attributes(type(node.op)) if info.name == rigid.axis)
+    signature = node.op.infer(node.types).solution.signature
+    axes = next(pattern.axes for pattern in signature.operands if pattern.name == operand)
+    selected = [axes[number] for number in node.op.axis_numbers(rigid.axis, node.types)]
+    names = (factor.name for axis in selected for factor in axis.factors if isinstance(factor, Index))
+    return Rigid(*rigid.indices, *names)
+
+
+def _flexible(op: Operator) -> Indices:
+    """Indices with an extent that attributes of an operator can change."""
+    declared = op.trait(Flexible)
+    if declared is not None:
+        return declared
+    infos = (info for info in attributes(type(op)) if info.index is not None)
+    return Indices(*(info.index or "" for info in infos if getattr(op, info.name) is not None))
 
 
 def _function_indices(uses: list[AxisUse]) -> list[str]:

@@ -19,7 +19,7 @@ from archc.analysis.devices import Device, StageDevice
 from archc.analysis.stage_transfers import required_sizes_by_node, stage_transfers, values_before_stages
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
-from archc.ir.stages import Stages
+from archc.ir.stages import Stages, entered_stage
 
 Sizes = Mapping[str, int]
 
@@ -98,7 +98,7 @@ class DeviceNodeCosts(NodeCosts):
 
         The operator `to_stage` takes 0 seconds, because it only marks where a stage begins.
         """
-        if node.op.enters_stage() is not None:
+        if entered_stage(node.op) is not None:
             return 0.0
         moved = sum(tensor_bytes(value.type, self._given) for value in (*node.operands, *node.results))
         moved += sum(self._weights[path].nbytes for path in dict.fromkeys(node.weights.values()))
@@ -116,7 +116,7 @@ def stage_costs(graph: Graph, stages: Stages, places: Sequence[StageDevice], siz
     costs = DeviceNodeCosts(graph, sizes)
     found = []
     for stage, nodes in stages.by_stage().items():
-        own = [node for node in nodes if node.op.enters_stage() is None]
+        own = [node for node in nodes if entered_stage(node.op) is None]
         weights = {path: graph.weights[path].nbytes for node in own for path in node.weights.values()}
         place = places[stage]
         found.append(

@@ -8,6 +8,7 @@ from itertools import count
 from archc.declaration.base import Operator
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node, Value
+from archc.ir.stages import entered_stage
 from archc.ir.torch_spelling import required_sizes
 from archc.types.axis_expressions import AxisExpressions
 from archc.types.dims import SymbolicDim, as_linear, symbols
@@ -65,10 +66,10 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
     sources = values_before_stages(graph)
     last_stages: dict[Value, int] = dict.fromkeys(graph.inputs, 0)
     for node, stage in stage_of.items():
-        if node.op.enters_stage() is None:
+        if entered_stage(node.op) is None:
             last_stages |= dict.fromkeys(node.results, stage)
     for node, stage in stage_of.items():
-        if node.op.enters_stage() is None:
+        if entered_stage(node.op) is None:
             for value in node.operands:
                 source = sources.get(value, value)
                 produced = 0 if source.producer is None else stage_of[source.producer]
@@ -116,7 +117,7 @@ def values_before_stages(graph: Graph) -> dict[Value, Value]:
     """Return, for each result of `to_stage`, the value before its first transfer."""
     found: dict[Value, Value] = {}
     for node in graph.nodes():
-        if node.op.enters_stage() is not None:
+        if entered_stage(node.op) is not None:
             found[node.result] = found.get(node.operands[0], node.operands[0])
     return found
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.declaration.axis_attributes import axis_numbers, check_axis_declarations
 from archc.declaration.dtypes import ANY, ONNX_MOST, Declared, Kernels, check_dtypes, onnx_types
@@ -31,7 +31,7 @@ from archc.declaration.notation import FormulaKind, Notation
 from archc.declaration.parameter import Parameter
 from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.declaration.table import OperatorTable, snake_case
-from archc.declaration.traits import Traits, Uniform
+from archc.declaration.traits import IDEMPOTENT, INVOLUTION, SAME_IF_SAME_TYPE, HasTraits, Uniform
 from archc.diagnostics import ArchcError
 from archc.frozen_dataclass import frozen_dataclass
 from archc.frozen_dataclass import frozen_dataclass as operator
@@ -41,6 +41,9 @@ from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Contradiction, Extent, Solution, solve_extents
 from archc.types.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SizeOf = Callable[[Extent], int]
 """Function from a size, which may be symbolic, to its value at run time."""
@@ -74,7 +77,7 @@ class Inference:
 
 
 @operator
-class Operator(Notation, Traits):
+class Operator(Notation, HasTraits):
     """Base of all operators; an instance is an operator with values of its attributes."""
 
     signature: ClassVar[str] = ""
@@ -101,14 +104,10 @@ class Operator(Notation, Traits):
     """The PyTorch function (`F.relu`), if the operator is one call with the attributes as arguments."""
     torch_helpers: ClassVar[tuple[TorchHelper, ...]] = ()
     """Functions that PyTorch lacks and that the PyTorch expression may call."""
-    torch_channels_last: ClassVar[bool] = False
-    """True if PyTorch's CPU kernel first converts operands of other layouts to `torch.channels_last`."""
     onnx_name: ClassVar[str] = ""
     """The ONNX operator (`Relu`), if one node without attributes computes the operator."""
     example: ClassVar[str] = ""
     """An example for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
-    concatenates: ClassVar[bool] = False
-    """True if the result is the concatenation of the operands; drawings show such an operator as a bar."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -304,23 +303,28 @@ class Operator(Notation, Traits):
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> Operator | int | None:
         """A simpler operator on the same operands, or the index of the operand that equals the result.
 
-        None if there is no simpler form.  A simpler operator must keep all weights.
+        None if there is no simpler form.  A simpler operator must keep all weights.  By default, the trait
+        `SAME_IF_SAME_TYPE` decides.
 
         Args:
             uniform: for each operand, the number that all its elements equal, if known.
         """
-        return None
+        same = len(types) == 1 and self.has(SAME_IF_SAME_TYPE) and self.infer(types).results[0] == types[0]
+        return 0 if same else None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
         """One operator that computes `inner` and then this operator, on the operands of `inner`.
 
         An int is the index of the operand of `inner` that equals the result.  None if one operator cannot compute
-        both.  Neither operator has weights.  By default, it is `inner` if both operators are equal and `idempotent`.
+        both.  Neither operator has weights.  By default, the traits `IDEMPOTENT` and `INVOLUTION` decide for two equal
+        operators.
 
         Args:
             types: the types of the operands of `inner`.
         """
-        return inner if self.idempotent and inner == self else None
+        if inner != self:
+            return None
+        return inner if self.has(IDEMPOTENT) else 0 if self.has(INVOLUTION) else None
 
     def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
         """An operator with the same weights that computes all results from the first one; None if none exists.
@@ -336,6 +340,14 @@ class Operator(Notation, Traits):
         Let W be the weight, reshaped to a matrix [first axis, all other axes].  If W = B A, the first operator has the
         weight A, and the second one has the weight B and the bias.  A and B are reshaped to the weight shapes of these
         operators.  None if there is no such pair.
+        """
+        return None
+
+    def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Scale and shift, if in inference y[n, c, …] = scale[c] · x[n, c, …] + shift[c]; else None.
+
+        Args:
+            weights: the parameters of the operator by name, in float64; scale and shift are in float64 too.
         """
         return None
 
@@ -364,7 +376,7 @@ class Operator(Notation, Traits):
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
         """Return whether PyTorch's channels-last CPU kernels are known to be correct for these types.
 
-        It is called only for operators with `torch_channels_last` and weights.
+        It is called only for operators with the trait `PREFERS_CHANNELS_LAST` and with weights.
         """
         return True
 

@@ -1,120 +1,331 @@
-"""Traits of operators: declarations that passes read, so that no pass has a table of operators.
+"""Traits of operators: properties that passes read, declared as data.
 
-Each trait has a default, which an operator overrides in its class.
+No pass has a table of operators, so passes also work for operators of other packages.
+
+An operator declares its traits in its class, and inherits those of its bases.  A trait of an instance can depend on an
+attribute:
+
+    traits = (POINTWISE, IDEMPOTENT, Rigid("d"), IMPURE.when("dropout"))
+
+A pass asks an operator for its traits:
+
+    if op.has(POINTWISE): ...
+    if (rigid := op.trait(Rigid)) is not None: ...
+
+A `Flag` is a trait without data.  Any other trait is an instance of a class, and an operator has at most one trait of
+each class: the trait of a subclass replaces the inherited one.  A package with operators and passes of its own can also
+define traits of its own.
+
+Rewrites that follow from traits keep results bit-equal in training and in inference.  Only the sign of a zero may
+change, since x + 0 is replaced by x.  `tests/declaration/test_trait_laws.py` checks the traits of all operators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, TypeVar
 
-from archc.types.attributes import attributes
-from archc.types.tensor_type import TensorType
-
-if TYPE_CHECKING:
-    import numpy as np
+from archc.frozen_dataclass import frozen_by_identity
 
 Number = bool | int | float
 """A Python number as the value of an element."""
 Uniform = Sequence[Number | None]
 """For each operand, the number that all its elements equal; None if they differ or are unknown."""
 
+T = TypeVar("T", bound="Trait")
 
-class Traits:
-    """The part of an operator that passes read.
 
-    Rewrites that follow from traits keep results bit-equal in training and in inference.  Only the sign of a zero may
-    change, since x + 0 is replaced by x.
+class Trait:
+    """A property of an operator."""
+
+    def key(self) -> object:
+        """The key under which an operator has the trait: the class of the trait, or the flag."""
+        return type(self)
+
+
+@frozen_by_identity
+class Flag(Trait):
+    """A trait without data.
+
+    Attributes:
+        name: the name in `archc ops` and in the reference.
+        doc: one sentence that says what the trait means.
     """
 
-    affine_in_weight: ClassVar[bool] = False
-    """True if the result is linear in the parameter `weight`, plus a `bias` for each result channel."""
-    pointwise: ClassVar[bool] = False
-    """True if each element of the result depends only on the operand elements at the same position."""
-    idempotent: ClassVar[bool] = False
-    """True if a second application does not change the result."""
-    pure: bool = True
-    """True if equal operands give equal results; False with random numbers or running statistics."""
-    inference_identity: ClassVar[bool] = False
-    """True if the result in inference is the operand, as for dropout."""
-    integer_schemes: ClassVar[tuple[str, ...]] = ()
-    """Schemes of the pass `quant` (`static`, `dynamic`, `weight`) that do not make the operator slower."""
-    integer_result: ClassVar[bool] = False
-    """True if the integer kernels return integers, so that the result is quantized like the operand."""
-    clips: ClassVar[bool] = False
-    """True if the operator only clamps elements to a range, which quantization of the result can do, too."""
-    is_relu: ClassVar[bool] = False
-    """True if the result is max(0, x), which kernels of other operators apply to their results at no cost."""
-    commutes_with_rounding: ClassVar[bool] = False
-    """True if the operator only selects and moves elements, so that it commutes with quantization."""
-    decodes: ClassVar[bool] = False
-    """True if the operands have fewer bytes than the result (`dequantize`).
+    name: str
+    doc: str
 
-    Between the stages of a pipeline, the operands are then transferred instead of the result.
+    def key(self) -> object:
+        return self
+
+    def when(self, attribute: str) -> ConditionalFlag:
+        """The flag of those instances in which an attribute or a property is true, and not 0 or None."""
+        return ConditionalFlag(self, attribute)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@frozen_by_identity
+class ConditionalFlag(Trait):
+    """A flag that an operator has only if an attribute is true: `IMPURE.when("dropout")`."""
+
+    flag: Flag
+    attribute: str
+
+    def key(self) -> object:
+        return self.flag
+
+    def __str__(self) -> str:
+        return f"{self.flag} if {self.attribute}"
+
+
+Traits = tuple[Trait, ...]
+"""The traits that a class declares."""
+
+
+class HasTraits:
+    """The part of an operator class that declares traits and answers questions about them."""
+
+    traits: ClassVar[Traits] = ()
+    """The traits that the class adds to those of its bases."""
+    _traits_by_key: ClassVar[dict[object, Trait]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        declared = [trait for base in reversed(cls.__mro__) for trait in vars(base).get("traits", ())]
+        cls._traits_by_key = {trait.key(): trait for trait in declared}
+
+    @classmethod
+    def all_traits(cls) -> Traits:
+        """The traits of the class, including inherited ones."""
+        return tuple(cls._traits_by_key.values())
+
+    def has(self, flag: Flag) -> bool:
+        """Return whether this instance has a flag."""
+        found = self._traits_by_key.get(flag)
+        return found is flag or (isinstance(found, ConditionalFlag) and bool(getattr(self, found.attribute)))
+
+    def trait(self, kind: type[T]) -> T | None:
+        """The trait of a class; None if the operator has none."""
+        return self._traits_by_key.get(kind)  # type: ignore[return-value]  # the key is the class of the trait
+
+
+# The function of an operator -------------------------------------------------------------------------------
+
+IMPURE = Flag("impure", "Equal operands may give different results: random numbers, or statistics that a run changes.")
+INFERENCE_IDENTITY = Flag("identity in inference", "In inference, the result is the operand.")
+POINTWISE = Flag("pointwise", "An element of the result depends only on the elements of the operands at its position.")
+IDEMPOTENT = Flag("idempotent", "A second application changes nothing.")
+INVOLUTION = Flag("involution", "A second application restores the operand.")
+COMMUTATIVE = Flag("commutative", "The two operands, or the operand and the number, can be exchanged.")
+LAYOUT_ONLY = Flag("layout only", "Each element of a result is an element of an operand, chosen by its position alone.")
+SAME_IF_SAME_TYPE = Flag(
+    "same if same type", "With a single operand, a result of the type of this operand equals the operand."
+)
+CLIPS = Flag("clips", "The operator only clamps elements to a range, which the quantization of the result can also do.")
+RELU = Flag("relu", "The result is max(0, x), which kernels of other operators apply to their results at no cost.")
+COMMUTES_WITH_ROUNDING = Flag(
+    "commutes with rounding", "The operator only selects and moves elements, so it may follow the quantization."
+)
+CONCATENATES = Flag("concatenates", "The result is the concatenation of the operands; drawings show it as a bar.")
+
+
+class NeutralOperand(Trait):
+    """A second operand that leaves the first one unchanged: 0 for `a - 0`."""
+
+    def __init__(self, value: int):
+        self.value = value
+
+    def __str__(self) -> str:
+        return f"neutral operand {self.value}"
+
+
+class AllEqual(Trait):
+    """All elements of the result equal one number.
+
+    Args:
+        value: the number, or the name of the attribute that has the number.
     """
-    factored_storage: ClassVar[bool] = False
-    """True if a weight may be stored as two low-rank factors while the layer stays one operator."""
-    holds_weight: ClassVar[bool] = False
-    """True if the operator has no operands, and returns its only weight."""
-    scan_end: ClassVar[Literal["", "enter", "exit"]] = ""
-    """`enter` or `exit` if the operator marks the start or the end of a scan; see `archc.ir.scans`."""
-    scan_parts: int = 0
-    """For `enter`, the number of sequences of the scan; for `exit`, the number of its states."""
-    channel_axis: ClassVar[int | None] = 0
-    """Axis along which an int8 weight may have a scale for each slice; None if any axis is allowed."""
-    blocks: ClassVar[tuple[str, ...]] = ()
-    """Indices that `prune` shrinks instead of other factors of an axis: the heads `h` of an axis `h*e`."""
-    rigid: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, value: Number | str):
+        self._value = value
+
+    def value(self, op: HasTraits) -> Number:
+        """The number for an instance."""
+        number: Number = getattr(op, self._value) if isinstance(self._value, str) else self._value
+        return number
+
+    def __str__(self) -> str:
+        return f"all equal {self._value}"
+
+
+# Weights and quantization ----------------------------------------------------------------------------------
+
+AFFINE_IN_WEIGHT = Flag(
+    "affine in weight", "The result is linear in the parameter `weight`, plus a `bias` for each result channel."
+)
+HOLDS_WEIGHT = Flag("holds weight", "The operator has no operands, and returns its only weight.")
+FACTORED_STORAGE = Flag(
+    "factored storage", "A weight may be stored as two low-rank factors while the layer stays one operator."
+)
+DECODES = Flag(
+    "decodes", "The operands have fewer bytes than the result, so they are transferred instead of the result."
+)
+PREFERS_CHANNELS_LAST = Flag(
+    "prefers channels last", "PyTorch's CPU kernel first converts operands of other layouts to `torch.channels_last`."
+)
+
+
+class Quantizable(Trait):
+    """The weights can become int8.
+
+    Args:
+        schemes: schemes of the pass `quant` (`static`, `dynamic`, `weight`) that do not make the operator slower.
+        channel_axis: axis along which a weight may have a scale for each slice; None if any axis is allowed.
+        integer_result: True if the integer kernels return integers, so that the result is quantized like the operand.
+    """
+
+    def __init__(self, *schemes: str, channel_axis: int | None = 0, integer_result: bool = False):
+        self.schemes = schemes
+        self.channel_axis = channel_axis
+        self.integer_result = integer_result
+
+    def __str__(self) -> str:
+        return f"quantizable ({', '.join(self.schemes)})"
+
+
+# Axes ------------------------------------------------------------------------------------------------------
+
+
+class Indices(Trait):
+    """A trait of some indices of the signature.
+
+    A name covers the indices with a number after it: `d` covers `d0`, and the axes `d.0`, `d.1` of a spread `*d`.
+
+    Args:
+        indices: names of indices.
+    """
+
+    name: ClassVar[str]
+    """The name in `archc ops` and in the reference."""
+
+    def __init__(self, *indices: str):
+        self.indices = indices
+
+    def covers(self, index: str) -> bool:
+        """Return whether an index has the trait."""
+        return index in self.indices or _unnumbered(index) in self.indices
+
+    def __str__(self) -> str:
+        return f"{self.name} {', '.join(self.indices)}".rstrip()
+
+
+def _unnumbered(index: str) -> str:
+    """The name of an index without the number at its end: `s` for `s.0`, `d` for `d1`."""
+    return re.sub(r"\.?\d+$", "", index)
+
+
+class Rigid(Indices):
     """Indices that keep all their elements, because each element of a result depends on all of them.
 
     An operator that subtracts the mean of the last axis, y = x - mean(x), declares that its index `d` is rigid:
 
         signature = "x[*b, d] -> y[*b, d]"
-        rigid = ("d",)
+        traits = (Rigid("d"),)
 
     If the declaration is missing, `prune` removes elements of `x` along `d`, and the mean of the remaining elements is
     another number.  `tests/analysis/test_shrinkable_axes.py` reports a missing declaration.
 
     The name of a spread (`s` of `*s`) covers all its axes, and `s.0` is only its first axis.  If an attribute selects
-    the axis, override `rigid_for`.  The summation index of a matrix product is not rigid, since `prune` may remove
-    terms of the sum.  An index that is in one operand and in no result needs no entry: `prune` shrinks it only if
-    `ignored` returns it.
+    an axis of the spread, name the attribute instead: `Rigid(axis="dim")`.  The summation index of a matrix product is
+    not rigid, since `prune` may remove terms of the sum.  An index that is in one operand and in no result needs no
+    entry: `prune` shrinks it only if it is `Unused`.
+
+    Args:
+        indices: names of indices.
+        axis: an attribute that is declared with `axis=`; it selects an axis of an operand such as `x[*s]`.
     """
 
-    def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Rigid indices for operands of these types; override it if they depend on attributes (`softmax`).
+    name = "rigid"
 
-        For an attribute `dim` that is declared with `axis="x"`, and the operand `x[*s]`, the index is
+    def __init__(self, *indices: str, axis: str | None = None):
+        super().__init__(*indices)
+        self.axis = axis
 
-            (f"s.{self.axis_number('dim', types)}",)
-        """
-        return self.rigid
+    def __str__(self) -> str:
+        return ", ".join((super().__str__(), *([f"axis {self.axis}"] if self.axis else [])))
 
-    def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Indices of elements that affect no result, such as the part that a slice removes."""
-        return ()
 
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Indices with an extent that attributes give and `with_extents` can change."""
-        infos = attributes(type(self))
-        return tuple(info.index for info in infos if info.index is not None and getattr(self, info.name) is not None)
+class Unused(Indices):
+    """Indices of elements that affect no result, such as the part that a slice removes."""
 
-    def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Scale and shift, if in inference y[n, c, …] = scale[c] · x[n, c, …] + shift[c]; else None.
+    name = "unused"
 
-        Args:
-            weights: the parameters of the operator by name, in float64; scale and shift are in float64 too.
-        """
-        return None
 
-    def uniform(self) -> Number | None:
-        """The number that all elements of the result equal, if attributes alone determine it (`full`)."""
-        return None
+class Flexible(Indices):
+    """Indices with an extent that attributes give and `with_extents` can change.
 
-    def enters_stage(self) -> int | None:
-        """The pipeline stage of the result; None if the result is in the stage of the operand."""
-        return None
+    `Flexible()` without names covers all indices with extents that attributes give.  In an operator without this trait,
+    the indices of attributes with `index=` are flexible.
+    """
 
-    def names_device(self) -> str | None:
-        """The device that the operator assigns to the stage of its result; None if it assigns no device."""
-        return None
+    name = "flexible"
+
+    def covers(self, index: str) -> bool:
+        return not self.indices or super().covers(index)
+
+
+class Blocks(Indices):
+    """Indices that `prune` shrinks instead of other factors of an axis: the heads `h` of an axis `h*e`."""
+
+    name = "blocks"
+
+
+# Structure of the graph ------------------------------------------------------------------------------------
+
+
+class ScanEnd(Trait):
+    """Start or end of a step of a scan; see `archc.ir.scans`.
+
+    Args:
+        end: `enter` or `exit`.
+        count: the attribute with the number of sequences (`enter`) or states (`exit`).
+    """
+
+    def __init__(self, end: Literal["enter", "exit"], count: str):
+        self.end = end
+        self._count = count
+
+    def count(self, op: HasTraits) -> int:
+        """The number of sequences or states of an instance."""
+        return int(getattr(op, self._count))
+
+    def __str__(self) -> str:
+        return f"scan {self.end}"
+
+
+class StageEntry(Trait):
+    """The result is in another stage of a pipeline than the operand; see `archc.ir.stages`.
+
+    Args:
+        stage: the attribute with the number of the stage.
+        device: the attribute with the device of the stage; its value is None if the operator names no device.
+    """
+
+    def __init__(self, stage: str, device: str):
+        self._stage = stage
+        self._device = device
+
+    def stage(self, op: HasTraits) -> int:
+        """The number of the stage."""
+        return int(getattr(op, self._stage))
+
+    def device(self, op: HasTraits) -> str | None:
+        """The device of the stage; None if the operator names none."""
+        device: str | None = getattr(op, self._device)
+        return device
+
+    def __str__(self) -> str:
+        return "stage entry"

@@ -21,6 +21,7 @@ from archc.codegen.outline.definitions import (
     all_reads,
     all_results,
 )
+from archc.declaration.traits import CONCATENATES
 from archc.diagnostics import did_you_mean, error
 from archc.drawing.instances import (
     Peer,
@@ -37,6 +38,7 @@ from archc.drawing.instances import (
 from archc.drawing.labels import cut, is_symbol, layer_row, member_label, range_text, shape_text, sign, use_text
 from archc.drawing.scene import BoxRow, Edge, Kind, Panel, Scene, SceneNode, fold_chains
 from archc.ir.graph import Graph
+from archc.ir.stages import entered_stage
 
 
 def compose(graph: Graph, depth: int = 0, opened: Collection[str] = ()) -> Scene:
@@ -208,7 +210,7 @@ class PanelBuilder:
     def _apply(self, apply: OperatorStep, peers: Peers) -> None:
         nodes = nodes_of(peers)
         op = nodes[0].op
-        if op.enters_stage() is not None and self.panel.banded:  # the bands already show the stages
+        if entered_stage(op) is not None and self.panel.banded:  # the bands already show the stages
             self.places[apply.results[0]] = self.places[apply.operands[0]]
             return
         if is_symbol(nodes[0]):
@@ -216,7 +218,7 @@ class PanelBuilder:
         else:
             label = "" if apply.member is None else member_label(apply.member.name, self.loops)
             row = layer_row(nodes, label, self.book.graph.weights)
-            kind: Kind = "bar" if op.concatenates and len(apply.operands) > 1 else "layer"
+            kind: Kind = "bar" if op.has(CONCATENATES) and len(apply.operands) > 1 else "layer"
             shape = self._shape(peers, apply.operands)
             node = self._add(kind, [row], peers, shape=shape)
         self._show([apply], node)

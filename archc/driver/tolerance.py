@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from archc.declaration.traits import HOLDS_WEIGHT, LAYOUT_ONLY
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Value
 from archc.passmanager.comparison import largest_error
@@ -127,13 +128,12 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
     import torch
 
     from archc.interpreter.evaluate import evaluate_all
-    from archc.interpreter.sample_inputs import DATA_MOVEMENT
 
     generator = torch.Generator().manual_seed(seed)
 
     def change(value: Value, tensor: torch.Tensor) -> torch.Tensor:
         node = value.producer
-        if not tensor.numel() or (node is not None and (node.op.holds_weight or node.op.family in DATA_MOVEMENT)):
+        if not tensor.numel() or (node is not None and (node.op.has(HOLDS_WEIGHT) or node.op.has(LAYOUT_ONLY))):
             return tensor
         if quantized(value):
             return _one_step_off(tensor, generator)

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from archc.declaration.traits import AFFINE_IN_WEIGHT
 from archc.ir.graph import Graph
 from archc.targets.registry import runnable_targets
 from archc.weights.tensor import ComputedTensor, FileTensor, LazyTensor, Weights
@@ -38,7 +39,7 @@ def scaling_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[st
     factors: dict[str, float] = {}
     for value, result in evaluate_all(graph, inputs):
         node = value.producer
-        if node is None or not node.op.affine_in_weight or not result.numel():
+        if node is None or not node.op.has(AFFINE_IN_WEIGHT) or not result.numel():
             continue
         paths = node.weights.values()
         if any(path in factors or users[path] > 1 or not graph.weights[path].storage.elementwise for path in paths):

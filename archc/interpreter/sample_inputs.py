@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import TYPE_CHECKING
 
+from archc.declaration.traits import HOLDS_WEIGHT, LAYOUT_ONLY
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.scans import scan_destinations
+from archc.ir.scans import scan_destinations, scan_end
 from archc.types.dims import SymbolicDim, as_linear, as_symbol, evaluate, symbols
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ BATCH = 8
 _SIZES = (16, 32, 64, 128, 224, 512, 8, 4, 2, 1)
 _MOST_TRIED = 500
 _MOST_INTEGERS = 100
-DATA_MOVEMENT = ("rearrange", "reshape", "index", "combine", "placement")
-"""Families of operators whose results consist of elements of their operands."""
 
 
 def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:
@@ -164,12 +163,12 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
     node = value.producer
     if node is None or not value.type.dtype.integral:
         return None
-    if node.op.holds_weight:
+    if node.op.has(HOLDS_WEIGHT):
         (path,) = node.weights.values()
         numbers = graph.weight_values(path)
         return range(int(numbers.min()), int(numbers.max()) + 1) if numbers.size else None
     operands = [_known(graph, operand, sizes) for operand in node.operands]
-    if node.op.family in DATA_MOVEMENT:
+    if node.op.has(LAYOUT_ONLY):
         found = [numbers for numbers in operands if numbers is not None]
         whole = len(found) == len(operands) > 0
         return range(min(one.start for one in found), max(one.stop for one in found)) if whole else None
@@ -178,9 +177,9 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
 
 def _moved(node: Node, position: int) -> Sequence[Value]:
     """Return the values into which a node or a scan moves the elements of an operand unchanged."""
-    if node.op.scan_end:
+    if scan_end(node.op):
         return scan_destinations(node, position)
-    return node.results if node.op.family in DATA_MOVEMENT else ()
+    return node.results if node.op.has(LAYOUT_ONLY) else ()
 
 
 def _common(one: range, other: range) -> range:

@@ -13,10 +13,25 @@ states, then the stacked values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
+from archc.declaration.base import Operator
+from archc.declaration.traits import ScanEnd
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node, Value
 from archc.types.extent_solver import Extent
+
+
+def scan_end(op: Operator) -> Literal["", "enter", "exit"]:
+    """Return `enter` or `exit` for the operators at the ends of a step; else an empty text."""
+    end = op.trait(ScanEnd)
+    return "" if end is None else end.end
+
+
+def scan_parts(op: Operator) -> int:
+    """Return the number of sequences of `enter`, or the number of states of `exit`."""
+    end = op.trait(ScanEnd)
+    return 0 if end is None else end.count(op)
 
 
 @frozen_by_identity
@@ -46,22 +61,22 @@ class Scan:
     @property
     def sequences(self) -> tuple[Value, ...]:
         """Operands of `enter` that are sequences; each step gets one element of each sequence."""
-        return self.enter.operands[: self.enter.op.scan_parts]
+        return self.enter.operands[: scan_parts(self.enter.op)]
 
     @property
     def first_states(self) -> tuple[Value, ...]:
         """Operands of `enter` that are the states of the first step."""
-        return self.enter.operands[self.enter.op.scan_parts :]
+        return self.enter.operands[scan_parts(self.enter.op) :]
 
     @property
     def next_states(self) -> tuple[Value, ...]:
         """Values in the body that are the states of the next step."""
-        return self.exit.operands[2 : 2 + 2 * self.exit.op.scan_parts : 2]
+        return self.exit.operands[2 : 2 + 2 * scan_parts(self.exit.op) : 2]
 
     @property
     def kept(self) -> tuple[Value, ...]:
         """Values in the body that are stacked over all steps into results."""
-        return self.exit.operands[1 + 2 * self.exit.op.scan_parts :]
+        return self.exit.operands[1 + 2 * scan_parts(self.exit.op) :]
 
     @property
     def operands(self) -> dict[Value, None]:
@@ -79,10 +94,10 @@ def schedule(graph: Graph) -> list[Node | Scan]:
     nodes = graph.nodes()
     items: list[Node | Scan] = list(nodes)
     # An inner scan ends before the outer scan, so inner scans are assembled first.
-    for end in [node for node in nodes if node.op.scan_end == "exit"]:
+    for end in [node for node in nodes if scan_end(node.op) == "exit"]:
         items = _gathered(items, end)
     for item in items:
-        if isinstance(item, Node) and item.op.scan_end:
+        if isinstance(item, Node) and scan_end(item.op):
             raise ValueError(f"{item.title} begins a scan without an end")
         if isinstance(item, Scan):
             made = {value for node in item.nodes if node is not item.exit for value in node.results}
@@ -99,7 +114,7 @@ def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
         end: the `exit` node of the scan.
     """
     enter = end.operands[0].producer
-    if enter is None or enter.op.scan_end != "enter":
+    if enter is None or scan_end(enter.op) != "enter":
         raise ValueError(f"{end.title} ends a scan without a beginning")
     maker = {value: item for item in items for value in _results(item)}
     position = {id(item): number for number, item in enumerate(items)}
@@ -160,9 +175,9 @@ def scan_destinations(end: Node, position: int) -> list[Value]:
     An operand of `enter` becomes a value of the step.  An operand of `exit` becomes a state of the next step and a
     final state, or an element of a stacked result.
     """
-    if end.op.scan_end == "enter":
+    if scan_end(end.op) == "enter":
         return [end.results[1 + position]]
-    states = end.op.scan_parts
+    states = scan_parts(end.op)
     if position > 2 * states:
         return [end.results[position - 1 - states]]
     if position == 0 or position % 2:  # the mark, or the value of a state before the step: neither is passed on

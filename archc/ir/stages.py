@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from archc.declaration.base import Operator
+from archc.declaration.traits import StageEntry
 from archc.diagnostics import ArchcError, error
 from archc.ir.graph import Graph, Node, Value
+
+
+def entered_stage(op: Operator) -> int | None:
+    """Return the stage of the result; None if it is the stage of the operands."""
+    entry = op.trait(StageEntry)
+    return None if entry is None else entry.stage(op)
 
 
 class Stages:
@@ -57,7 +65,7 @@ class Stages:
 
     def _enter(self, node: Node) -> int:
         held = [self.of_value(value) for value in node.operands] or [0]
-        stage = node.op.enters_stage()
+        stage = entered_stage(node.op)
         if stage is None:
             if len(set(held)) > 1:
                 raise self._mixed(node, held)
@@ -84,7 +92,8 @@ class Stages:
         )
 
     def _name_device(self, node: Node, stage: int) -> None:
-        device = node.op.names_device()
+        entry = node.op.trait(StageEntry)
+        device = None if entry is None else entry.device(node.op)
         if device is not None and self._devices.setdefault(stage, device) != device:
             raise error(
                 "two-devices",
@@ -96,4 +105,4 @@ class Stages:
 
 def has_stages(graph: Graph) -> bool:
     """Return True if a graph is divided into stages."""
-    return any(node.op.enters_stage() is not None for node in graph.nodes())
+    return any(node.op.trait(StageEntry) is not None for node in graph.nodes())

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from archc.declaration.spelling import TorchSpelling, as_parameters
 from archc.ir.graph import Node
+from archc.ir.scans import scan_end
 from archc.types.dims import SymbolicDim
 
 
@@ -33,7 +34,7 @@ def node_spelling(
 
 def required_sizes(node: Node) -> tuple[SymbolicDim, ...]:
     """Return the symbolic sizes in a node's PyTorch spelling: `N` and `T` of `reshape((N, T, 64))`."""
-    if node.op.scan_end:
+    if scan_end(node.op):
         return ()  # the emitted loop reads the number of steps from the shape of a sequence
     asked: dict[SymbolicDim, None] = {}
 

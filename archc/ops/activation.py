@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from archc.declaration.base import Operator, operator
 from archc.declaration.checks import bad_attribute
 from archc.declaration.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
 from archc.declaration.parameter import Parameter, constant
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.declaration.traits import CLIPS, IDEMPOTENT, IMPURE, POINTWISE, RELU, Traits
 from archc.types.attributes import attribute
 from archc.types.signature import Signature, parse_signature
 from archc.types.tensor_type import TensorType
@@ -23,7 +24,7 @@ class Activation(Operator, abstract=True):
     family = "activation"
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
-    pointwise = True
+    traits: ClassVar[Traits] = (POINTWISE,)
 
 
 @operator
@@ -137,15 +138,15 @@ class Softsign(Activation):
 
 
 @operator
-class Glu(Activation):
+class Glu(Operator):
     """a · σ(b), where a and b are the first and the second half of x along an axis.
 
     (Dauphin et al. 2017, "Language Modeling with Gated Convolutional Networks".)
     """
 
     signature = "x[*a, 2*d] -> y[*a, d]"
-    pointwise = False
     torch_name = "F.glu"
+    dtypes = FLOATS
     onnx_dtypes = ONNX_WIDE
     example = "x -> glu"
 
@@ -262,9 +263,7 @@ class Relu(Activation):
     (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)
     """
 
-    clips = True
-    is_relu = True
-    idempotent = True
+    traits = (CLIPS, IDEMPOTENT, RELU)
     torch_name = "F.relu"
     onnx_name = "Relu"
     example = "x -> relu"
@@ -274,8 +273,7 @@ class Relu(Activation):
 class Relu6(Activation):
     """min(max(0, x), 6).  (Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10".)"""
 
-    clips = True
-    idempotent = True
+    traits = (CLIPS, IDEMPOTENT)
     torch_name = "F.relu6"
     example = "x -> relu6"
 
@@ -348,7 +346,7 @@ class Rrelu(Activation):
 
     torch_name = "F.rrelu"
     onnx_dtypes = ONNX_SINGLE
-    pure = False
+    traits = (IMPURE,)
     example = "x -> rrelu"
 
     lower: float = attribute(1 / 8, doc="minimum of the slope below 0")

@@ -11,7 +11,16 @@ from archc.declaration.base import Operator, OperatorError, SizeOf, operator
 from archc.declaration.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, as_element, dtype_set
 from archc.declaration.notation import Side
 from archc.declaration.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix, literal, method
-from archc.declaration.traits import Uniform
+from archc.declaration.traits import (
+    CLIPS,
+    COMMUTATIVE,
+    IDEMPOTENT,
+    INVOLUTION,
+    POINTWISE,
+    NeutralOperand,
+    Traits,
+    Uniform,
+)
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, as_symbol
 from archc.types.signature import Signature, parse_signature
@@ -28,11 +37,7 @@ class Binary(Operator, abstract=True):
     signature = "a[~s], b[~s] -> y[~s]"
     formula = "binary"
     dtypes = replace(NUMBERS, help="convert with `cast(f32)`, or use `logical_and`, `logical_or`, `where`")
-    neutral: ClassVar[int | None] = None
-    """Second operand that leaves the first unchanged, such as 0 for `a - 0`; None if there is none."""
-    commutes: ClassVar[bool] = False
-    """True for a commutative operator."""
-    pointwise = True
+    traits: ClassVar[Traits] = (POINTWISE,)
 
     scalar: int | float | SymbolicDim | None = attribute(
         None, keyword=True, element=True, phrase="the number", doc="number or size in place of the second operand"
@@ -57,13 +62,14 @@ class Binary(Operator, abstract=True):
         return parse_signature(self.signature if self.scalar is None else "a[*s] -> y[*s]")
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        """Number of the operand that equals the result, if the other side is the neutral element; else None."""
-        if self.neutral is None:
+        """Number of the operand that equals the result, if the other side is the neutral operand; else None."""
+        neutral, commutes = self.trait(NeutralOperand), self.has(COMMUTATIVE)
+        if neutral is None:
             return None
         if self.scalar is not None:
-            return 0 if self.scalar == self.neutral and (self.commutes or not self.reverse) else None
-        for number, side in ((1, 0), (0, 1)) if self.commutes else ((1, 0),):
-            if uniform[number] == self.neutral and self.infer(types).results[0] == types[side]:
+            return 0 if self.scalar == neutral.value and (commutes or not self.reverse) else None
+        for number, side in ((1, 0), (0, 1)) if commutes else ((1, 0),):
+            if uniform[number] == neutral.value and self.infer(types).results[0] == types[side]:
                 return side
         return None
 
@@ -124,8 +130,7 @@ class Add(Binary):
 
     symbol = "+"
     onnx_name = "Add"
-    neutral = 0
-    commutes = True
+    traits = (COMMUTATIVE, NeutralOperand(0))
     example = "y = x + shortcut"
 
     def result_integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
@@ -145,7 +150,7 @@ class Sub(Binary):
 
     symbol = "-"
     onnx_name = "Sub"
-    neutral = 0
+    traits = (NeutralOperand(0),)
     example = "y = 1 - x"
 
 
@@ -155,8 +160,7 @@ class Mul(Binary):
 
     symbol = "*"
     onnx_name = "Mul"
-    neutral = 1
-    commutes = True
+    traits = (COMMUTATIVE, NeutralOperand(1))
     example = "y = x * 0.5"
 
     def result_integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
@@ -183,7 +187,7 @@ class Div(Binary):
     symbol = "/"
     dtypes = FLOATS
     onnx_name = "Div"
-    neutral = 1
+    traits = (NeutralOperand(1),)
     example = "y = x / sqrt(D)"
 
 
@@ -199,7 +203,7 @@ class Pow(Binary):
     symbol = "**"
     onnx_name = "Pow"
     onnx_dtypes = dtype_set("f64 f32 f16 i64 i32")
-    neutral = 1
+    traits = (NeutralOperand(1),)
     example = "y = x ** 2"
 
     def check(self, types: Sequence[TensorType]) -> None:
@@ -236,6 +240,7 @@ class Minimum(Binary):
     """The elementwise minimum of two tensors: y = min(a, b)."""
 
     onnx_name = "Min"
+    traits = (COMMUTATIVE,)
     onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "(a, b) -> minimum"
 
@@ -248,6 +253,7 @@ class Maximum(Binary):
     """The elementwise maximum of two tensors: y = max(a, b)."""
 
     onnx_name = "Max"
+    traits = (COMMUTATIVE,)
     onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "(a, b) -> maximum"
 
@@ -269,7 +275,7 @@ class Unary(Operator, abstract=True):
     """Base of unary operators: a function of each element."""
 
     signature = "x[*s] -> y[*s]"
-    pointwise = True
+    traits: ClassVar[Traits] = (POINTWISE,)
     dtypes = FLOATS
 
 
@@ -282,10 +288,8 @@ class Neg(Unary):
     dtypes = NUMBERS
     onnx_name = "Neg"
     onnx_dtypes = ONNX_MOST - {DType.u8}
+    traits = (INVOLUTION,)
     example = "y = -x"
-
-    def after(self, inner: Operator, types: Sequence[TensorType]) -> int | None:
-        return 0 if isinstance(inner, Neg) else None
 
     def torch(self, spell: TorchSpelling) -> str:
         return Infix(f"-{atom(spell.operands[0])}")
@@ -297,7 +301,7 @@ class Abs(Unary):
 
     dtypes = NUMBERS
     torch_name = "torch.abs"
-    idempotent = True
+    traits = (IDEMPOTENT,)
     onnx_name = "Abs"
     example = "x -> abs"
 
@@ -387,8 +391,7 @@ class Clamp(Unary):
 
     dtypes = NUMBERS
     onnx_dtypes = ONNX_MOST - {DType.i16}
-    clips = True
-    idempotent = True
+    traits = (CLIPS, IDEMPOTENT)
     example = "x -> clamp(0, 6)"
 
     min: int | float | None = attribute(None, element=True, doc="lower bound; none by default")

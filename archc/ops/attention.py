@@ -12,6 +12,7 @@ from archc.declaration.base import Inference, Operator, OperatorError, operator
 from archc.declaration.checks import check_positive, check_probability
 from archc.declaration.dtypes import BOOL, FLOATS, ONNX_WIDE
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.declaration.traits import IMPURE, Blocks, Flexible, Rigid
 from archc.types.attributes import attribute
 from archc.types.dims import divide
 from archc.types.extent_solver import Extent
@@ -37,16 +38,11 @@ class ScaledDotProductAttention(Operator):
     onnx_dtypes = ONNX_WIDE
     example = "(q, k, v) -> scaled_dot_product_attention(is_causal = true)"
 
-    rigid = ("t", "s", "e")
+    traits = (IMPURE.when("dropout_p"), Rigid("t", "s", "e"))
 
     is_causal: bool = attribute(False, keyword=True, doc="hide the keys after the position of each query")
     scale: float | None = attribute(None, keyword=True, doc="factor of q kᵀ, above 0; by default 1/√e")
     dropout_p: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
-
-    @property
-    def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
-        """Return whether the operator has no dropout."""
-        return self.dropout_p == 0
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 4 or types[0].rank < 2:
@@ -98,19 +94,13 @@ class Attention(Operator):
     onnx_dtypes = ONNX_WIDE
     example = "(q, k, v) -> attention(12, causal = true)"
 
-    blocks = ("h", "g")
-    rigid = ("t", "s", "e")
+    traits = (IMPURE.when("dropout"), Rigid("t", "s", "e"), Blocks("h", "g"), Flexible())
 
     heads: int = attribute(doc="number of heads of the queries")
     causal: bool = attribute(False, keyword=True, doc="hide the keys after the position of each query")
     kv_heads: int | None = attribute(None, keyword=True, doc="number of heads of keys and values; by default `heads`")
     scale: float | None = attribute(None, keyword=True, doc="factor of q kᵀ, above 0; by default 1/√e")
     dropout: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
-
-    @property
-    def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
-        """Return whether the operator has no dropout."""
-        return self.dropout == 0
 
     @property
     def grouped(self) -> bool:
@@ -130,9 +120,6 @@ class Attention(Operator):
         if self.grouped and self.kv_heads:
             return {"g": self.kv_heads, "r": self.heads // self.kv_heads}
         return {"h": self.heads}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return ("g", "r") if self.grouped else ("h",)
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Attention:
         if self.grouped:

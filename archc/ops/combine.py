@@ -10,7 +10,7 @@ from archc.declaration.axes import plain_axes, plain_axis
 from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.dtypes import ONNX_ALL
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.declaration.traits import Uniform
+from archc.declaration.traits import CONCATENATES, LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible
 from archc.types.attributes import attribute, attributes
 from archc.types.dims import SymbolicDim, divide
 from archc.types.extent_solver import Extent
@@ -28,7 +28,7 @@ class Concat(Operator):
     signature = "a[*s, p], b[*s, q] -> y[*s, p + q]"
     onnx_dtypes = ONNX_ALL
     example = "(a, b) -> concat(1)"
-    concatenates = True
+    traits = (LAYOUT_ONLY, CONCATENATES, SAME_IF_SAME_TYPE)
 
     dim: int = attribute(0, axis="a", doc="axis of the concatenation")
 
@@ -43,9 +43,6 @@ class Concat(Operator):
             operands.append(Pattern(f"x{number}", tuple(axes)))
         axes[axis] = _sum_axis("p", len(types))
         return Signature(tuple(operands), (Pattern("y", tuple(axes)),))
-
-    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        return 0 if len(types) == 1 else None
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("torch.cat", _tuple(spell.operands), self.dim if self.dim else None)
@@ -64,7 +61,7 @@ class Stack(Operator):
     signature = "a[*s], b[*s] -> y[n, *s]"
     onnx_dtypes = ONNX_ALL
     example = "(a, b) -> stack"
-    concatenates = True
+    traits = (LAYOUT_ONLY, CONCATENATES)
 
     dim: int = attribute(0, axis="y", doc="position of the new axis in the result")
 
@@ -99,6 +96,7 @@ class Splitter(Operator, abstract=True):
 
     signature = "x[*s, p + q] -> a[*s, p], b[*s, q]"
     onnx_dtypes = ONNX_ALL
+    traits = (LAYOUT_ONLY, Flexible())
 
     def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
         """Size of each part."""
@@ -123,9 +121,6 @@ class Splitter(Operator, abstract=True):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {f"p{number}": size for number, size in enumerate(self.parts(types[0], self.axis(types)))}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(self.extents(types))
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
         """The operator that splits the axis into parts of the given sizes."""

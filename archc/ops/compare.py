@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from archc.declaration.base import Operator, operator
 from archc.declaration.dtypes import ANY, BOOL, as_element, dtype_set
 from archc.declaration.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
+from archc.declaration.traits import COMMUTATIVE, INVOLUTION, POINTWISE
 from archc.ops.arithmetic import Binary
 from archc.types.attributes import attribute
 from archc.types.signature import Signature, parse_signature
@@ -27,6 +28,7 @@ class Eq(Comparison):
 
     symbol = "=="
     dtypes = ANY
+    traits = (COMMUTATIVE,)
     onnx_name = "Equal"
     example = "y = tokens == 0"
 
@@ -37,6 +39,7 @@ class Ne(Comparison):
 
     symbol = "!="
     dtypes = ANY
+    traits = (COMMUTATIVE,)
     example = "y = tokens != 0"
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -86,6 +89,7 @@ class Where(Operator):
     signature = "condition[~s], input[~s], other[~s] -> y[~s]"
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}
     onnx_dtypes = {"input": dtype_set("f64 f32 f16 i64 i32 i8 u8")}
+    traits = (POINTWISE,)
     example = "(mask, x) -> where(other = 0.0)"
 
     other: int | float | None = attribute(None, keyword=True, element=True, doc="number in place of the third operand")
@@ -115,6 +119,7 @@ class Logical(Operator, abstract=True):
     """Base of logical operators, whose operands are bool."""
 
     dtypes = BOOL
+    traits = (POINTWISE,)
 
 
 @operator
@@ -123,6 +128,7 @@ class LogicalAnd(Logical):
 
     signature = "a[~s], b[~s] -> y[~s]"
     onnx_name = "And"
+    traits = (COMMUTATIVE,)
     example = "(a, b) -> logical_and"
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -135,6 +141,7 @@ class LogicalOr(Logical):
 
     signature = "a[~s], b[~s] -> y[~s]"
     onnx_name = "Or"
+    traits = (COMMUTATIVE,)
     example = "(a, b) -> logical_or"
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -149,10 +156,8 @@ class LogicalNot(Logical):
     symbol = "not"
     signature = "x[*s] -> y[*s]"
     onnx_name = "Not"
+    traits = (INVOLUTION,)
     example = "mask -> logical_not"
-
-    def after(self, inner: Operator, types: Sequence[TensorType]) -> int | None:
-        return 0 if isinstance(inner, LogicalNot) else None
 
     def torch(self, spell: TorchSpelling) -> str:
         return Infix(f"~{atom(spell.operands[0])}")

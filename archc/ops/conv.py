@@ -13,6 +13,7 @@ from archc.declaration.dtypes import FLOATS, ONNX_SINGLE
 from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
 from archc.declaration.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.declaration.traits import AFFINE_IN_WEIGHT, PREFERS_CHANNELS_LAST, Flexible, Quantizable, Traits
 from archc.declaration.windows import (
     SpatialSizes,
     check_sizes,
@@ -44,8 +45,7 @@ class BaseConvolution(Operator, abstract=True):
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
-    affine_in_weight = True
-    integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
+    traits: ClassVar[Traits] = (AFFINE_IN_WEIGHT, Quantizable("weight"), Flexible("g", "o"))
     spatial: ClassVar[tuple[str, ...]] = ()
     """Indices of the spatial axes (`h`); the indices of the kernel axes have the prefix `k` (`kh`)."""
     module: ClassVar[str] = ""
@@ -72,9 +72,6 @@ class BaseConvolution(Operator, abstract=True):
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         kernel = {f"k{index}": size for index, size in zip(self.spatial, self.kernel)}
         return {"g": self.groups, "o": self.out_channels // self.groups, **kernel}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return "g", "o"
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
         groups = extents["g"]
@@ -248,9 +245,7 @@ class Conv2d(Convolution):
     example = "image -> conv1: conv2d(32, 3, padding = 1)"
     spatial = ("h", "w")
     module = "nn.Conv2d"
-    torch_channels_last = True
-    integer_schemes = ("static", "weight")
-    integer_result = True
+    traits = (PREFERS_CHANNELS_LAST, Quantizable("static", "weight", integer_result=True))
 
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | None:
         before, after = self.pads
@@ -286,7 +281,7 @@ class TransposedConvolution(BaseConvolution, abstract=True):
     """Base of transposed convolutions; a subclass for each number of spatial axes declares the signature."""
 
     family = "conv"
-    channel_axis = 1
+    traits: ClassVar[Traits] = (Quantizable("weight", channel_axis=1),)
 
     out_channels: int = attribute(doc="output channels")
     kernel_size: SpatialSizes = attribute(doc="size of the kernel: one number, or one for each spatial axis")
@@ -408,7 +403,7 @@ class ConvTranspose2d(TransposedConvolution):
     example = "features -> up: conv_transpose2d(16, 4, stride = 2, padding = 1)"
     spatial = ("h", "w")
     module = "nn.ConvTranspose2d"
-    torch_channels_last = True
+    traits = (PREFERS_CHANNELS_LAST,)
 
 
 @operator

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from archc.declaration.axes import plain_axes
 from archc.declaration.base import Operator, OperatorError, SizeOf, operator
 from archc.declaration.dtypes import FLOATS, NUMBERS, ONNX_ALL, ONNX_MOST, as_element, dtype_set, wider
 from archc.declaration.parameter import Parameter, normal, zeros
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.declaration.traits import Number
+from archc.declaration.traits import (
+    FACTORED_STORAGE,
+    HOLDS_WEIGHT,
+    IDEMPOTENT,
+    INVOLUTION,
+    LAYOUT_ONLY,
+    POINTWISE,
+    SAME_IF_SAME_TYPE,
+    AllEqual,
+    Flexible,
+    Number,
+    Quantizable,
+    Traits,
+)
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, floor_divide
 from archc.types.extent_solver import Extent
@@ -75,6 +88,7 @@ class Filled(Operator, abstract=True):
     """Base of tensors with one value."""
 
     signature = " -> y[*d]"
+    traits: ClassVar[Traits] = (Flexible(),)
 
     shape: tuple[int | SymbolicDim, ...] = attribute(doc="shape of the result")
     _: KW_ONLY
@@ -82,9 +96,9 @@ class Filled(Operator, abstract=True):
 
     def element(self) -> Number:
         """The value of every element, converted to the dtype."""
-        value = self.uniform()
-        assert value is not None, f"{type(self).__name__} implements no `uniform`"
-        return as_element(value, self.dtype)
+        filled = self.trait(AllEqual)
+        assert filled is not None, f"{type(self).__name__} does not declare its value"
+        return as_element(filled.value(self), self.dtype)
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return Signature((), (Pattern("y", tuple(plain_axes(len(self.shape)))),))
@@ -96,9 +110,6 @@ class Filled(Operator, abstract=True):
                     "bad-attribute", f"`{self.name}` expects sizes of at least 0, got {size}", attribute="shape"
                 )
         return {f"d{number}": size for number, size in enumerate(self.shape)}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(self.extents(types))
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
         return replace(self, shape=tuple(extents[name] for name in self.extents(types)))
@@ -123,12 +134,10 @@ class Filled(Operator, abstract=True):
 class Full(Filled):
     """A tensor with one value."""
 
+    traits = (AllEqual("value"),)
     example = "mask = full((T, T), 1.0)"
 
     value: int | float | bool = attribute(element=True, doc="value of every element")
-
-    def uniform(self) -> Number | None:
-        return self.value
 
     def torch(self, spell: TorchSpelling) -> str:
         natural = {bool: DType.bool, int: DType.i64, float: DType.f32}[type(self.element())]
@@ -141,22 +150,18 @@ class Full(Filled):
 class Zeros(Filled):
     """A tensor of zeros."""
 
+    traits = (AllEqual(0),)
     torch_name = "torch.zeros"
     example = "x = zeros((N, 64))"
-
-    def uniform(self) -> Number | None:
-        return 0
 
 
 @operator
 class Ones(Filled):
     """A tensor of ones."""
 
+    traits = (AllEqual(1),)
     torch_name = "torch.ones"
     example = "x = ones((N, 64))"
-
-    def uniform(self) -> Number | None:
-        return 1
 
 
 @operator
@@ -168,7 +173,7 @@ class Cast(Operator):
     """
 
     signature = "x[*s] -> y[*s]"
-    pointwise = True
+    traits = (POINTWISE, SAME_IF_SAME_TYPE)
     onnx_dtypes = ONNX_ALL
     example = "x -> cast(f16)"
 
@@ -176,9 +181,6 @@ class Cast(Operator):
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype,)
-
-    def simplified(self, types: Sequence[TensorType], uniform: Sequence[Number | None]) -> int | None:
-        return 0 if types[0].dtype is self.dtype else None
 
     def torch(self, spell: TorchSpelling) -> str:
         return method(spell.operands[0], "to", Verbatim(literal(self.dtype)))
@@ -192,13 +194,10 @@ class Identity(Operator):
     """The operand itself: y = x."""
 
     signature = "x[*s] -> y[*s]"
-    pointwise = True
+    traits = (POINTWISE, IDEMPOTENT, INVOLUTION, LAYOUT_ONLY, SAME_IF_SAME_TYPE)
     onnx_name = "Identity"
     onnx_dtypes = ONNX_ALL
     example = "x -> identity"
-
-    def simplified(self, types: Sequence[TensorType], uniform: Sequence[Number | None]) -> int | None:
-        return 0
 
     def torch(self, spell: TorchSpelling) -> str:
         return spell.operands[0]
@@ -215,8 +214,7 @@ class OwnedTensor(Operator, abstract=True):
     """Base of operators that own a stored tensor and return it."""
 
     family = "create"
-    holds_weight = True
-    factored_storage = True
+    traits: ClassVar[Traits] = (HOLDS_WEIGHT, FACTORED_STORAGE, Flexible())
 
     shape: tuple[int, ...] = attribute(doc="shape of the result")
     dtype: DType = attribute(DType.f32, doc="dtype of the result")
@@ -232,9 +230,6 @@ class OwnedTensor(Operator, abstract=True):
                 "bad-attribute", f"`{self.name}` expects sizes of at least 0, got {self.shape}", attribute="shape"
             )
         return {f"d{number}": size for number, size in enumerate(self.shape)}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(self.extents(types))
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
         return replace(self, shape=tuple(extents[name] for name in self.extents(types)))
@@ -278,6 +273,5 @@ class LearnedTensor(OwnedTensor):
     signature = "weight[*d] -> y[*d]"
     parameters = {"weight": Parameter(normal(std=0.02))}
     dtypes = FLOATS
-    integer_schemes = ("weight",)
-    channel_axis = None
+    traits = (Quantizable("weight", channel_axis=None),)
     example = "scale = parameter((64,))"

@@ -11,7 +11,7 @@ from archc.declaration.base import Inference, Operator, OperatorError, operator
 from archc.declaration.dtypes import ANY, INDICES, ONNX_ALL
 from archc.declaration.notation import Side
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, atom, method
-from archc.declaration.traits import Uniform
+from archc.declaration.traits import LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible, Rigid, Traits, Unused
 from archc.types.attributes import AttributeProblem, attribute, value_text
 from archc.types.dim_bounds import never_exceeds
 from archc.types.dims import SymbolicDim, as_symbol, floor_divide, minimum
@@ -37,6 +37,7 @@ class Slice(Operator):
     signature = "x[*d] -> y[*e]"
     formula = "index"
     symbol = "[]"
+    traits = (LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible(), Unused("a", "b"))
     example = "y = x[:, 0]"
 
     items: tuple[Item, ...] = attribute((), doc="an integer or `start:stop:step` for each axis")
@@ -99,12 +100,6 @@ class Slice(Operator):
                 found |= {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
         return found
 
-    def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(name for name in self.extents(types) if not name.startswith("d"))
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(self.extents(types))
-
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Slice:
         items = self.per_axis(types[0].rank)
         for number, (item, size) in enumerate(zip(items, types[0].shape)):
@@ -132,9 +127,6 @@ class Slice(Operator):
                 attribute="items",
                 help="indices start at 0; the last one is `-1`",
             )
-
-    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        return 0 if all(item is None for item in self.per_axis(types[0].rank)) else None
 
     def torch(self, spell: TorchSpelling) -> str:
         items = ", ".join(_item_text(item, spell.size) for item in self.items)
@@ -242,6 +234,7 @@ class IndexedByTensor(Operator, abstract=True):
     dtypes = {"x": ANY, "index": INDICES}
     onnx_dtypes = ONNX_ALL
     onnx_name: ClassVar[str] = "Gather"
+    traits: ClassVar[Traits] = (LAYOUT_ONLY,)
 
     dim: int = attribute(axis="x", doc="axis of the positions")
 
@@ -281,7 +274,7 @@ class Gather(IndexedByTensor):
     signature = "x[*a], index[*b] -> y[*b]"
     onnx_name = "GatherElements"
     example = "(x, index) -> gather(1)"
-    rigid = ("a", "b")
+    traits = (Rigid("a", "b"),)
 
     def check(self, types: Sequence[TensorType]) -> None:
         if types[0].rank != types[1].rank:
@@ -324,7 +317,7 @@ class Scatter(IndexedByTensor):
     dtypes = {"x": ANY, "index": INDICES, "src": "x"}
     onnx_name = "ScatterElements"
     example = "(x, index, src) -> scatter(1)"
-    rigid = ("a", "b")
+    traits = (Rigid("a", "b"),)
 
     def check(self, types: Sequence[TensorType]) -> None:
         axis = self.axis(types)

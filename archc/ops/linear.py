@@ -11,6 +11,7 @@ from archc.declaration.dtypes import FLOATS, INDICES, ONNX_FLOATS
 from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
 from archc.declaration.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.declaration.spelling import OnnxSpelling, QuantizedValue, TorchModule, TorchSpelling, call
+from archc.declaration.traits import AFFINE_IN_WEIGHT, Quantizable
 from archc.types.attributes import attribute
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType
@@ -29,8 +30,7 @@ class Linear(Operator):
     onnx_dtypes = ONNX_FLOATS
     torch_name = "F.linear"
     example = "x -> fc1: linear(128)"
-    affine_in_weight = True
-    integer_schemes = ("static", "dynamic", "weight")
+    traits = (AFFINE_IN_WEIGHT, Quantizable("static", "dynamic", "weight"))
 
     out_features: int = attribute(index="o", phrase="output features", doc="size of the last axis of the result")
     bias: bool = attribute(True, doc="add a learned vector")
@@ -95,7 +95,7 @@ class Embedding(Operator):
     parameters = {"weight": Parameter(normal())}
     dtypes = INDICES
     example = "tokens -> wte: embedding(50257, 768)"
-    integer_schemes = ("weight",)
+    traits = (Quantizable("weight"),)
 
     num_embeddings: int = attribute(index="v", doc="number of vectors")
     embedding_dim: int = attribute(index="d", doc="size of each vector")

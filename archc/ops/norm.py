@@ -11,6 +11,7 @@ from archc.declaration.checks import bad_attribute, check_channels, check_positi
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE, as_f32
 from archc.declaration.parameter import Parameter, ones, zeros
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
+from archc.declaration.traits import IMPURE, Rigid
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, product
 from archc.types.extent_solver import Extent
@@ -45,8 +46,7 @@ class BatchNorm(Operator):
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
     example = "x -> bn1: batch_norm"
-    pure = False
-    rigid = ("n", "s")
+    traits = (IMPURE, Rigid("n", "s"))
 
     num_features: int | None = attribute(
         None, index="c", phrase="channels", doc="expected number of channels, if given"
@@ -100,7 +100,7 @@ class InstanceNorm(Operator):
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
     example = "x -> instance_norm"
-    rigid = ("s",)
+    traits = (Rigid("s"),)
 
     num_features: int | None = attribute(
         None, index="c", phrase="channels", doc="expected number of channels, if given"
@@ -153,7 +153,7 @@ class GroupNorm(Operator):
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
     example = "x -> norm1: group_norm(8)"
-    rigid = ("c", "s")
+    traits = (Rigid("c", "s"),)
 
     num_groups: int = attribute(index="g", phrase="groups", doc="number of groups of channels")
     num_channels: int | None = attribute(None, doc="expected number of channels, if given")
@@ -240,6 +240,7 @@ class LastAxesNorm(Operator, abstract=True):
     family = "norm"
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
+    traits = (Rigid("d"),)
 
     normalized_shape: int | tuple[int, ...] | None = attribute(
         None, doc="expected sizes of the normalized axes; by default the last axis, of any size"
@@ -286,9 +287,6 @@ class LastAxesNorm(Operator, abstract=True):
             )
         axes = ", ".join(f"d{number}" for number in range(self._dims))
         return parse_signature(self.signature.replace("d]", f"{axes}]"))
-
-    def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return ("d", *(f"d{number}" for number in range(self._dims)))
 
     @property
     def _axes(self) -> list[int]:

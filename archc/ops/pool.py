@@ -9,6 +9,7 @@ from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.checks import bad_attribute
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
+from archc.declaration.traits import COMMUTES_WITH_ROUNDING
 from archc.declaration.windows import (
     SpatialSizes,
     check_sizes,
@@ -95,7 +96,7 @@ class Pooling(Operator, abstract=True):
 class MaxPooling(Pooling, abstract=True):
     """Base of max pooling."""
 
-    commutes_with_rounding = True
+    traits = (COMMUTES_WITH_ROUNDING,)
 
     dilation: SpatialSizes = attribute(1, doc="distance between the elements of a window")
 

@@ -13,6 +13,7 @@ from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.dtypes import EIGHT_BIT, FLOATS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, dtype_set
 from archc.declaration.parameter import Parameter, ones, zeros
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
+from archc.declaration.traits import DECODES
 from archc.types.attributes import attribute
 from archc.types.signature import Pattern, Signature
 from archc.types.tensor_type import DType, TensorType
@@ -167,7 +168,7 @@ class Dequantize(Operator):
     dtypes = {"q": EIGHT_BIT, "scale": FLOATS, "zero_point": "q"}
     onnx_name: ClassVar[str] = "DequantizeLinear"
     onnx_dtypes = {"scale": ONNX_SINGLE}
-    decodes = True
+    traits = (DECODES,)
     example = "x -> q0: quantize(u8) -> dequantize"
 
     axis: int | None = attribute(

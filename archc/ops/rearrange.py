@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.dtypes import ONNX_ALL
 from archc.declaration.pattern import AxisMoves, parse_pattern
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
-from archc.declaration.traits import Uniform
+from archc.declaration.traits import COMMUTES_WITH_ROUNDING, LAYOUT_ONLY, Flexible, Traits, Uniform
 from archc.types.attributes import AttributeProblem, attribute, string_literal, value_text
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Extent
@@ -23,7 +23,7 @@ class Rearrangement(Operator, abstract=True):
 
     signature = "x[*d] -> y[*e]"
     onnx_dtypes = ONNX_ALL
-    commutes_with_rounding = True
+    traits: ClassVar[Traits] = (LAYOUT_ONLY, COMMUTES_WITH_ROUNDING)
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         """Pattern for an operand of the given type; see `archc.declaration.pattern`."""
@@ -129,6 +129,7 @@ class Rearrange(Rearrangement):
     axis, give the size by name: `h = 12`.
     """
 
+    traits = (Flexible(),)
     example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'
 
     pattern: str = attribute(doc="axes of the operand and of the result")
@@ -153,9 +154,6 @@ class Rearrange(Rearrangement):
 
     def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
         return dict(self.sizes)
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(name for name, _ in self.sizes)
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Rearrange:
         return Rearrange(self.pattern, tuple((name, extents[name]) for name, _ in self.sizes))
@@ -218,6 +216,7 @@ class Flatten(Rearrangement):
 class Unflatten(Rearrangement):
     """One axis split into several, in row-major order; a size of -1 is inferred from the other sizes."""
 
+    traits = (Flexible(),)
     example = "x -> unflatten(2, (12, 64))"
 
     dim: int = attribute(axis="x", doc="axis to split")
@@ -234,9 +233,6 @@ class Unflatten(Rearrangement):
 
     def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
         return {f"u{number}": size for number, size in enumerate(self.sizes) if size != -1}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(self.pattern_sizes(types))
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Unflatten:
         sizes = (-1 if size == -1 else extents[f"u{number}"] for number, size in enumerate(self.sizes))

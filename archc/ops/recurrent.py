@@ -16,6 +16,7 @@ from archc.declaration.dtypes import FLOATS, INDICES, ONNX_F32
 from archc.declaration.parameter import Parameter, uniform_fan_in
 from archc.declaration.sequences import CALL_PACKED, RUN_PACKED, OnnxSequences
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
+from archc.declaration.traits import FACTORED_STORAGE, IMPURE, Quantizable, Rigid
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature
@@ -69,9 +70,7 @@ class Recurrent(Operator, abstract=True):
     parameters: ClassVar[Mapping[str, Parameter]] = LayerParameters()
     dtypes = {"x": FLOATS, "h0": "x", "lengths": LENGTHS}
     onnx_dtypes = ONNX_F32
-    rigid = ("t",)
-    factored_storage = True
-    integer_schemes = ("weight",)
+    traits = (IMPURE.when("drops"), FACTORED_STORAGE, Quantizable("weight"), Rigid("t"))
     gates: ClassVar[int] = 1
     """Number of gates."""
     states: ClassVar[tuple[str, ...]] = ("h",)
@@ -116,9 +115,9 @@ class Recurrent(Operator, abstract=True):
             )
 
     @property
-    def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
-        """Return whether the layer has no dropout."""
-        return self.dropout == 0 or self.num_layers == 1
+    def drops(self) -> bool:
+        """Return whether the layer has dropout between its layers."""
+        return self.dropout > 0 and self.num_layers > 1
 
     # The signature ----------------------------------------------------------------------------------------
 
@@ -169,7 +168,7 @@ class Recurrent(Operator, abstract=True):
             states = [method(x, "new_zeros", rows, batch, self.hidden_size)] * len(self.states)
         function = f"torch.{self._torch_function}"
         weights = f"[{', '.join(spell.weights.values())}]"
-        drops = spell.training is not None and not self.pure
+        drops = spell.training is not None and self.drops
         training = (self.dropout, spell.training) if drops else (0.0, False)
         options = (self.bias, self.num_layers, *training, self.bidirectional)
         if lengths is None:

@@ -10,6 +10,7 @@ from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call, method
+from archc.declaration.traits import Rigid
 from archc.types.attributes import attribute
 from archc.types.dims import as_symbol, maximum, product
 from archc.types.extent_solver import Extent
@@ -269,7 +270,7 @@ class Topk(Operator):
     family = "reduce"
     dtypes = NUMBERS
     example = "values, indices = scores -> topk(5)"
-    rigid = ("n", "k")
+    traits = (Rigid("n", "k"),)
 
     k: int = attribute(doc="number of elements")
     dim: int = attribute(-1, axis="x", doc="axis to search")
@@ -286,9 +287,6 @@ class Topk(Operator):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {"k": self.k}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return ()
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "k")

@@ -8,7 +8,7 @@ from typing import Any
 from archc.declaration.axes import plain_axes, plain_axis
 from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
-from archc.declaration.traits import Uniform
+from archc.declaration.traits import LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible
 from archc.ops.rearrange import Rearrangement
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, divide, product
@@ -27,6 +27,7 @@ class Reshape(Operator):
     """
 
     signature = "x[*d] -> y[*e]"
+    traits = (LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible("f"))
     example = "x -> reshape((-1, 3, 32, 32))"
 
     shape: tuple[int | SymbolicDim, ...] = attribute(doc="sizes of the result; one may be -1")
@@ -48,10 +49,6 @@ class Reshape(Operator):
         if factors is None:
             return {f"u{number}": size for number, size in enumerate(new)}
         return factors[2]
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        factors = common_factors(types[0].shape, self._sizes(types[0]))
-        return () if factors is None else tuple(factors[2])
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Reshape:
         factors = common_factors(types[0].shape, self._sizes(types[0]))
@@ -77,9 +74,6 @@ class Reshape(Operator):
                 attribute="shape",
             )
         return tuple(missing if size == -1 else size for size in self.shape)
-
-    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        return 0 if self._sizes(types[0]) == types[0].shape else None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Reshape | None:
         # Use the computed sizes: a -1 may differ for another operand.
@@ -148,6 +142,7 @@ class Expand(Operator):
     """
 
     signature = "x[*d] -> y[*e]"
+    traits = (LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible())
     example = "x -> expand((-1, 12, -1))"
 
     sizes: tuple[int | SymbolicDim, ...] = attribute(doc="sizes of the result; -1 keeps a size")
@@ -185,14 +180,8 @@ class Expand(Operator):
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {f"d{number}": size for number, size in enumerate(self.sizes) if size != -1}
 
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return tuple(self.extents(types))
-
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Expand:
         return Expand(tuple(-1 if size == -1 else extents[f"d{number}"] for number, size in enumerate(self.sizes)))
-
-    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        return 0 if self.infer(types).results[0] == types[0] else None
 
     def torch(self, spell: TorchSpelling) -> str:
         sizes: list[Any] = [Verbatim(spell.size(size)) for size in self.sizes]

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from archc.declaration.base import Operator, operator
 from archc.declaration.dtypes import Accepted
+from archc.declaration.traits import IMPURE, Rigid, ScanEnd
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Extent
@@ -36,16 +37,10 @@ class ScanEnter(Operator, abstract=True):
     name: ClassVar[str] = "scan"
     signature = "x[b, t, *s], h0[*r] -> mark[], x_t[b, *s], h[*r]"
     dtypes: ClassVar[Mapping[str, Accepted]] = {}
-    scan_end = "enter"
-    pure = False  # two scans over equal operands are different scans
-    rigid = ("t",)
+    # Two scans over equal operands are different scans, so the operator is impure.
+    traits = (IMPURE, ScanEnd("enter", count="sequences"), Rigid("t"))
 
     sequences: int = attribute(doc="number of sequences among the operands; the others are initial states")
-
-    @property
-    def scan_parts(self) -> int:  # type: ignore[override]  # a class attribute elsewhere
-        """Number of sequences."""
-        return self.sequences
 
     def arguments(self) -> list[str]:
         return []  # the language has no call for scan operators
@@ -77,17 +72,10 @@ class ScanExit(Operator, abstract=True):
     name: ClassVar[str] = "scan_end"
     signature = "mark[], h[*r], next[*r], y_t[b, *s] -> last[*r], y[b, t, *s]"
     dtypes: ClassVar[Mapping[str, Accepted]] = {}
-    scan_end = "exit"
-    pure = False
-    rigid = ("t",)
+    traits = (IMPURE, ScanEnd("exit", count="states"), Rigid("t"))
 
     states: int = attribute(doc="number of states")
     length: int | SymbolicDim = attribute(doc="number of steps", index="t")
-
-    @property
-    def scan_parts(self) -> int:  # type: ignore[override]  # a class attribute elsewhere
-        """Number of states."""
-        return self.states
 
     def arguments(self) -> list[str]:
         return []
@@ -104,9 +92,6 @@ class ScanExit(Operator, abstract=True):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {"t": self.length}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return ()
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         states = tuple(types[2 + 2 * number].dtype for number in range(self.states))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from archc.declaration.base import Operator, operator
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
+from archc.declaration.traits import Rigid
 from archc.types.attributes import attribute
-from archc.types.tensor_type import TensorType
 
 
 @operator
@@ -20,12 +18,10 @@ class Softmax(Operator):
     onnx_dtypes = ONNX_FLOATS
     torch_name = "F.softmax"
     onnx_name = "Softmax"
+    traits = (Rigid(axis="dim"),)
     example = "logits -> softmax"
 
     dim: int = attribute(-1, axis="x", doc="axis along which the results have the sum 1")
-
-    def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return (f"s.{self.axis_number('dim', types)}",)
 
     def torch(self, spell: TorchSpelling) -> str:
         return call(self.torch_name, *spell.operands, dim=self.dim)

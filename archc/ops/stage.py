@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.dtypes import ONNX_ALL
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling
+from archc.declaration.traits import LAYOUT_ONLY, POINTWISE, StageEntry
 from archc.types.attributes import attribute
 from archc.types.tensor_type import TensorType
 
@@ -20,7 +21,7 @@ class ToStage(Operator):
     """
 
     signature = "x[*s] -> y[*s]"
-    pointwise = True
+    traits = (POINTWISE, LAYOUT_ONLY, StageEntry(stage="stage", device="device"))
     family = "placement"
     onnx_dtypes = ONNX_ALL
     example = "x -> conv2: conv2d(64, 3) -> relu -> to_stage(1) -> fc1: linear(128)"
@@ -31,12 +32,6 @@ class ToStage(Operator):
     def check(self, types: Sequence[TensorType]) -> None:
         if self.stage < 0:
             raise OperatorError("bad-attribute", f"`to_stage` expects a stage of at least 0, got {self.stage}")
-
-    def enters_stage(self) -> int:
-        return self.stage
-
-    def names_device(self) -> str | None:
-        return self.device
 
     def torch(self, spell: TorchSpelling) -> str:
         return spell.operands[0]

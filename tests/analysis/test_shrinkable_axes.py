@@ -15,6 +15,7 @@ from archc.analysis.coupling import ChannelGroup, Coupling
 from archc.analysis.shrinkable_axes import ShrinkableAxes, Tensor
 from archc.declaration.base import Operator, operator
 from archc.declaration.spelling import TorchSpelling, infix, method
+from archc.declaration.traits import Rigid
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
@@ -122,8 +123,8 @@ def missing_declaration(node: Node, group: ChannelGroup, number: int) -> str:
     return (
         f"`{node.op}` allows the removal of elements of the index {indices}, but the rest of the result `{result}`"
         f" then differs from the result for zeros in their place. If each element of `{result}` depends on all elements"
-        f" of the index, declare `rigid = ({rigid},)` in the class `{type(node.op).__name__}`, or return the index from"
-        " `rigid_for`."
+        f" of the index, add `Rigid({rigid})` to the traits of the class `{type(node.op).__name__}`, or"
+        " `Rigid(axis=...)` if an attribute selects the axis."
     )
 
 
@@ -149,7 +150,7 @@ class Center(Operator, abstract=True):
 class RigidCenter(Center, abstract=True):
     """The same operator with the declaration."""
 
-    rigid = ("d",)
+    traits = (Rigid("d"),)
 
 
 @pytest.mark.usefixtures("free_ends")
@@ -160,7 +161,7 @@ def test_a_missing_declaration_is_named() -> None:
         check_removals(Center(), [matrix])
     message = str(caught.value)
     assert "`center` allows the removal of elements of the index `d`, but the rest of the result `y`" in message
-    assert 'declare `rigid = ("d",)` in the class `Center`' in message
+    assert 'add `Rigid("d")` to the traits of the class `Center`' in message
 
 
 @pytest.mark.usefixtures("free_ends")

@@ -14,6 +14,7 @@ import torch
 
 import archc
 from archc.declaration.base import OPERATORS
+from archc.declaration.traits import IDEMPOTENT
 from archc.interpreter.evaluate import NodeFailure
 from archc.ops.activation import Tanh
 from archc.ops.scan import ScanEnter
@@ -120,7 +121,7 @@ def _wrong_source(graph: archc.Graph, **names: Any) -> str:
 
 
 def test_a_pass_that_changes_the_function_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tanh, "idempotent", True)
+    monkeypatch.setitem(Tanh._traits_by_key, IDEMPOTENT, IDEMPOTENT)
     outcome = check("model m { input x: f32[N, 4]  output y = x -> tanh -> tanh -> tanh }", 0)
     assert [one.stage for one in outcome.failures][:1] == ["simplify"]
 

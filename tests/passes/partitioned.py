@@ -8,6 +8,7 @@ import archc
 from archc.diagnostics import ArchcError
 from archc.driver.compiled import Compiled
 from archc.ir.graph import Graph, Node
+from archc.ir.stages import entered_stage
 
 GPT = """
 import "std/attention.arch" as att
@@ -27,7 +28,7 @@ model gpt(vocab = 64, width = 32, depth = 3, context = 32) {
 
 
 def entries(graph: Graph) -> list[Node]:
-    return [node for node in graph.nodes() if node.op.enters_stage() is not None]
+    return [node for node in graph.nodes() if entered_stage(node.op) is not None]
 
 
 def figures(compiled: Compiled) -> dict[str, float]:

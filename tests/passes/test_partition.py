@@ -11,8 +11,10 @@ import torch
 import archc
 from archc.analysis.devices import DEFAULT_LINK, Cpu, StageDevice
 from archc.analysis.stage_costs import stage_costs
+from archc.declaration.traits import DECODES
 from archc.ir.graph import Graph
-from archc.ir.stages import Stages
+from archc.ir.scans import scan_end
+from archc.ir.stages import Stages, entered_stage
 from archc.ops.scan import ScanEnter, ScanExit
 from archc.passes.partition import Partition
 from archc.passmanager.calibration import Calibration
@@ -93,13 +95,13 @@ def test_a_tensor_enters_a_stage_once_for_all_consumers() -> None:
     sent = [node.operands[0] for node in entries(graph)]
     assert len(sent) == len(set(sent)) > 1
     for node in graph.nodes():
-        assert not (node.op.enters_stage() is not None and not graph.users(node))
+        assert not (entered_stage(node.op) is not None and not graph.users(node))
 
 
 def test_outputs_of_early_stages_are_not_sent_on() -> None:
     graph = archc.compile(SKIPS, passes="partition(2)").graph
     made = {name: value.producer for name, value in graph.outputs.items()}
-    assert all(node is not None and node.op.enters_stage() is None for node in made.values())
+    assert all(node is not None and entered_stage(node.op) is None for node in made.values())
 
 
 def test_blocks_within_one_stage_keep_their_definition() -> None:
@@ -198,12 +200,12 @@ def test_sizes_change_the_split() -> None:
 def test_integers_are_sent_and_decoded_where_they_arrive() -> None:
     graph = archc.compile(SPECS / "mlp.arch", passes="quant, partition(3)").graph
     stages = Stages(graph)
-    decoders = [node for node in graph.nodes() if node.op.decodes]
+    decoders = [node for node in graph.nodes() if node.op.has(DECODES)]
     assert decoders
     for node in decoders:
         assert all(stages.of_node[user] == stages.of_node[node] for user in graph.users(node))
     integers = [node for node in entries(graph) if node.operands[0].type.dtype.value == "u8"]
-    assert integers and all(user.op.decodes for node in integers for user in graph.users(node))
+    assert integers and all(user.op.has(DECODES) for node in integers for user in graph.users(node))
 
 
 def test_a_dequantize_with_uses_in_two_stages_is_in_both() -> None:
@@ -218,7 +220,7 @@ def test_a_dequantize_with_uses_in_two_stages_is_in_both() -> None:
     """
     graph = archc.compile(text, passes="partition(2)").graph
     stages = Stages(graph)
-    assert {stages.of_node[node] for node in graph.nodes() if node.op.decodes} == {0, 1}
+    assert {stages.of_node[node] for node in graph.nodes() if node.op.has(DECODES)} == {0, 1}
 
 
 def test_a_batch_norm_used_twice_is_in_one_stage() -> None:
@@ -249,7 +251,7 @@ def test_a_recurrence_is_in_one_stage() -> None:
     stages = Stages(graph)
     assert stages.count == 2
     assert (
-        len({stage for node, stage in stages.of_node.items() if node.op.scan_end or node.path in ("in", "back")}) == 1
+        len({stage for node, stage in stages.of_node.items() if scan_end(node.op) or node.path in ("in", "back")}) == 1
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in outputs(graph).items())
 

@@ -6,7 +6,7 @@ import pytest
 
 import archc
 from archc.driver.binding import bind_fresh
-from archc.ir.stages import Stages, has_stages
+from archc.ir.stages import Stages, entered_stage, has_stages
 from tests.passes.partitioned import GPT, entries, notes, refused
 
 MACHINES = """
@@ -27,14 +27,14 @@ def test_the_stages_name_their_devices() -> None:
     assert Stages(compiled.graph).devices == ("cuda:0", "cuda:1")
     assert "c on `b`: " in compiled.passes[0].remarks[1].message
     first = entries(compiled.graph)[0]
-    assert first.op.enters_stage() == 0 and first.operands[0] is compiled.graph.inputs[0]
+    assert entered_stage(first.op) == 0 and first.operands[0] is compiled.graph.inputs[0]
     assert str(compiled.passes[0].text) == 'partition(devices = "pair")'
 
 
 def test_without_devices_stages_have_no_device() -> None:
     graph = archc.compile(MACHINES, passes="partition(2)").graph
     assert Stages(graph).devices == (None, None)
-    assert all(node.op.enters_stage() for node in entries(graph))
+    assert all(entered_stage(node.op) for node in entries(graph))
 
 
 def test_a_slow_device_that_does_not_help_stays_idle() -> None:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 import archc
 from archc.analysis.devices import DEFAULT_LINK, Cpu, StageDevice
+from archc.declaration.traits import DECODES
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
 from archc.ir.given_sizes import read_sizes
 from archc.ir.graph import Graph
-from archc.ir.stages import Stages
+from archc.ir.stages import Stages, entered_stage
 from archc.partitioning import Infeasible, solve
 from archc.passes._stage_problem import StageProblem
 from archc.passes._stage_refinement import stage_numbers
@@ -53,7 +54,7 @@ def reads_sizes(graph: Graph, step: Partition) -> bool:
 
 def decoding(graph: Graph) -> int:
     """Return the number of operators that decode integers, such as `dequantize`."""
-    return sum(node.op.decodes for node in graph.nodes())
+    return sum(node.op.has(DECODES) for node in graph.nodes())
 
 
 def bounds(graph: Graph, step: Partition) -> tuple[float, float]:
@@ -97,13 +98,13 @@ def test_the_divided_model_computes_the_same(seed: int, count: int, quantized: b
     if quantized:
         run(graph, Quant(least=0))
     expected = outputs(graph, seed=1)
-    before = sum(not node.op.decodes for node in graph.nodes())
+    before = sum(not node.op.has(DECODES) for node in graph.nodes())
     assume(len(graph) >= count)
     assume(math.isfinite(bounds(graph, Partition(count))[1]))
     assert Stages(graph).count == count
     actual = outputs(graph, seed=1)
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
     assert archc.parse(archc.print_graph(graph)) == graph
-    entries = [node for node in graph.nodes() if node.op.enters_stage() is not None]
+    entries = [node for node in graph.nodes() if entered_stage(node.op) is not None]
     assert len({(node.operands[0], node.op) for node in entries}) == len(entries)
-    assert before == sum(node.op.enters_stage() is None and not node.op.decodes for node in graph.nodes())
+    assert before == sum(entered_stage(node.op) is None and not node.op.has(DECODES) for node in graph.nodes())

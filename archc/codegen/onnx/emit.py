@@ -24,6 +24,7 @@ from archc.codegen.onnx.rewrites import rewritten
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
 from archc.codegen.onnx.scans import scan_records
 from archc.declaration.base import Operator, OperatorError
+from archc.declaration.traits import DECODES
 from archc.diagnostics import ArchcError, Diagnostic, Note, error
 from archc.ir.graph import Graph, Node
 from archc.ir.scans import Scan, schedule
@@ -172,7 +173,7 @@ class _Emitter:
         for item in items:
             if isinstance(item, Scan):
                 self._onnx.records += scan_records(self._weights, self._values, item, self._items)
-            elif item.op.decodes:
+            elif item.op.has(DECODES):
                 self._values.postpone(item)
             else:
                 self._spell(item)

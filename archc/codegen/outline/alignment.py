@@ -20,6 +20,7 @@ from archc.codegen.outline.folding import BlockUse, fold, levels
 from archc.codegen.outline.repetition import Extension, StepSequence, StepSummary, extensions
 from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Order, Scope, Value
+from archc.ir.scans import scan_end, scan_parts
 from archc.types.attributes import attributes
 
 _ANY = object()  # in a key, replaces every value that can be an argument: `3`, `(1, 7)` or "same"
@@ -208,7 +209,7 @@ class _Aligner:
         number = 0
         for item, (name, kind), operands in zip(self.structures[uses[0]].items, form.rows, form.wiring, strict=True):
             count = len(item.results if isinstance(item, Node) else item.outputs)
-            end = item.op.scan_end if isinstance(item, Node) else ""
+            end = scan_end(item.op) if isinstance(item, Node) else ""
             rows.append(StepSummary(name, kind, operands, range(number, number + count), end))
             number += count
         outputs = {n for use in uses for n, value in enumerate(self.structures[use].values) if value in use.escaping}
@@ -300,7 +301,7 @@ class _Aligner:
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)
-        options = attribute_key(op) if member is not None else op.scan_parts if op.scan_end else op
+        options = attribute_key(op) if member is not None else scan_parts(op) if scan_end(op) else op
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:

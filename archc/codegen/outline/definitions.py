@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Node, Scope
+from archc.ir.scans import scan_parts
 from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
@@ -161,11 +162,11 @@ class Recurrence:
 
     @property
     def _sequence_count(self) -> int:
-        return self.enter.nodes[0].op.scan_parts
+        return scan_parts(self.enter.nodes[0].op)
 
     @property
     def _state_count(self) -> int:
-        return self.exit.nodes[0].op.scan_parts
+        return scan_parts(self.exit.nodes[0].op)
 
     @property
     def sequences(self) -> tuple[Local, ...]:

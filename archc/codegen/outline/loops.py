@@ -16,6 +16,7 @@ from archc.codegen.outline.definitions import (
     count_uses,
 )
 from archc.codegen.outline.repetition import Repetition, StepSummary, find_repetitions
+from archc.ir.scans import scan_end
 
 SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
@@ -40,7 +41,7 @@ def find_loops(
 
 
 def _row(step: SingleStep, kind: Hashable) -> StepSummary:
-    end = step.nodes[0].op.scan_end if isinstance(step, OperatorStep) else ""
+    end = scan_end(step.nodes[0].op) if isinstance(step, OperatorStep) else ""
     return StepSummary(step.member.name if step.member is not None else None, kind, step.operands, step.results, end)
 
 
@@ -174,7 +175,7 @@ def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[S
 
 
 def _end(statement: Statement) -> str:
-    return statement.nodes[0].op.scan_end if isinstance(statement, OperatorStep) else ""
+    return scan_end(statement.nodes[0].op) if isinstance(statement, OperatorStep) else ""
 
 
 def _parted(inside: Sequence[Statement], wanted: set[Local]) -> tuple[list[Statement], list[Statement]]:

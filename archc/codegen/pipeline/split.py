@@ -26,7 +26,7 @@ from archc.diagnostics import ArchcError, error
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.stages import Stages
+from archc.ir.stages import Stages, entered_stage
 from archc.types.axis_expressions import AxisExpressions
 from archc.types.dims import SymbolicDim, symbol, symbols
 from archc.types.tensor_type import TensorType
@@ -94,7 +94,7 @@ class _Splitter:
 
     def _work(self, stage: int) -> list[Node]:
         """The nodes of a stage, without transfers."""
-        return [node for node in self.nodes[stage] if node.op.enters_stage() is None]
+        return [node for node in self.nodes[stage] if entered_stage(node.op) is None]
 
     def _names(self) -> dict[Value, str]:
         """The names of the transferred tensors: unique, and equal to the names in the text where possible."""

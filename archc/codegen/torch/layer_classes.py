@@ -25,6 +25,7 @@ from archc.codegen.outline.definitions import (
 from archc.declaration.base import Operator
 from archc.declaration.spelling import TorchModule, TorchSpelling
 from archc.ir.graph import Graph, Node, Scope
+from archc.ir.stages import entered_stage
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Masked
@@ -75,7 +76,7 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
     None if the operator has no module, if a weight belongs to another layer, or if no module supports the storage of
     a weight.
     """
-    stage = node.op.enters_stage()
+    stage = entered_stage(node.op)
     if stage is not None:
         return TorchModule(TO_STAGE, {"stage": stage})
     if type(node.op).torch_module is Operator.torch_module:

@@ -9,7 +9,9 @@ conversion changes neither the state dict, nor values or gradients.
 
 from __future__ import annotations
 
+from archc.declaration.traits import PREFERS_CHANNELS_LAST
 from archc.ir.graph import Graph
+from archc.ir.stages import entered_stage
 
 _IMAGE = 4
 """The rank of tensors that `torch.channels_last` applies to."""
@@ -29,16 +31,16 @@ def channels_last(graph: Graph) -> bool:
     """
     if not safe(graph):
         return False
-    if any(node.op.enters_stage() is not None for node in graph.nodes()):
+    if any(entered_stage(node.op) is not None for node in graph.nodes()):
         return False
     if any(len(weight.shape) > _IMAGE for weight in graph.weights.values()):
         return False
-    return any(node.op.torch_channels_last and node.weights for node in graph.nodes())
+    return any(node.op.has(PREFERS_CHANNELS_LAST) and node.weights for node in graph.nodes())
 
 
 def safe(graph: Graph) -> bool:
     """Return whether all convolutions are safe in channels-last layout; see `Operator.safe_channels_last`."""
-    convolutions = (node for node in graph.nodes() if node.op.torch_channels_last and node.weights)
+    convolutions = (node for node in graph.nodes() if node.op.has(PREFERS_CHANNELS_LAST) and node.weights)
     return all(node.op.safe_channels_last(node.types) for node in convolutions)
 
 

@@ -17,6 +17,8 @@ import torch
 
 from archc.codegen.onnx import check, to_model
 from archc.declaration import OPERATORS
+from archc.declaration.base import Operator
+from archc.declaration.traits import Quantizable
 from archc.ir.graph import Graph
 from archc.ops.quantize import Dequantize, Quantize
 from archc.types.storage import Int8
@@ -49,13 +51,20 @@ SCALES = np.array([1.0, 1.0, 1e-12, 1e-6, 0.01, 0.01, 10.0, 1e-30], np.float32)
 BIASES = np.array([0.3, -2e5, 2.0, 1e-7, 1e9, 0.0, -0.3, 3.0], np.float32)
 
 
+def channel_axis(op: Operator) -> int:
+    """Axis of the weight along which an int8 weight has a scale for each slice."""
+    quantizable = op.trait(Quantizable)
+    assert quantizable is not None and quantizable.channel_axis is not None
+    return quantizable.channel_axis
+
+
 def built(layer: str, axis: int | None, dtype: DType, dynamic: bool, epilogue: str, seed: int) -> Graph:
     arguments, options, shape = LAYERS[layer]
     random = np.random.default_rng(seed)
     model = Model()
     node = model.rewriter.add(Quantize(dtype, None, dynamic), [model.input("x", N, *shape)], name="q")
     op = OPERATORS[layer.split()[0]](*arguments, **options)
-    storage = Int8(axis if axis is None else op.channel_axis)
+    storage = Int8(axis if axis is None else channel_axis(op))
     y = model.add(op, model.add(Dequantize(), *node.results), name="layer", storages={"weight": storage})
     if EPILOGUES[epilogue]:
         y = model.add(OPERATORS[EPILOGUES[epilogue]](), y)
@@ -66,7 +75,7 @@ def built(layer: str, axis: int | None, dtype: DType, dynamic: bool, epilogue: s
     weight = graph.weights["layer.weight"]
     # The sum of two products of at most 255 · 64 fits into 16 bits: it does not saturate on CPUs without VNNI.
     integers = random.integers(-64, 65, weight.shape).astype(np.int8)
-    np.moveaxis(integers, op.channel_axis or 0, 0)[:2] = 0
+    np.moveaxis(integers, channel_axis(op), 0)[:2] = 0
     order = random.permutation(8)
     values = {"layer.weight": integers, "layer.bias": BIASES[order]}
     values["layer.weight_scale"] = SCALES[:8] if axis is not None else np.float32(random.choice(SCALES))
@@ -108,7 +117,7 @@ def expected(graph: Graph, layer: str, x: Array, epilogue: str) -> tuple[Array, 
         function(*(torch.from_numpy(np.ascontiguousarray(change(part))) for part in (numbers, weight, bias)), **options)
         for change in (np.asarray, np.abs)
     )
-    rows = np.moveaxis(weight, graph.layers()["layer"].op.channel_axis or 0, 0).reshape(8, -1)
+    rows = np.moveaxis(weight, channel_axis(graph.layers()["layer"].op), 0).reshape(8, -1)
     assert graph.tensors is not None
     step = np.where(rows.any(1), scale * graph.tensors["layer.weight_scale"].numpy().astype(np.float64), 0)
     along = -1 if name == "linear" else 1

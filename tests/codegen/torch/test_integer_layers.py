@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from archc.declaration import OPERATORS
+from archc.declaration.traits import Quantizable
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
@@ -53,7 +54,9 @@ def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
     for node in graph.nodes():
         weight = node.weights.get("weight")
         if weight is not None and isinstance(graph.weights[weight].storage, Dense):
-            rewriter.set_storage(weight, Int8(node.op.channel_axis if axis is not None else None))
+            quantizable = node.op.trait(Quantizable)
+            assert quantizable is not None
+            rewriter.set_storage(weight, Int8(quantizable.channel_axis if axis is not None else None))
         if scheme == "weight" or node.op.name not in ("linear", "conv2d"):
             continue
         (value,) = node.operands

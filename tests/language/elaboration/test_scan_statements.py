@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import archc
 from archc.diagnostics import ArchcError
+from archc.ir.scans import scan_end
 from archc.language.printing.printer import print_graph
 from archc.language.syntax.formatter import format as format_file
 from tests.codegen.random_scans import random_text
@@ -118,7 +119,7 @@ def test_a_name_from_outside_means_the_same_again_after_the_steps() -> None:
     graph = archc.parse(TEXTS["a name of the text in two meanings"])
     (relu,) = (node for node in graph.nodes() if node.op.name == "relu")
     assert relu.operands == (graph.inputs[0],)
-    assert graph.outputs["h"].producer is not None and graph.outputs["h"].producer.op.scan_end == "exit"
+    assert graph.outputs["h"].producer is not None and scan_end(graph.outputs["h"].producer.op) == "exit"
 
 
 def test_a_layer_of_a_step_can_be_used_after_it() -> None:

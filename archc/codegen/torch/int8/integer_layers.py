@@ -22,8 +22,10 @@ from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Outline
 from archc.codegen.torch.int8.lines import LayerLine, Lines
 from archc.codegen.torch.layer_classes import owns, spelling
 from archc.declaration.spelling import TorchModule, atom
+from archc.declaration.traits import DECODES, RELU
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
+from archc.ir.stages import entered_stage
 
 
 @frozen_dataclass
@@ -151,7 +153,7 @@ class _Search:
         first = statement.nodes[0]
         if (
             statement in self.found.quantizers
-            or first.op.is_relu
+            or first.op.has(RELU)
             or any(node.op != first.op for node in statement.nodes)
         ):
             return False
@@ -203,7 +205,9 @@ class _Search:
         entries = _entries(quantize, readers)
         parts = tuple(entry.results[0] for entry in entries) or quantize.results
         decoders = readers.get(parts[0], []) if parts else []
-        if not decoders or any(not decoder.nodes[0].op.decodes or decoder.operands != parts for decoder in decoders):
+        if not decoders or any(
+            not decoder.nodes[0].op.has(DECODES) or decoder.operands != parts for decoder in decoders
+        ):
             return None
         if any(local.uses != len(decoders) for local in parts) or not self.excluded.isdisjoint(_weights(quantize)):
             return None
@@ -227,13 +231,13 @@ class _Search:
         while local.uses == 1 and local in makers:
             maker = makers[local]
             if maker in self.found.modules and maker not in self.found.output_quantizers:
-                clips = [step for step in between if step.nodes[0].op.is_relu]
+                clips = [step for step in between if step.nodes[0].op.has(RELU)]
                 self.found.output_quantizers[maker] = OutputQuantizer(quantize, relu=bool(clips))
                 self.found.absorbed.update(clips, [quantize])
                 self.found.functions |= {step: self._function(step) for step in between if step not in clips}
                 return
             op = maker.nodes[0].op
-            carried = op.is_relu or isinstance(self._form(maker.nodes[0]), str)
+            carried = op.has(RELU) or isinstance(self._form(maker.nodes[0]), str)
             if not carried or any(node.op != op for node in maker.nodes):
                 return
             between.append(maker)
@@ -318,5 +322,5 @@ def _entries(quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorSt
     found = [readers.get(local, []) for local in quantize.results]
     if any(len(entries) != 1 or local.uses != 1 for local, entries in zip(quantize.results, found)):
         return ()
-    stages = {node.op.enters_stage() for (entry,) in found for node in entry.nodes}
+    stages = {entered_stage(node.op) for (entry,) in found for node in entry.nodes}
     return tuple(entry for (entry,) in found) if len(stages) == 1 and None not in stages else ()

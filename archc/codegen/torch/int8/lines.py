@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Statement
+from archc.declaration.traits import RELU
 from archc.frozen_dataclass import frozen_dataclass
 
 
@@ -242,7 +243,7 @@ class Lines:
 
 
 def _rectifies(step: OperatorStep) -> bool:
-    return step.nodes[0].op.is_relu
+    return step.nodes[0].op.has(RELU)
 
 
 def _follows(part: Part, parts: Sequence[Part]) -> bool:
