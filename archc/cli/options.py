@@ -241,7 +241,7 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
     from archc.compiler import compile
     from archc.driver.parsing import parse_settings
 
-    return compile(
+    compiled = compile(
         text_of(arguments.file),
         model=arguments.model,
         passes=arguments.passes,
@@ -256,6 +256,8 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
         diagnostics=diagnostics,
         progress=progress,
     )
+    compiled.files |= {Path(path).absolute() for path in arguments.load}
+    return compiled
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import Field
+from types import NoneType, UnionType
+from typing import Union, get_args, get_origin
 
 from archc.declaration.errors import OperatorError
 from archc.declaration.notation import Notation
@@ -66,6 +69,14 @@ def check_axis_declarations(cls: type[Notation], signature: str, parameters: Col
         ValueError: the signature has no such operand or result, or the operands do not determine its rank.
     """
     for attribute, axis in _declared_axes(cls).items():
+        kind = _type_of(cls, attribute)
+        members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        if any(member not in (int, tuple[int, ...], NoneType) for member in members):
+            given = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
+            raise ValueError(
+                f"`{attribute}` of the operator `{cls.name}` is declared with axis={axis!r}, so its type must be `int`"
+                f" or `tuple[int, ...]`, with or without None; it is `{given}`"
+            )
         parsed = parse_signature(signature) if signature else Signature((), ())
         required = [one for one in parsed.operands if one.name not in parameters and not one.optional]
         ranks = {pattern.name: len(pattern.axes) for pattern in required}
@@ -81,6 +92,15 @@ def check_axis_declarations(cls: type[Notation], signature: str, parameters: Col
                 f"`{attribute}` of the operator `{cls.name}` is declared with axis={axis!r}, but in the signature"
                 f" {signature!r}, {reason}; write {' or '.join(f'axis={name!r}' for name in valid) or 'a signature'}"
             )
+
+
+def _type_of(cls: type, attribute: str) -> object:
+    """The annotation of an attribute, evaluated in the module of the class that declares it."""
+    base = next(base for base in cls.__mro__ if attribute in inspect.get_annotations(base))
+    annotation = inspect.get_annotations(base)[attribute]
+    if not isinstance(annotation, str):
+        return annotation
+    return eval(annotation, vars(sys.modules[base.__module__]))
 
 
 def _declared_axes(cls: type) -> dict[str, str]:

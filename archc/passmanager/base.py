@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from archc.analysis.devices import Devices
@@ -53,6 +53,11 @@ class Pass(ABC):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
+        for option, declared in vars(cls).items():
+            if isinstance(declared, Field) and declared.metadata.get("axis") is not None:
+                raise ValueError(
+                    f"`{option}` of the pass `{cls.name}` is no attribute of an operator: leave out `axis=`"
+                )
         REGISTERED[cls.name] = cls
 
     def check(self) -> None:

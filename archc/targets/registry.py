@@ -39,13 +39,13 @@ def register_target(target: Target) -> Target:
     known = REGISTERED.get(target.name)
     if known is not None and (known in BUILT_IN or _module(known) != _module(target)):
         raise ValueError(f"there is a target `{target.name}` already: give the new target another name")
-    if target.suffix in RESERVED_SUFFIXES:
-        use = RESERVED_SUFFIXES[target.suffix]
+    use = RESERVED_SUFFIXES.get(target.suffix.lower())
+    if use is not None:
         raise ValueError(f"`{target.name}` cannot have the suffix `{target.suffix}`, which is that of {use}")
     for other in REGISTERED.values():
         if other.name == target.name:
             continue
-        if other.suffix == target.suffix:
+        if other.suffix.lower() == target.suffix.lower():  # some file systems ignore case
             raise ValueError(f"`{target.name}` cannot have the suffix `{target.suffix}` of the target `{other.name}`")
         if target.runtime and other.runtime and other.runtime.name == target.runtime.name:
             taken = target.runtime.name

@@ -18,6 +18,7 @@ from archc.declaration import OPERATORS
 from archc.declaration.base import Inference, Operator, OperatorError, operator
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, Source
 from archc.interpreter.evaluate import evaluate
+from archc.passmanager import Pass, pass_names
 from archc.types.attributes import AttributeInfo, attribute, attributes, convert, value_text
 from archc.types.signature import parse_signature
 from archc.types.tensor_type import DType, TensorType
@@ -207,6 +208,31 @@ def test_a_wrong_declaration_is_an_error_of_the_class(signature: str, axis: str,
         type("Misdeclared", (Operator,), body)
     assert str(caught.value).startswith(f"`dim` of the operator `misdeclared` is declared with axis='{axis}', but in ")
     assert "misdeclared" not in OPERATORS
+
+
+@pytest.mark.parametrize(
+    ("annotation", "title"), [("str", "str"), ("float | None", "float | None"), (tuple[str, ...], "tuple[str, ...]")]
+)
+def test_an_axis_is_an_integer(annotation: object, title: str) -> None:
+    body = {
+        "__module__": __name__,
+        "__annotations__": {"dim": annotation},
+        "signature": "x[*s] -> y[*s]",
+        "dim": attribute(None, axis="x"),
+    }
+    words = (
+        f"declared with axis='x', so its type must be `int` or `tuple[int, ...]`, with or without None; it is `{title}`"
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        type("Misdeclared", (Operator,), body)
+    assert "misdeclared" not in OPERATORS
+
+
+def test_an_option_of_a_pass_is_no_axis() -> None:
+    body = {"__module__": __name__, "__annotations__": {"dim": "int"}, "dim": attribute(0, axis="x")}
+    with pytest.raises(ValueError, match="`dim` of the pass `misdeclared` is no attribute of an operator"):
+        type("Misdeclared", (Pass,), body)
+    assert "misdeclared" not in pass_names()
 
 
 def test_an_inherited_attribute_needs_the_operand_too() -> None:

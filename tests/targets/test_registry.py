@@ -85,6 +85,8 @@ def test_a_target_that_needs_weights_is_refused_without_weights(tmp_path: Path) 
         ({"suffix": ".onnx"}, "cannot have the suffix `.onnx` of the target `onnx`"),
         ({"suffix": ".safetensors"}, "cannot have the suffix `.safetensors`, which is that of the weights"),
         ({"suffix": ".json"}, "cannot have the suffix `.json`, which is that of the report"),
+        ({"suffix": ".PY"}, "cannot have the suffix `.PY` of the target `torch`"),
+        ({"suffix": ".Json"}, "cannot have the suffix `.Json`, which is that of the report"),
         (
             {"runtime": Runtime("onnxruntime", "ONNX Runtime", lambda path, inputs: inputs)},
             "cannot have a runtime named `onnxruntime`, as the target `onnx` has",
@@ -254,8 +256,18 @@ def test_the_check_runs_a_loaded_target(
     assert compile_with(tmp_path, "count", "--load", file, "--check") == 1
     error = capsys.readouterr().err
     assert error.startswith("error[check-failed]") and message in error
-    assert "leave that program out with `--emit torch,onnx,arch`" in error
+    assert "leave `count` out of `--emit` (without the option: `--emit torch,onnx,arch`)" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_loaded_file_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.arch").write_text(TEXT)
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "net.py"
+    file.write_text("import archc\n")
+    assert compile_with(tmp_path, "torch", "--load", str(file)) == 1
+    assert capsys.readouterr().err.startswith("error[output-replaces-input]")
+    assert file.read_text() == "import archc\n"
 
 
 # Packages -------------------------------------------------------------------------------------------------------

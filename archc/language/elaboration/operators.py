@@ -135,7 +135,8 @@ def _help_for_argument(
     if isinstance(value, SymbolicDim) and any(int in (info.type, *get_args(info.type)) for info in asked):
         return f"`{value}` is known only when the model runs: give a number, or an attribute of the model or block"
     if type(value) is int and all(info.type is tuple or get_origin(info.type) is tuple for info in asked):
-        return f"write a tuple: `({value}, {value})`"
+        axes = any(info.axis is not None for info in asked)
+        return f"write a tuple: `({value},)`" if axes else f"write a tuple: `({value}, {value})`"
     wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)
     return dtype_help(value.rpartition(".")[2]) if wants_dtype and isinstance(value, str) else None
 

@@ -207,6 +207,7 @@ def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str
         ("z = x[:, [0, 1]]", "write `(x, index) -> index_select(1)` with a vector of indices"),
         ("z = x -> linear[3]", "write attributes in parentheses: `x -> linear(...)`"),
         ("z = x -> pad(1)", "write a tuple: `(1, 1)`"),
+        ("z = x -> permute(0)", "write a tuple: `(0,)`"),
     ],
 )
 def test_the_help_depends_on_the_statement(statement: str, way: str) -> None:
