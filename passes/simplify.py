@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from archc.declaration.base import Operator
-from archc.declaration.traits import IMPURE
+from archc.declaration.traits import COMMUTATIVE, IMPURE
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.match import NoMatch, match, pattern, result_of
 from archc.ir.scans import scan_end, scan_parts
@@ -30,8 +30,9 @@ class Simplify(Pass):
     - Constant folding: a value that depends on no input, no weight and no symbolic size is computed at compile time.
       A value with equal elements becomes the operator `full`.  Any other value of at most 64 KiB becomes a `constant`,
       which is stored with the weights.
-    - Common subexpressions: two operators with equal attributes, operands and weights become one.  Two kinds are
-      excluded: dropout, which draws new random numbers each time, and operators that update statistics.
+    - Common subexpressions: two operators with equal attributes, operands and weights become one; the operands of a
+      commutative operator may be in another order.  Two kinds are excluded: dropout, which draws new random numbers
+      each time, and operators that update statistics.
     - Identities: x * 1, x + 0, a cast to the same dtype and a slice of everything are removed.  Two operators in
       sequence are removed if they cancel (two negations, two transposes).  The second of two operators is removed if
       it repeats the first (two relus).
@@ -112,7 +113,8 @@ def _merge_common(context: Context, node: Node, seen: dict[tuple[Any, ...], Node
     """Replace a node by an earlier one that computes the same value; return True if the node was replaced."""
     if node.op.has(IMPURE):
         return False
-    key = (node.op, node.operands, node.bindings)
+    commutes = node.op.has(COMMUTATIVE)
+    key = (node.op, tuple(sorted(node.operands, key=id)) if commutes else node.operands, node.bindings)
     first = seen.setdefault(key, node)
     # A layer with weights keeps its name: another layer may share the weights by that name.
     if first is node or (node.weights and first.path != node.path):

@@ -160,6 +160,19 @@ def test_batch_norm_is_not_merged_since_it_keeps_statistics() -> None:
     assert [node.op.name for node in graph.nodes()].count("batch_norm") == 2
 
 
+@pytest.mark.parametrize(("name", "left"), [("add", 1), ("mul", 1), ("maximum", 1), ("sub", 2), ("div", 2)])
+def test_operands_of_commutative_operators_have_any_order(name: str, left: int) -> None:
+    build = Build()
+    x, y = build.input(8), build.input(8)
+    first, second = build.layer(name, x, y), build.layer(name, y, x)
+    graph = build.done(first, second)
+    before = outputs(graph)
+    run(graph, Simplify())
+    assert operators(graph).count(name) == left
+    for output, value in outputs(graph).items():
+        assert torch.equal(value, before[output]), output
+
+
 def test_a_common_subexpression_of_two_blocks_moves_outside() -> None:
     build = Build()
     scopes = [Scope(f"h.{number}", "Block", build.graph.scope) for number in range(2)]
