@@ -4,8 +4,7 @@
 definitions of a runtime module, with all module-level definitions that they refer to, in the order of the file: they
 become a part of an emitted module.  Both leave out these lines:
 
-- a statement below a comment `# if: NAME`, unless NAME is a feature of the program or a copied definition.  A statement
-  below `# if: whole_file` is a part of `library` alone;
+- a statement below a comment `# if: NAME`, unless NAME is a feature of the program;
 - blocks `if TYPE_CHECKING:`;
 - the comments `# type: ignore` and `# fmt: skip`.
 """
@@ -29,9 +28,8 @@ already has a different file of the given name, which other emitted files import
 
 _CONDITION = re.compile(r"\s*# if: (\w+)\n?")
 _DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")
-_WHOLE_FILE = "whole_file"
-FEATURES = frozenset({"stages", "channels_last"})
-"""The features of a program that a comment `# if:` may name: stages, and channels-last convolutions."""
+FEATURES = frozenset({"stages"})
+"""The features of a program that a comment `# if:` may name."""
 
 
 def compiled(source: str, name: str) -> str:
@@ -66,20 +64,18 @@ def copied(module: str, names: Iterable[str], features: Collection[str] = ()) ->
     wanted = set(names)
     while wanted != selected:
         selected = wanted
-        enabled = {*features, *selected}
-        wanted = selected | {name for each in selected for name in source.references(source.definitions[each], enabled)}
+        wanted = selected | {
+            name for each in selected for name in source.references(source.definitions[each], features)
+        }
     return "".join(
-        source.text(definition, {*features, *selected})
-        for name, definition in source.definitions.items()
-        if name in selected
+        source.text(definition, features) for name, definition in source.definitions.items() if name in selected
     )
 
 
 def library(module: str) -> str:
     """The source of a runtime module as a file of its own, which imports torch and nothing of archc."""
     source = _source(module)
-    enabled = {*FEATURES, _WHOLE_FILE, *source.definitions}
-    parts = [source.head, *(source.text(definition, enabled) for definition in source.definitions.values())]
+    parts = [source.head, *(source.text(definition, FEATURES) for definition in source.definitions.values())]
     return compiled("".join(parts), module)
 
 
@@ -115,40 +111,39 @@ class _RuntimeSource:
             elif name is not None:
                 self.definitions[name] = _Definition(statement, start, end)
         conditions = {found[1] for line in self.lines if (found := _CONDITION.fullmatch(line))}
-        unknown = conditions - FEATURES - {_WHOLE_FILE} - self.definitions.keys()
-        assert not unknown, f"conditions on unknown names: {unknown}"
+        assert conditions <= FEATURES, f"conditions on unknown features: {conditions - FEATURES}"
 
-    def references(self, definition: _Definition, enabled: Collection[str]) -> Iterator[str]:
+    def references(self, definition: _Definition, features: Collection[str]) -> Iterator[str]:
         """The other definitions that a definition refers to."""
-        left_out = set(self._left_out(definition.statement, enabled))
+        left_out = set(self._left_out(definition.statement, features))
         for node in ast.walk(definition.statement):
             if isinstance(node, ast.Name) and node.id in self.definitions and node.lineno not in left_out:
                 yield node.id
 
-    def text(self, definition: _Definition, enabled: Collection[str]) -> str:
+    def text(self, definition: _Definition, features: Collection[str]) -> str:
         """The lines of a definition, blank lines before it included."""
-        left_out = set(self._left_out(definition.statement, enabled))
+        left_out = set(self._left_out(definition.statement, features))
         numbered = enumerate(self.lines[definition.start : definition.end], definition.start + 1)
         kept = (line for number, line in numbered if number not in left_out and not _CONDITION.fullmatch(line))
         return "".join(_DIRECTIVE.sub("", line) for line in kept)
 
-    def _left_out(self, statement: ast.stmt, enabled: Collection[str]) -> Iterator[int]:
+    def _left_out(self, statement: ast.stmt, features: Collection[str]) -> Iterator[int]:
         """The numbers of the lines within a statement that the copy leaves out."""
         end = 0
         for inner in getattr(statement, "body", []):
             assert isinstance(inner, ast.stmt)
             start, end = end, inner.end_lineno or 0
-            if self._is_copied(inner, enabled):
-                yield from self._left_out(inner, enabled)
+            if self._is_copied(inner, features):
+                yield from self._left_out(inner, features)
             else:
                 yield from range(start + 1, end + 1)
 
-    def _is_copied(self, statement: ast.stmt, enabled: Collection[str]) -> bool:
+    def _is_copied(self, statement: ast.stmt, features: Collection[str]) -> bool:
         if isinstance(statement, ast.If) and isinstance(statement.test, ast.Name):
             return statement.test.id != "TYPE_CHECKING"
         first = min((statement, *getattr(statement, "decorator_list", ())), key=lambda node: node.lineno).lineno
         condition = _CONDITION.fullmatch(self.lines[first - 2])
-        return condition is None or condition[1] in enabled
+        return condition is None or condition[1] in features
 
 
 @cache

@@ -7,7 +7,7 @@ archc writes this file beside programs with int8 layers, as `archc_int8.py`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from ctypes import c_float
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    "Grid",
     "Int8Conv2d",
-    "Int8Layer",
     "Int8Linear",
     "Int8Weight",
-    "Keeping",
-    "Line",
     "OnGrid",
     "Quantize",
     "Quantized",
-    "Scale",
-    "fixed_line",
     "pooled",
     "quantize",
-    "ranged_line",
 ]
 
 
@@ -228,7 +221,7 @@ class Int8Weight(Keeping):
     axis = 0  # axis of the weight along which scales differ
 
     def decoded(self) -> Tensor:
-        """The weight in floating point."""
+        """The cached weight in floating point."""
         return self.kept("decoded", self.decode)
 
     def decode(self) -> Tensor:
@@ -286,8 +279,9 @@ class Int8Layer(Int8Weight):
 
     def pays(self, x: Tensor) -> bool:
         """Return whether an integer kernel is exact and faster for this operand."""
-        units = max(x.numel(), self.fewest) * self.work
-        return units >= self.least and (EXACT or not x.is_cpu)
+        if x.is_cpu and not EXACT:
+            return False
+        return max(x.numel(), self.fewest) * self.work >= self.least
 
     def in_floats(self, x: Quantized, unit: Scale) -> Tensor:
         """The result in units of `unit`, computed in floating point."""
@@ -295,32 +289,27 @@ class Int8Layer(Int8Weight):
         return self.product(numbers, *self.terms(scale, unit))
 
     def terms(self, scale: Scale, unit: Scale) -> tuple[Tensor, Tensor | None]:
-        """The cached weight and bias for operands in `scale` and results in `unit`."""
-        form = ("floats", scale, unit)
-        return self.kept(form, lambda: self.scaled(scale.size / unit.size, unit.size))
+        """Cached weight and bias in floats, from `scale` steps to `unit` steps."""
 
-    def scaled(self, scale: float, unit: float) -> tuple[Tensor, Tensor | None]:
-        """The decoded weight times `scale`, and the bias divided by `unit`."""
-        bias = None if self.bias is None else self.bias / unit
-        return self.decode() * scale, bias
+        def make() -> tuple[Tensor, Tensor | None]:
+            bias = None if self.bias is None else self.bias / unit.size
+            return self.decode() * (scale.size / unit.size), bias
 
-    def sums(self, scale: Scale, origin: int, unit: Scale) -> tuple[Tensor, ...]:
-        """Weight, factor and shift in factor * (weight @ (q - origin)) + shift."""
+        return self.kept((scale, unit), make)
 
-        def make() -> tuple[Tensor, ...]:
-            rows = self.kept("rows", self.sums_of_rows)
-            step = scale.size / unit.size
-            shift = rows * (step * (origin - scale.zero_point))
-            if self.bias is not None:
-                shift.add_(self.bias, alpha=1 / unit.size)
-            return self.weight, self.weight_scale * step, shift
+    def rows(self) -> Tensor:
+        """The sum of each row of the weight's integers."""
+        return self.weight.flatten(1).sum(1, dtype=torch.int32)
 
-        form = ("sums", scale, origin, unit)
-        return self.kept(form, make) if scale.fixed else make()
+    def shift(self, scale: Scale) -> Tensor:
+        """The result for bytes q that are all zero."""
 
-    def sums_of_rows(self) -> Tensor:
-        """The sum of each row of the decoded weight."""
-        return self.weight_scale * self.weight.flatten(1).sum(1)
+        def make() -> Tensor:
+            zero = -scale.size * scale.zero_point
+            shift = self.kept("rows", self.rows) * self.weight_scale * zero
+            return shift if self.bias is None else shift.add_(self.bias)
+
+        return self.kept(("shift", scale), make) if scale.fixed else make()
 
     def scales(self) -> tuple[Tensor, Tensor]:
         """The scale and the zero point of each row, as oneDNN takes them."""
@@ -361,7 +350,10 @@ def ending(unit: Scale, rounded: bool, relu: bool) -> tuple:
 
 
 def product_of_bytes(q: Tensor, weight: Tensor) -> Tensor:
-    """The int32 product q @ weight.T."""
+    """The int32 product q @ weight.T, for an operand q of any rank."""
+    if q.dim() != 2:
+        y = product_of_bytes(q.reshape(-1, q.shape[-1]), weight)
+        return y.view(*q.shape[:-1], len(weight))
     rows = len(q)
     if q.is_cuda and rows < 17:  # cuBLAS needs more than 16 rows
         return torch._int_mm(F.pad(q, (0, 0, 0, 17 - rows)), weight.t())[:rows]
@@ -391,49 +383,29 @@ class Int8Linear(Int8Layer):
         self.work = out_features  # MACs for each element of the operand
         # Reading the weight takes as long as multiplying six rows of an operand.
         self.fewest = 6 * in_features
-        # if: Line
-        self.line: Line | None = None  # the line that ends in this layer
-
-    # if: Line
-    def __getstate__(self) -> dict:
-        return {**super().__getstate__(), "line": None}
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
 
     def in_integers(self, x: Quantized, unit: Scale, rounded: bool, relu: bool) -> Any:
-        held, results = x.held, self.work
-        *batch, columns = held.shape
-        many = held.numel() * results > self.many * columns
-        if held.is_cpu and MKLDNN and many:
+        held, columns = x.held, x.held.shape[-1]
+        if held.is_cpu and MKLDNN and held.numel() * self.work > self.many * columns:
             packed = self.kept("packed", self.pack)
-            shift = self.sums(x.scale, 0, ONES)[-1]
-            end = ending(unit, rounded, relu)
-            return torch.ops.onednn.qlinear_pointwise(
-                x.integers(), x.scale.size, 0, *packed, shift, *end, ""
-            )
-        fits = held.is_cuda and not (results % 8 or columns % 8)
+            terms = (*packed, self.shift(x.scale), *ending(unit, rounded, relu), "")
+            qlinear = torch.ops.onednn.qlinear_pointwise
+            return qlinear(x.integers(), x.scale.size, 0, *terms)
+        fits = held.is_cuda and not (self.work % 8 or columns % 8)
         if not (fits or held.is_cpu):
             return self.in_floats(x, unit)
-        q = x.signed().reshape(-1, columns)
-        # if: quantize
-        if not x.scale.fixed:
-            form = ("rows", unit)
-            weight, factor, rows, bias = self.kept(form, lambda: self.rows(unit.size))
-            y = product_of_bytes(q, weight).float().mul_(factor)
-            y.add_(rows, alpha=128 - x.scale.zero_point)
-            y = torch.add(bias, y, alpha=x.scale.size / unit.size)
-            return y.view(*batch, results)
-        weight, factor, shift = self.sums(x.scale, 128, unit)
-        y = product_of_bytes(q, weight).float().mul_(factor).add_(shift)
-        return y.view(*batch, results)
+        weight, factor, rows, bias = self.kept(("sums", unit), lambda: self.sums(unit))
+        y = product_of_bytes(x.signed(), weight)
+        y.add_(rows, alpha=128 - x.scale.zero_point)  # weight @ (q - zero_point)
+        return torch.addcmul(bias, y, factor, value=x.scale.size / unit.size)
 
-    # if: quantize
-    def rows(self, unit: float) -> tuple[Tensor, ...]:
-        """Weight, scale, row sums and bias, independent of the operand's range."""
-        sums = self.sums_of_rows()
-        bias = torch.zeros_like(sums) if self.bias is None else self.bias / unit
-        return self.weight, self.weight_scale, sums, bias
+    def sums(self, unit: Scale) -> tuple[Tensor, ...]:
+        """Weight, its scale, the sums of its rows, and the bias divided by `unit`."""
+        bias = torch.zeros(()) if self.bias is None else self.bias / unit.size
+        return self.weight, self.weight_scale, self.rows(), bias.to(self.weight.device)
 
     def pack(self) -> tuple[Tensor, Tensor, Tensor]:
         """The weight in oneDNN's layout, its scales and zero points."""
@@ -444,8 +416,6 @@ class Int8Conv2d(Int8Layer):
     """A convolution on quantized operands."""
 
     least = 4_000_000
-    # if: whole_file
-    channels_last = False  # True only if oneDNN is correct for the layer's shapes
 
     def __init__(
         self,
@@ -474,15 +444,6 @@ class Int8Conv2d(Int8Layer):
         steps = (self.stride, self.padding, self.dilation, self.groups)
         return F.conv2d(x, weight, bias, *steps)
 
-    # if: channels_last
-    def scaled(self, scale: float, unit: float) -> tuple[Tensor, Tensor | None]:
-        # Channels-last, the layout of the integer kernels, also makes pooling faster.
-        weight, bias = super().scaled(scale, unit)
-        # if: whole_file
-        if not self.channels_last:
-            return weight, bias
-        return weight.clone(memory_format=torch.channels_last), bias
-
     def in_integers(self, x: Quantized, unit: Scale, rounded: bool, relu: bool) -> Any:
         if not (x.held.is_cpu and MKLDNN):
             return self.in_floats(x, unit)
@@ -495,11 +456,9 @@ class Int8Conv2d(Int8Layer):
         steps = (self.stride, padding, self.dilation, self.groups)
         form = ("packed", *padding)
         packed = self.kept(form, lambda: self.pack(steps, list(q.shape)))
-        shift = self.sums(x.scale, 0, ONES)[-1]
-        end = ending(unit, rounded, relu)
-        return torch.ops.onednn.qconv_pointwise(
-            q, x.scale.size, 0, *packed, shift, *steps, *end, None
-        )
+        terms = (*packed, self.shift(x.scale), *steps, *ending(unit, rounded, relu))
+        qconv = torch.ops.onednn.qconv_pointwise
+        return qconv(q, x.scale.size, 0, *terms, None)
 
     def pack(self, steps: tuple, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Weight in oneDNN's layout for images of `shape`; scales and zero points."""
@@ -507,183 +466,3 @@ class Int8Conv2d(Int8Layer):
         scales, zeros = self.scales()
         pack = torch.ops.onednn.qconv_prepack
         return pack(self.weight, scales, 1.0, 0, *steps, shape), scales, zeros
-
-
-class Line:
-    """Cached steps of layers that run one after the other, for a single sample."""
-
-    def __init__(self, modules: list, relu: Any, shape: Any, steps: list[tuple]):
-        self.modules, self.relu, self.shape, self.steps = modules, relu, shape, steps
-        self.seen = [
-            (module._buffers, name, buffer, version_of(buffer))
-            for module in modules
-            for name, buffer in module._buffers.items()
-        ]
-
-    def holds(self) -> bool:
-        """Return whether no buffer has changed."""
-        for buffers, name, buffer, version in self.seen:
-            now = buffers[name]
-            if now is not buffer or version is not None and now._version != version:
-                return False
-        return True
-
-
-def line_of(
-    modules: list, relu: Any, x: Tensor, steps: Callable[[], list[tuple]]
-) -> Line:
-    """The line of these modules, cached in the last module."""
-    line = modules[-1].line
-    known = line is not None and line.modules == modules and line.relu == relu
-    if not (known and line.shape == x.shape and line.holds()):
-        with torch.inference_mode(False), torch.no_grad():
-            line = modules[-1].line = Line(modules, relu, x.shape, steps())
-    return line
-
-
-def relus_of(relu: bool | Sequence[bool], layers: list) -> list[bool]:
-    """One bool for each layer: True if a relu is between this layer and the next."""
-    between = [relu] * (len(layers) - 1) if isinstance(relu, bool) else relu
-    return [*between, False]
-
-
-def fixed_line(
-    x: Tensor,
-    roundings: Iterable,
-    layers: Iterable,
-    relu: bool | Sequence[bool] = False,
-    moves: Sequence[Callable | None] | None = None,
-) -> Tensor:
-    """Call layers one after the other, each on a quantized operand.
-
-    `relu` tells after which layers a relu follows.  `moves` has a function for each
-    layer, such as a max pool of the layer's result, or None.  For a single sample, the
-    modules and their hooks are not called, because the calls would take as long as
-    small layers.
-    """
-    roundings, layers = [*roundings], [*layers]
-    single = x.numel() == x.shape[-1] if moves is None else len(x) == 1
-    moves = moves or [None] * len(layers)
-    steps: list[tuple] = []
-    if single and x.is_cpu:
-
-        def make() -> list[tuple]:
-            return fixed_steps(x, roundings, layers, relus_of(relu, layers), moves)
-
-        steps = line_of(roundings + layers, relu, x, make).steps
-    if not steps:
-        q = roundings[0](x)
-        relus = relus_of(relu, layers)
-        for layer, to, on, move in zip(layers, [*roundings[1:], None], relus, moves):
-            q = layer(q, to, on)
-            q = q if move is None else move(q)
-        return q
-    flat = x.dim() > 2 and steps[0][0] is F.linear
-    y = (x.view(1, -1) if flat else x) / roundings[0]._buffers["scale"]
-    for product, weight, factor, shift, offset, low, high, move in steps:
-        y.round_()
-        if offset:
-            y.add_(ONE, alpha=offset)
-        y.clamp_(low, high)
-        if factor is None:
-            y = product(y, weight, shift)
-        else:
-            y = torch._int_mm(weight, y.char().t()).t().float().mul_(factor).add_(shift)
-        if move is not None:
-            y = move(y)
-    return y.view(*x.shape[:-1], -1) if flat else y
-
-
-CACHED = 300_000  # number of floating-point weights that fit in a core's cache
-
-
-def fixed_steps(
-    x: Tensor, roundings: list, layers: list, relus: list[bool], moves: Sequence
-) -> list[tuple]:
-    """Kernel, weight, factor, shift and operand range of each layer of a line.
-
-    The result of a layer is the operand of the next layer: q - 128 if the next layer
-    has an int8 kernel, else q - zero_point.  The list is empty, and the modules are
-    called, if an int8 kernel is faster for a convolution.
-    """
-    q, pays = roundings[0](x), []
-    # A line with convolutions is usually a whole network, so no other layers evict its
-    # weights from the cache between two calls.  If the weights fit in the cache, int8
-    # kernels may be slower than floating point.
-    cached = layers[0].weight.dim() > 2
-    cached = cached and sum(layer.weight.numel() for layer in layers) < CACHED
-    for layer, to, on, move in zip(layers, [*roundings[1:], None], relus, moves):
-        pays.append(layer.pays(q.held))
-        if pays[-1] and layer.weight.dim() > 2:
-            return []
-        pays[-1] = pays[-1] and not cached
-        q = layer(q, to, on)
-        q = q if move is None else move(q)
-    scales = [*(rounding.grid() for rounding in roundings), ONES]
-    offsets = [pay * (scale.zero_point - 128) for pay, scale in zip(pays, scales)] + [0]
-    steps = []
-    for k, layer in enumerate(layers):
-        scale, unit = scales[k : k + 2]
-        if pays[k]:
-            weight, factor, shift = layer.sums(scale, 128, unit)
-        else:
-            (weight, shift), factor = layer.terms(scale, unit), None
-        if shift is None:
-            shift = torch.zeros(len(weight), device="cpu")
-        low = 0 if k and relus[k - 1] else -scale.zero_point
-        ends = low + offsets[k], 255 - scale.zero_point + offsets[k]
-        first = 0 if k else offsets[0]  # the shift of layer k - 1 includes offset k
-        product = F.linear if layer.weight.dim() == 2 else layer.product
-        shift = shift + offsets[k + 1]
-        steps.append((product, weight, factor, shift, first, *ends, moves[k]))
-    return steps
-
-
-def ranged_line(
-    x: Tensor, layers: Iterable, relu: bool | Sequence[bool] = False
-) -> Tensor:
-    """Call linear layers one after the other, on operands quantized by their range.
-
-    `relu` tells after which layers a relu follows.  For a single row, the modules and
-    their hooks are not called: the calls would take as long as small layers.
-    """
-    layers = [*layers]
-    relus = relus_of(relu, layers)
-    if not x.is_cpu or x.numel() != x.shape[-1]:
-        for layer, on in zip(layers, relus):
-            x = layer(quantize(x))
-            x = F.relu(x) if on else x
-        return x
-    y = x if x.dim() == 2 else x.view(1, -1)
-    line = line_of(layers, relu, x, lambda: ranged_steps(layers))
-    for k, terms in enumerate(line.steps):
-        weight, factor, rows, bias = terms
-        if k and relus[k - 1]:  # zero_point is 0, so clamping computes the relu
-            divisor = y.amax().div_(LEVELS)
-            scale, zero_point = divisor.item(), 0
-            if scale < 1e-30:
-                divisor = scale = 1e-30  # type: ignore[assignment]
-        else:
-            scale, zero_point = range_of(y)
-            divisor = scale  # type: ignore[assignment]
-        steps = (y / divisor).round_().clamp_(-zero_point, 255 - zero_point)
-        if factor is None:
-            y = F.linear(steps * scale, weight, bias)
-        else:
-            q = steps.add_(ONE, alpha=zero_point - 128).char()
-            y = torch._int_mm(weight, q.t()).t().float().mul_(factor)
-            y = torch.add(bias, y.add_(rows, alpha=128 - zero_point), alpha=scale)
-    return y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
-
-
-LEVELS = torch.full((), 255.0, device="cpu")  # faster than a Python number
-
-
-def ranged_steps(layers: list) -> list[tuple]:
-    """Weight, factor, row sums and bias of each layer, for operands of any scale."""
-    steps = []
-    for layer in layers:
-        pays = layer.pays(layer.weight[0])
-        floats = layer.decode(), None, None, layer.bias
-        steps.append(layer.rows(1.0) if pays else floats)
-    return steps

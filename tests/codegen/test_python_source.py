@@ -11,8 +11,8 @@ import pytest
 from archc.codegen.python_source import FEATURES, compiled, copied, exported
 from archc.codegen.torch.names import MODULE_NAMES
 
-IMPORTS = {"torch", "nn", "F", "Tensor", "Any", "Callable", "Iterable", "Sequence", "math", "c_float"}
-INT8 = ["OnGrid", "Quantize", "quantize", "Int8Weight", "Int8Linear", "Int8Conv2d", "pooled", "fixed_line"]
+IMPORTS = {"torch", "nn", "F", "Tensor", "Any", "Callable", "Sequence", "math", "c_float"}
+INT8 = ["OnGrid", "Quantize", "quantize", "Int8Weight", "Int8Linear", "Int8Conv2d", "pooled"]
 
 
 def defined(source: str) -> list[str]:
@@ -27,7 +27,7 @@ def defined(source: str) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("features", [(), ("stages",), ("channels_last",), tuple(FEATURES)])
+@pytest.mark.parametrize("features", [(), tuple(FEATURES)])
 @pytest.mark.parametrize("names", [*itertools.combinations(INT8, 1), *itertools.combinations(INT8, 2), INT8])
 def test_a_copy_is_complete(names: tuple[str, ...], features: tuple[str, ...]) -> None:
     source = copied("int8", names, features)
@@ -45,25 +45,14 @@ def test_a_copy_has_no_directives() -> None:
     for module in ("int8", "masked"):
         source = copied(module, exported(module), FEATURES)
         assert set(exported(module)) <= set(defined(source)) <= MODULE_NAMES
-        for text in ("# if:", "TYPE_CHECKING", "type: ignore", "fmt: skip", "self.channels_last", "archc"):
+        for text in ("# if:", "TYPE_CHECKING", "type: ignore", "fmt: skip", "archc"):
             assert text not in source
 
 
-@pytest.mark.parametrize(
-    ("names", "features", "texts"),
-    [
-        (["Quantized"], ["stages"], ["    def to(self", "    @property\n    def device(self"]),
-        (["Int8Conv2d"], ["channels_last"], ["        return weight.clone(memory_format=torch.channels_last), bias\n"]),
-        (["fixed_line", "Int8Linear"], [], ["        self.line: Line | None = None", '"line": None']),
-        (["quantize", "Int8Linear"], [], ["        if not x.scale.fixed:\n", "    def rows(self"]),
-    ],
-)
-def test_a_condition_holds_for_its_feature_or_definition(
-    names: list[str], features: list[str], texts: list[str]
-) -> None:
-    with_condition, without = copied("int8", names, features), copied("int8", names[-1:])
-    for text in texts:
-        assert text in with_condition and text not in without
+def test_a_condition_holds_for_its_feature() -> None:
+    with_stages, without = copied("int8", ["Quantized"], ["stages"]), copied("int8", ["Quantized"])
+    for text in ("    def to(self", "    @property\n    def device(self"):
+        assert text in with_stages and text not in without
 
 
 def test_order_and_blank_lines_are_those_of_the_file() -> None:

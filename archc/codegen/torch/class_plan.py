@@ -70,7 +70,7 @@ class ModuleContext:
     def modules_of(self, statement: OperatorStep) -> list[TorchModule] | None:
         """The module for each node of a statement; None if a node is emitted as an expression."""
         if statement in self.integer_layers.modules:
-            return [self.integer_layers.modules[statement](node) for node in statement.nodes]
+            return self.integer_layers.modules[statement]
         modules = []
         for node in statement.nodes:
             module = module_of(node, self.graph)

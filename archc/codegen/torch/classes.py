@@ -22,7 +22,6 @@ from archc.codegen.torch.class_loops import LoopPlanner
 from archc.codegen.torch.class_plan import ClassDraft, ClassPlan, ModuleContext
 from archc.codegen.torch.expressions import Bases
 from archc.codegen.torch.function_body import function_body
-from archc.codegen.torch.int8.lines import LayerLine
 from archc.codegen.torch.members import Chain, access, container, init_lines
 from archc.codegen.torch.merge import Mismatch
 from archc.codegen.torch.names import VARIABLES, PythonNames
@@ -122,11 +121,6 @@ class ClassPlanner:
         steps: list[Step | Repeat] = []
         position = 0
         while position < len(body):
-            line = self.context.integer_layers.lines.get(body[position])
-            if line is not None:
-                steps.append(self._line(line, bases))
-                position += len(line.statements)
-                continue
             chain = self.draft.chains.get(body[position], [])
             position += len(chain) if chain and not isinstance(body[position], Loop) else 1
             statements = chain or body[position - 1 : position]
@@ -136,23 +130,6 @@ class ClassPlanner:
             made = [step for statement in statements for step in self._statement(statement, bases)]
             steps += [self._sequence(chain, bases)] if chain else made
         return steps
-
-    def _line(self, line: LayerLine, bases: Bases) -> Step:
-        """The step that runs a sequence of int8 layers in one call, such as `fixed_line(x, ...)`."""
-        for statement in line.statements:
-            self._statement(statement, bases)  # called only because it adds the members of the layers
-
-        members = self.draft.members
-
-        def spell(texts: Sequence[str]) -> str:
-            return line.spell(
-                texts[0],
-                lambda path: self.draft.access(path, bases),
-                lambda path, count: members.at(path).elements(self.draft.access(path, bases), 0, count),
-                lambda step, text: self.context.integer_layers.functions[step]([text]),
-            )
-
-        return Step((self.draft.resolved(line.parts[0].operand),), (line.result,), spell, True)
 
     def _sequence(self, chain: Chain, bases: Bases) -> Step:
         """The step that calls the `nn.Sequential` of a chain."""

@@ -18,7 +18,7 @@ from archc.codegen.torch.classes import add_classes
 from archc.codegen.torch.formatting import docstring, has_name, lines_of, signature
 from archc.codegen.torch.int8.integer_layers import find_integer_layers
 from archc.codegen.torch.layer_classes import MASKED, add_layer_classes, module_of, owns
-from archc.codegen.torch.memory_format import channels_last, image_outputs, safe
+from archc.codegen.torch.memory_format import channels_last, image_outputs
 from archc.codegen.torch.names import VARIABLES, PythonNames, class_name, is_reserved_member
 from archc.codegen.torch.parameters import DECODABLE
 from archc.codegen.torch.placement import Placement
@@ -71,8 +71,7 @@ def emit(
     if used and write_beside is not None:
         helpers = _int8_import(write_beside(INT8_FILE, library("int8")), used)
     else:
-        features = {"stages": bool(place), "channels_last": safe(graph)}
-        helpers = copied("int8", used, {name for name, on in features.items() if on})
+        helpers = copied("int8", used, {"stages"} if place else ())
     helpers += copied("masked", _masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)
@@ -82,7 +81,7 @@ def emit(
     source = template("archc.codegen.torch", "module.py.jinja").render(
         docstring="\n".join(_module_docstring(model, graph, source_name)),
         uses=lambda name: has_name(code, name),
-        abstract=[name for name in ("Callable", "Iterable", "Sequence") if has_name(code, name)],
+        abstract=[name for name in ("Callable", "Sequence") if has_name(code, name)],
         typing=[name for name in ("Any",) if has_name(code, name)],
         imports=_imports(called),
         compilation=compilation,

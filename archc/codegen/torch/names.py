@@ -26,7 +26,7 @@ CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "
 """Methods of `nn.ModuleDict` and `nn.Sequential`; a layer in such a container cannot have these names."""
 
 MODULE_NAMES = frozenset({
-    "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Iterable", "Sequence", "math", "c_float",
+    "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Sequence", "math", "c_float",
     "load", "load_file", "COMPILATION",
     "beside", "archc_int8", "sys", "ModuleType", "module_from_spec", "spec_from_file_location",
     "ToStage", "STAGES", "DEVICES", "SHARED", "place", "stay_home",
@@ -34,8 +34,7 @@ MODULE_NAMES = frozenset({
     "MaskedConvTranspose1d", "MaskedConvTranspose2d", "MaskedConvTranspose3d",
     "Scale", "Quantized", "ONE", "pooled", "Keeping", "version_of", "Grid", "OnGrid", "Quantize", "quantize",
     "range_of", "Int8Weight", "Int8Layer", "ONES", "MKLDNN", "adds_exactly", "EXACT", "ending", "Int8Linear",
-    "product_of_bytes", "Int8Conv2d", "Line", "line_of", "relus_of", "fixed_line", "CACHED", "fixed_steps",
-    "ranged_line", "LEVELS", "ranged_steps",
+    "product_of_bytes", "Int8Conv2d",
 })  # fmt: skip
 """Names that an emitted module imports or defines, except the classes of the model and its blocks."""
 
@@ -46,7 +45,7 @@ VARIABLES = MODULE_NAMES | {
 
 
 IN_CONSTRUCTORS = VARIABLES - {
-    "load", "place", "stay_home", "quantize", "pooled", "fixed_line", "ranged_line", "c_float",
+    "load", "place", "stay_home", "quantize", "pooled", "c_float",
     "zip", "min", "max", "round",
 }  # fmt: skip
 """Names that the constructor of an emitted class may refer to."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,11 +69,38 @@ def test_files_are_as_the_formatter_and_the_linter_want_them(passes: str, tmp_pa
     assert_well_formed((tmp_path / INT8_FILE).read_text(), tmp_path)
 
 
-def test_a_module_is_hardly_longer_than_its_float_module(tmp_path: Path) -> None:
-    text = write(quantized(), tmp_path).read_text()
-    floats = archc.compile("specs/cnn.arch").sources()["cnn.py"]
-    assert len(text.splitlines()) < 1.7 * len(floats.splitlines())
-    assert "class Int8Linear" not in text
+@pytest.mark.parametrize("spec", ["cnn", "mlp"])
+def test_a_module_has_at_most_half_as_many_lines_again_as_its_float_module(spec: str, tmp_path: Path) -> None:
+    text = write(quantized(spec=spec), tmp_path).read_text()
+    floats = archc.compile(f"specs/{spec}.arch").sources()[f"{spec}.py"]
+    assert len(text.splitlines()) <= 1.5 * len(floats.splitlines())
+
+
+QUANTIZED = sorted(path for path in Path("golden").glob("*.md") if "archc_int8" in path.read_text())
+
+
+@pytest.mark.parametrize("path", QUANTIZED, ids=lambda path: path.stem)
+def test_forward_calls_layers_directly(path: Path) -> None:
+    sources = re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+    methods = [node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    forwards = [method for method in methods if method.name == "forward"]
+    assert forwards
+    assert not any(isinstance(node, ast.Lambda) for method in forwards for node in ast.walk(method))
+
+
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+@pytest.mark.parametrize("spec", ["cnn", "mlp"])
+def test_hooks_of_int8_layers_run(spec: str, scheme: str, tmp_path: Path) -> None:
+    compiled = quantized(f'quant(scheme = "{scheme}", least = 0)', spec)
+    module = load_module(write(compiled, tmp_path))
+    model, called = module.load(), []
+    layers = {name: each for name, each in model.named_modules() if hasattr(each, "weight_scale")}
+    for name, layer in layers.items():
+        layer.register_forward_hook(lambda *_, name=name: called.append(name))
+    for rows in (1, 2):
+        called.clear()
+        model(image(rows) if spec == "cnn" else image(rows).flatten(1))
+        assert called == [*layers]
 
 
 def test_only_modules_with_int8_layers_import_the_file() -> None:

@@ -335,6 +335,33 @@ def test_kernels_round_as_the_graph_does(tmp_path: Path) -> None:
     assert torch.equal(module.pooled(a, 3, 2, 1).decoded(), torch.nn.functional.max_pool2d(a.decoded(), 3, 2, 1))
 
 
+LOOP = """model net(width = 24, depth = 3) {
+    input x: f32[N, width]
+    for i in 0..depth { x = x -> hidden[i]: linear(width) -> relu }
+    output y = x -> hidden.head: linear(5)
+}"""
+
+
+@pytest.mark.parametrize("rows", [1, 9])
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input x: f32[N, 24]  output y = x -> a: linear(16, bias = false) -> relu -> b: linear(24) -> relu",
+        "input x: f32[N, 1, 24]  output y = x -> a: linear(16) -> b: linear(5, bias = false) -> relu",
+        "input x: f32[N, 2, 12]  output y = x -> a: linear(16) -> relu -> flatten -> b: linear(5)",
+        """input x: f32[N, 3, 14, 14]
+        output y = x -> a: conv2d(8, 3) -> relu -> max_pool2d(2) -> flatten -> b: linear(16) -> relu -> c: linear(5)""",
+        LOOP,
+    ],
+)
+def test_successive_layers_agree_with_the_graph(text: str, scheme: str, rows: int, tmp_path: Path) -> None:
+    graph = graph_of(text if "model" in text else f"model net {{ {text} }}", f'quant(scheme = "{scheme}", least = 0)')
+    assert "Int8Linear(" in source_of(graph)
+    # Sums at a tie may be rounded to either neighbour.
+    assert_agrees(graph, tmp_path, atol=0.02, N=rows)
+
+
 def test_a_result_with_other_uses_is_quantized_separately(tmp_path: Path) -> None:
     graph = quantized("input x: f32[N, 3, 6, 6]  y = x -> a: conv2d(4, 3)  output z = (y -> b: conv2d(4, 1)) + y")
     assert "self.b_in(" in source_of(graph), "the numbers themselves are needed too"
