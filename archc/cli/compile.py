@@ -26,6 +26,8 @@ examples:
 
 The command writes <model>.py, <model>.onnx, <model>.arch, <model>.safetensors (the weights of all three) and
 report.json: all of them, or none if there is an error.  Equal inputs give equal bytes.
+With `--emit onnx`, the ONNX model contains the weights, and the command writes no <model>.safetensors.  Weights of
+100 MB or more are then in <model>.onnx.data.
 The PyTorch module and the ONNX model run once on random inputs, in a separate process, and are compared with the
 graph; `--no-check` skips the comparison, and `--check` runs it for expensive models, too.
 For a model in stages (`partition`), the command also writes a module, weights and an ONNX model for each stage, and

@@ -166,6 +166,9 @@ class _Recorder:
     def oriented(self, name: str) -> tuple[str, bool]:
         return name, False
 
+    def transposed(self, name: str) -> str:
+        return name
+
     def dequantized(self, name: str) -> str:
         return name
 

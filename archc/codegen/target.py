@@ -43,7 +43,8 @@ class ModelToEmit:
     Attributes:
         graph: the graph; the name of the graph is the name of its files.
         source_name: name of the source file, without folders.
-        weights: the weights file, in the folder of the file to write; None for a target that needs no weights.
+        weights: the weights file, in the folder of the file to write.  None if there is no such file: for a target that
+            needs no weights, and for targets with `holds_weights` if no other target is written.
         compilation: for a stage, an identifier of the compilation, which all stages share; None for a whole model.
         write_beside: writes a file that the emitted file imports.  None if the emitted file must import no other file.
     """
@@ -125,8 +126,11 @@ class Target:
         suffix: suffix of the files, such as `.onnx`.
         title: noun phrase for messages, such as `ONNX model`.
         text: returns the content of a file, for a format that is text.
-        write: writes a file, for any other format; the path is the second argument.
+        write: writes a file, for any other format; the path is the second argument.  The function may write more files
+            into the same folder.  Their names begin with the name of the file and a dot, as `cnn.onnx.data`.
         needs_weights: True if models without weights cannot be written.
+        holds_weights: True if the files contain the weights where `ModelToEmit.weights` is None.  If this applies to
+            all targets of a compilation, no weights file is written.
         staged: True if each stage of a model has a file of its own.
         pipeline: returns the source of a program that runs the files of the stages, each in a process of its own.  The
             arguments are the whole graph, its stages, the name of the source file, and the identifier of the
@@ -140,6 +144,7 @@ class Target:
     text: Callable[[ModelToEmit], str] | None = None
     write: Callable[[ModelToEmit, Path], None] | None = None
     needs_weights: bool = True
+    holds_weights: bool = False
     staged: bool = False
     pipeline: Callable[[Graph, Sequence[ModelStage], str, str], str] | None = None
     runtime: Runtime | None = None

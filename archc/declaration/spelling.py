@@ -156,6 +156,12 @@ class OnnxSpelling(Protocol):
         always the parameter itself.
         """
 
+    def transposed(self, name: str) -> str:
+        """Name of the transpose of a decoded weight matrix.
+
+        Use this method for `MatMul`, whose second operand is [in, out].  No node is added if the transpose is stored.
+        """
+
     def dequantized(self, name: str) -> str:
         """Name of a parameter's value decoded by `DequantizeLinear`, for products of two quantized operands.
 

@@ -68,9 +68,10 @@ def write_files(
     single_file: bool,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Write the targets, the weights (if the model has weights) and `report.json`; return the report.
+    """Write the targets, the weights and `report.json`; return the report.
 
-    The targets that need weights are written after the weights, which they may refer to.
+    The weights file is not written if the model has no weights, or if the files of all targets hold the weights
+    themselves.  The targets that need weights are written after the weights file, which they may refer to.
 
     Args:
         check, single_file: as for `Compiled.write`.
@@ -80,8 +81,8 @@ def write_files(
     """
     from archc.driver.imported_files import ImportedFiles
     from archc.driver.stage_files import PipelineFiles, stages_of, stages_report, write_stages
-    from archc.driver.target_files import write_file
-    from archc.driver.weights_file import write_weights
+    from archc.driver.target_files import write_target
+    from archc.driver.weights_file import needs_weights_file, write_weights
 
     name = compiled.name
     whole: dict[str, Path] = {}
@@ -91,8 +92,7 @@ def write_files(
 
     def write(target: Target, weights: WeightsFile | None = None) -> None:
         progress(f"write the {target.title}")
-        whole[target.suffix] = out.file(f"{name}{target.suffix}")
-        write_file(target, model_to_emit(compiled, weights, write_beside), whole[target.suffix])
+        whole.update(write_target(target, model_to_emit(compiled, weights, write_beside), out))
 
     for target in targets:
         if not target.needs_weights:
@@ -100,13 +100,16 @@ def write_files(
     written = []
     pipeline = PipelineFiles()
     if compiled.graph.tensors is not None:
-        progress("write the weights")
-        weights = write_weights(compiled.graph, out.file(f"{name}.safetensors"))
+        weights = None
+        if needs_weights_file(targets):
+            progress("write the weights")
+            weights = write_weights(compiled.graph, out.file(f"{name}.safetensors"))
+            written.append(weights.path)
         for target in targets:
             if target.needs_weights:
                 write(target, weights)
-        pipeline = write_stages(compiled, out, targets, weights.path, write_beside, progress)
-        written = [weights.path, *pipeline.files]
+        pipeline = write_stages(compiled, out, targets, weights, write_beside, progress)
+        written += pipeline.files
     report = {**make_report(compiled), **stages_report(pipeline, compiled.sizes.values)}
     reason = unchecked_reason(compiled, check, bool(runnable_targets(whole)))
     if reason is not None:

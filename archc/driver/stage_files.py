@@ -5,7 +5,6 @@ A stage is a part of a model that runs on its own device; see `archc.ir.stages`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
 from archc.codegen.python_source import WriteBeside
-from archc.codegen.target import ModelToEmit, Target
-from archc.driver.target_files import write_file
-from archc.driver.weights_file import write_weights
+from archc.codegen.target import ModelToEmit, Target, WeightsFile
+from archc.driver.target_files import write_target
+from archc.driver.weights_file import hash_with_weights, needs_weights_file, write_weights
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.stages import has_stages
 from archc.targets.registry import default_targets
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @frozen_dataclass
 class StageFiles:
-    """A stage and its files by suffix: the weights file, and a file for each target that writes stages."""
+    """A stage and its files by suffix: those of its targets, and the weights file if there is one."""
 
     stage: ModelStage
     files: Mapping[str, Path]
@@ -57,14 +56,14 @@ def write_stages(
     compiled: Compilation,
     out: OutputFolder,
     targets: Sequence[Target],
-    weights_file: Path,
+    weights: WeightsFile | None,
     write_beside: WriteBeside | None,
     progress: Callable[[str], None],
 ) -> PipelineFiles:
     """Write the files of each stage, and the programs that run them; nothing for a model of one stage.
 
     Args:
-        weights_file: the weights file of the whole model, which is already written.
+        weights: the weights file of the whole model, or None if it is not written.
         write_beside: see `ModelToEmit`.
 
     Raises:
@@ -74,17 +73,18 @@ def write_stages(
     stages = stages_of(compiled) if staged else []
     if not stages:
         return PipelineFiles()
-    compilation = _compilation(compiled, weights_file)
+    compilation = _compilation(compiled, weights)
     written = []
     for stage in stages:
         progress(f"write stage {stage.number}")
-        weights = write_weights(stage.graph, out.file(f"{stage.name}.safetensors"), {"compilation": compilation})
-        files = {weights.path.suffix: weights.path}
+        own = None
+        if needs_weights_file(staged):
+            own = write_weights(stage.graph, out.file(f"{stage.name}.safetensors"), {"compilation": compilation})
+        files = {} if own is None else {own.path.suffix: own.path}
         for target in staged:
-            files[target.suffix] = out.file(f"{stage.name}{target.suffix}")
-            needed = weights if target.needs_weights else None
+            needed = own if target.needs_weights else None
             model = ModelToEmit(stage.graph, compiled.source_name, needed, compilation, write_beside)
-            write_file(target, model, files[target.suffix])
+            files |= write_target(target, model, out)
         written.append(StageFiles(stage, files))
     programs = _pipeline_sources(compiled, staged, stages, compilation)
     for name, source in programs.items():
@@ -149,11 +149,8 @@ def _types(values: Mapping[str, Value]) -> dict[str, str]:
     return {name: str(value.type) for name, value in values.items()}
 
 
-def _compilation(compiled: Compilation, weights_file: Path) -> str:
+def _compilation(compiled: Compilation, weights: WeightsFile | None) -> str:
     """Identifier of a compilation: a hash of the printed graph and of all weights."""
     from archc.language.printing.printer import print_graph
 
-    with weights_file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256")
-    digest.update(print_graph(compiled.graph).encode())
-    return digest.hexdigest()[:32]
+    return hash_with_weights(print_graph(compiled.graph), compiled.graph, weights)[:32]

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import glob
 import traceback
 from pathlib import Path
 
 from archc.codegen.target import ModelToEmit, Target
 from archc.diagnostics import ArchcError, error
+from archc.driver.output_folder import OutputFolder
 from archc.targets.registry import BUILT_IN
 from archc.weights.input_files import DISK_FULL
 
 
-def write_file(target: Target, model: ModelToEmit, path: Path) -> None:
-    """Write the file of a model.
+def write_target(target: Target, model: ModelToEmit, out: OutputFolder) -> dict[str, Path]:
+    """Write a model into an output folder; return the paths of the written files by suffix.
 
     Raises:
-        ArchcError: the target cannot express the model; or a target from outside archc fails, or writes no file
-            (`target-failed`).
+        ArchcError: the target cannot express the model; a target from outside archc fails, or writes no file
+            (`target-failed`); or a file would replace an input (`output-replaces-input`).
     """
+    name = model.graph.name
+    path = out.file(f"{name}{target.suffix}")
+    _write(target, model, path)
+    return {file.name.removeprefix(name): out.file(file.name) for file in with_data_files(path)}
+
+
+def with_data_files(path: Path) -> list[Path]:
+    """The file of a target, and the further files that the target wrote; see `Target.write`."""
+    return [path, *sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))]
+
+
+def _write(target: Target, model: ModelToEmit, path: Path) -> None:
     if target in BUILT_IN:
         target.write_file(model, path)
         return

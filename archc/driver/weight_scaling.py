@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.declaration.traits import AFFINE_IN_WEIGHT
+from archc.driver.target_files import with_data_files
 from archc.ir.graph import Graph
 from archc.targets.registry import runnable_targets
 from archc.weights.tensor import ComputedTensor, FileTensor, LazyTensor, Weights
@@ -79,7 +80,8 @@ def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folde
     (`Runtime.scale`) are left out.
 
     Args:
-        files: paths of programs by suffix, such as `.py` and `.onnx`; the weights are in the same folder.
+        files: paths of programs by suffix, such as `.py` and `.onnx`; the weights file, if there is one, is in the same
+            folder.
     """
     copies: dict[str, Path] = {}
     for target in runnable_targets(files):
@@ -90,10 +92,12 @@ def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folde
         if not copies:
             for imported in path.parent.glob("archc_*"):  # see `WriteBeside`
                 shutil.copyfile(imported, folder / imported.name)
-            shutil.copyfile(weights, folder / weights.name)
-            _scale_safetensors(folder / weights.name, factors)
+            if weights.exists():
+                shutil.copyfile(weights, folder / weights.name)
+                _scale_safetensors(folder / weights.name, factors)
         copies[target.suffix] = folder / path.name
-        shutil.copyfile(path, copies[target.suffix])
+        for file in with_data_files(path):
+            shutil.copyfile(file, folder / file.name)
         target.runtime.scale(copies[target.suffix], factors)
     return copies
 

@@ -59,14 +59,18 @@ class Linear(Operator):
         if operand is not None and not operand.static:
             return self._onnx_integers(spell, operand)
         x = spell.operands[0]
-        weight, transposed = spell.oriented("weight") if operand is None else (spell.dequantized("weight"), False)
         if spell.types[0].rank == 2:
+            weight, transposed = spell.oriented("weight") if operand is None else (spell.dequantized("weight"), False)
 
             def gemm(bias: str) -> str:
                 return spell.add("Gemm", x, weight, bias, transB=int(not transposed))
 
             return gemm(spell.weights.get("bias", "")) if operand is None else onnx_product(spell, operand, gemm)
-        product = spell.add("MatMul", x, weight if transposed else spell.add("Transpose", weight, perm=[1, 0]))
+        if operand is None:
+            weight = spell.transposed("weight")
+        else:
+            weight = spell.add("Transpose", spell.dequantized("weight"), perm=[1, 0])
+        product = spell.add("MatMul", x, weight)
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 
     def _onnx_integers(self, spell: OnnxSpelling, operand: QuantizedValue) -> str:

@@ -1,7 +1,7 @@
 """The target `onnx`: an ONNX model, which ONNX Runtime runs.
 
 If the weights have 100 MB or more (`LARGE` in `archc.codegen.onnx.emit`), the model contains only tensors of up to
-1 KB, and refers to the weights file for the others.
+1 KB.  The others are in the weights file or, if there is none, in a data file of the model, such as `gpt2.onnx.data`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def _write(model: ModelToEmit, path: Path) -> None:
     """
     from archc.codegen import onnx
 
-    assert model.weights is not None, "the target needs weights"
-    onnx.emit(model.graph, path, weights_file=model.weights.path, offsets=model.weights.offsets)
+    shared = model.weights
+    onnx.emit(model.graph, path, shared.path if shared else None, shared.offsets if shared else {})
     try:
         onnx.check(path)
     except onnx.InvalidModel as refusal:
@@ -65,15 +65,9 @@ def _run_exactly(path: Path, inputs: Sequence[torch.Tensor], folder: Path) -> Se
 
 
 def _scale(path: Path, factors: Factors) -> None:
-    import onnx
-    from onnx import numpy_helper
+    from archc.codegen.onnx.scaled import scale
 
-    model = onnx.load(path, load_external_data=False)
-    for tensor in model.graph.initializer:
-        if tensor.name in factors and tensor.data_location != onnx.TensorProto.EXTERNAL:
-            array = numpy_helper.to_array(tensor)
-            tensor.CopyFrom(numpy_helper.from_array((array * factors[tensor.name]).astype(array.dtype), tensor.name))
-    onnx.save(model, path)
+    scale(path, factors)
 
 
 ONNX = Target(
@@ -81,6 +75,7 @@ ONNX = Target(
     ".onnx",
     "ONNX model",
     write=_write,
+    holds_weights=True,
     staged=True,
     runtime=Runtime(
         "onnxruntime",

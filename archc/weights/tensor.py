@@ -58,10 +58,7 @@ class LazyTensor(ABC):
 
     def chunks(self) -> Iterator[npt.NDArray[Any]]:
         """Yield the elements in row-major order, in flat arrays of at most `CHUNK_BYTES`."""
-        flat = self.numpy().reshape(-1)
-        step = CHUNK_BYTES // ITEM_SIZE[self.dtype]
-        for start in range(0, flat.size, step):
-            yield flat[start : start + step]
+        yield from _pieces(self.numpy().reshape(-1))
 
     def write_to(self, stream: ByteSink) -> None:
         """Write the elements as `nbytes` raw bytes, row-major and little-endian."""
@@ -72,6 +69,12 @@ class LazyTensor(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.dtype}[{', '.join(map(str, self.shape))}])"
+
+
+def _pieces(flat: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    step = CHUNK_BYTES // flat.itemsize
+    for start in range(0, flat.size, step):
+        yield flat[start : start + step]
 
 
 class ArrayTensor(LazyTensor):
@@ -187,6 +190,25 @@ class ComputedTensor(LazyTensor):
         if array.shape != self.shape or name_of_numpy(array.dtype) != self.dtype:
             raise ValueError(f"{self!r} is computed as {array.dtype} of shape {array.shape}")
         return array
+
+
+class TransposedTensor(LazyTensor):
+    """The transpose of a matrix; chunks are transposed one at a time, so the whole matrix is never copied."""
+
+    def __init__(self, matrix: LazyTensor):
+        self._matrix = matrix
+        rows, columns = matrix.shape
+        self.shape = (columns, rows)
+        self.dtype = matrix.dtype
+
+    def numpy(self) -> npt.NDArray[Any]:
+        return self._matrix.numpy().T
+
+    def chunks(self) -> Iterator[npt.NDArray[Any]]:
+        transposed = self.numpy()
+        step = max(CHUNK_BYTES // max(transposed[:1].nbytes, 1), 1)
+        for start in range(0, len(transposed), step):
+            yield from _pieces(transposed[start : start + step].reshape(-1))
 
 
 class Weights(Mapping[str, LazyTensor]):

@@ -15,7 +15,15 @@ import torch
 from archc.diagnostics import ArchcError
 from archc.weights.dtype_conversion import ITEM_SIZE, name_of_numpy, numpy_dtype
 from archc.weights.initializers import Normal
-from archc.weights.tensor import CHUNK_BYTES, ArrayTensor, ComputedTensor, FileTensor, InitializedTensor, LazyTensor
+from archc.weights.tensor import (
+    CHUNK_BYTES,
+    ArrayTensor,
+    ComputedTensor,
+    FileTensor,
+    InitializedTensor,
+    LazyTensor,
+    TransposedTensor,
+)
 from archc.weights.torch_state import TorchTensor
 
 
@@ -37,6 +45,8 @@ def every_kind(array: np.ndarray, folder: Path) -> list[LazyTensor]:
         ArrayTensor(np.asfortranarray(array)),
         FileTensor(path, 3, array.shape, dtype),
         ComputedTensor(array.shape, dtype, lambda: array),
+        TransposedTensor(ArrayTensor(np.ascontiguousarray(array.T))),
+        TransposedTensor(TransposedTensor(ArrayTensor(array))),
         TorchTensor(from_torch.reshape(array.shape)),
         TorchTensor(from_torch.reshape(array.shape).T.contiguous().T),
     ]
@@ -54,7 +64,7 @@ def test_every_kind_gives_the_same_elements_and_bytes(dtype: str, tmp_path: Path
 
 
 def test_chunks_have_a_limited_size(tmp_path: Path) -> None:
-    array = np.arange(CHUNK_BYTES // 4 * 2 + 5, dtype=np.float32).reshape(1, -1)
+    array = np.arange(CHUNK_BYTES // 4 * 2 + 5, dtype=np.float32).reshape(1, -1)  # one row is larger than a chunk
     for tensor in every_kind(array, tmp_path):
         chunks = list(tensor.chunks())
         assert len(chunks) == 3

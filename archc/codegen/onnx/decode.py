@@ -11,8 +11,10 @@ times as long at batch 1), or ONNX Runtime would fuse it into a kernel that also
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
+from archc.codegen.onnx.initializers import TRANSPOSED
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.declaration.base import OperatorError
 from archc.declaration.dtypes import ONNX_MOST, wider
@@ -49,10 +51,19 @@ class DecodedWeights:
         return self._decoded[path]
 
     def transposed(self, path: str) -> str:
-        """The name of the transpose of a matrix, which ONNX Runtime computes once, when it loads the model."""
+        """The name of the transpose of a matrix; one `Transpose` serves all layers.
+
+        ONNX Runtime runs the `Transpose` once, when it loads the model, or the model stores the transpose; see
+        `archc.codegen.onnx.transposes`.
+        """
         if path not in self._transposed:
-            self._transposed[path] = self.onnx.shared(f"{path}/Transpose", "Transpose", self[path], perm=[1, 0])
+            self._transposed[path] = self.onnx.shared(path + TRANSPOSED, "Transpose", self[path], perm=[1, 0])
         return self._transposed[path]
+
+    @property
+    def transposes(self) -> Collection[str]:
+        """The names of all transposes."""
+        return self._transposed.values()
 
     def cast(self, name: str, have: DType, dtype: DType) -> str:
         """The name of a weight's value in another dtype; one `Cast` serves all layers."""

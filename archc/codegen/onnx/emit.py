@@ -4,20 +4,21 @@ The emitter walks the graph once, and every operator adds its ONNX nodes through
 user's name, else the name of its layer, else the name of its operator.  If an operator becomes several nodes, they are
 called `fc1/MatMul`, `fc1/Add`.
 
-A model with less than `LARGE` bytes of weights contains them.  A larger model contains only tensors of up to 1 KB, and
-refers to the .safetensors file next to it for the other weights.  So no large weight is written twice, and none passes
-through protobuf, whose limit is 2 GB.
+A model with less than `LARGE` bytes of weights contains them.  A larger model contains only tensors of up to 1 KB.  It
+refers to the .safetensors file next to it for the other weights or, without such a file, to a data file of its own.  So
+no large weight is written twice, and none passes through protobuf, whose limit is 2 GB.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 
 from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.initializers import Fill, embed, external
+from archc.codegen.onnx.initializers import data_file, embed, external, written_to
 from archc.codegen.onnx.node_spelling import NodeSpelling, ValueNames
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.rewrites import rewritten
@@ -40,59 +41,70 @@ def to_model(graph: Graph) -> onnx.ModelProto:
         ArchcError: operators without a form in ONNX (`no-onnx-form`), one error for each.
         ValueError: no weights are bound to the graph.
     """
-    return _model(graph, embed)
+    model, made = _model(graph, owns_weights=True)
+    made.initializers.fill(embed)
+    return model
 
 
 def without_elements(graph: Graph) -> onnx.ModelProto:
-    """The model without the elements of its weights; no weight is read.
+    """The model with its own copy of the weights, but without their elements; no weight is read.
 
     Raises:
         ArchcError, ValueError: as `to_model`.
     """
-    return _model(graph, lambda proto, tensor: None)
+    return _model(graph, owns_weights=True)[0]
 
 
 def emit(
     graph: Graph,
     path: Path,
-    *,
     weights_file: Path | None = None,
-    offsets: Mapping[str, tuple[int, int]] | None = None,
-    large: int = LARGE,
+    offsets: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    large: int | None = None,
 ) -> onnx.ModelProto:
     """Write the model of a graph into a file, and return the model.
 
     Args:
-        weights_file: the file with the graph's stored tensors, in the folder of `path`.
-        offsets: the offset and length of each tensor in that file, in bytes, as `safetensors.write` returns them.
-        large: the size of the weights, in bytes, from which on the model refers to `weights_file`.
+        weights_file: the file with the graph's stored tensors, in the folder of `path`; None if there is no such file.
+            Large weights are then in a data file of the model; see `data_file`.
+        offsets: the offset and length of each tensor in the weights file, in bytes, as `safetensors.write` returns
+            them.
+        large: the size of the weights, in bytes, from which on the model does not contain them.
 
     Raises:
         ArchcError: as `to_model`; nothing is written then.
-        ValueError: no weights are bound to the graph, or they are large and `weights_file` is missing.
+        ValueError: no weights are bound to the graph.
     """
-    model = _model(graph, _fill(graph, weights_file, offsets, large))
+    is_large = sum(weight.nbytes for weight in graph.weights.values()) >= (LARGE if large is None else large)
+    model, made = _model(graph, owns_weights=weights_file is None or not is_large)
+    if not is_large:
+        made.initializers.fill(embed)
+    elif weights_file is not None:
+        made.initializers.fill(external(weights_file.name, offsets))
+    else:
+        with data_file(path).open("wb") as stream:
+            made.initializers.fill(written_to(stream, data_file(path).name))
     path.write_bytes(model.SerializeToString(deterministic=True))
     return model
 
 
-def _fill(graph: Graph, file: Path | None, offsets: Mapping[str, tuple[int, int]] | None, large: int) -> Fill:
-    if sum(weight.nbytes for weight in graph.weights.values()) < large:
-        return embed
-    if file is None or offsets is None:
-        raise ValueError(f"weights of {large} bytes and more need `weights_file` and `offsets`")
-    return external(file.name, offsets)
+def _model(graph: Graph, owns_weights: bool) -> tuple[onnx.ModelProto, OnnxGraph]:
+    """The model without the elements of its weights, and its graph, whose initializers can be filled.
 
-
-def _model(graph: Graph, fill: Fill) -> onnx.ModelProto:
+    Raises:
+        ArchcError: operators without a form in ONNX (`no-onnx-form`), one error for each; an output with the name of an
+            input (`onnx-name`).
+        ValueError: no weights are bound to the graph.
+    """
     if graph.tensors is None and graph.weights:
         raise ValueError("no weights are bound to the graph")
     model = onnx.ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER)
-    domains = build(graph, model.graph, fill)
+    made = OnnxGraph(graph, model.graph, owns_weights)
+    _Emitter(made).emit()
     model.opset_import.add(domain="", version=OPSET)
-    if CONTRIB_DOMAIN in domains:
+    if CONTRIB_DOMAIN in made.domains:
         model.opset_import.add(domain=CONTRIB_DOMAIN, version=1)
-    return model
+    return model, made
 
 
 OPSET = 21
@@ -110,20 +122,6 @@ CONTRIB_DOMAIN = "com.microsoft"
 """Domain of the operators that only ONNX Runtime has; its version is always 1."""
 
 
-def build(graph: Graph, proto: onnx.GraphProto, fill: Fill) -> set[str]:
-    """Emit a graph into an empty message, and return the domains of the operators used.
-
-    Args:
-        graph: its tensors must be bound.
-        fill: function that sets the elements of stored weights.
-
-    Raises:
-        ArchcError: operators without a form in ONNX (`no-onnx-form`), one error for each; an output with the name of an
-            input (`onnx-name`).
-    """
-    return _Emitter(OnnxGraph(graph, proto, fill)).emit()
-
-
 class _Emitter:
     """Walks over a graph and emits its nodes."""
 
@@ -134,8 +132,8 @@ class _Emitter:
         self._values = ValueNames(onnx, self._spell)
         self._lacking: list[Diagnostic] = []
 
-    def emit(self) -> set[str]:
-        """Emit the graph; return the domains of the operators used."""
+    def emit(self) -> None:
+        """Emit the graph."""
         graph = self._onnx.graph
         self._interface()
         self._items(schedule(graph))
@@ -147,7 +145,6 @@ class _Emitter:
             raise ArchcError(dict.fromkeys(self._lacking))  # several instances of a block have the same error
         records = rewritten(self._weights, self._onnx.records, graph.outputs)
         self._onnx.write(self._onnx.proto, records)
-        return self._onnx.domains
 
     def _interface(self) -> None:
         """Declare inputs and outputs."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -11,12 +12,24 @@ from onnx import TensorProto
 
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little_endian
-from archc.weights.tensor import LazyTensor
+from archc.weights.tensor import LazyTensor, TransposedTensor
 
 Fill = Callable[[TensorProto, LazyTensor], None]
 """Function that stores the elements of a tensor, or a reference to a file, in a `TensorProto`."""
 
+ALIGNMENT = 4096
+"""Divisor of the offsets of tensors in a data file, so that each tensor can be mapped into memory."""
+
 _LONGEST_NAME = 24  # characters; a constant with a longer text is named after its type
+
+
+TRANSPOSED = "/T"
+"""End of the names of transposed weights."""
+
+
+def path_of(name: str) -> str:
+    """The path of the weight that an initializer has, as stored or transposed."""
+    return name.removesuffix(TRANSPOSED)
 
 
 def onnx_dtype(dtype: DType) -> int:
@@ -39,13 +52,12 @@ class Initializers:
 
     Args:
         graph: the message that receives them.
-        fill: function that sets the elements of stored weights.
         names: the names in use.
     """
 
-    def __init__(self, graph: onnx.GraphProto, fill: Fill, names: UniqueNames):
-        self._graph, self._fill, self._names = graph, fill, names
-        self._stored: set[str] = set()
+    def __init__(self, graph: onnx.GraphProto, names: UniqueNames):
+        self._graph, self._names = graph, names
+        self._stored: dict[str, tuple[TensorProto, LazyTensor]] = {}
         self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}
         self._dtypes: dict[str, DType] = {}
 
@@ -58,12 +70,26 @@ class Initializers:
         return self._dtypes.get(name)
 
     def stored(self, path: str, tensor: LazyTensor) -> str:
-        """Add the tensor of a stored weight on first use; return its name, which is its path."""
+        """Add the tensor of a stored weight on first use; return its name, which is its path.
+
+        `fill` sets the elements.
+        """
         if path not in self._stored:
-            self._stored.add(path)
-            proto = self._new(path, DType(tensor.dtype), tensor.shape)
-            self._fill(proto, tensor)
+            self._stored[path] = self._new(path, DType(tensor.dtype), tensor.shape), tensor
         return path
+
+    def transpose(self, path: str, name: str) -> None:
+        """Replace a stored matrix by its transpose, under another name."""
+        proto, tensor = self._stored.pop(path)
+        self._stored[name] = proto, TransposedTensor(tensor)
+        self._dtypes[name] = self._dtypes.pop(path)
+        proto.name = name
+        proto.dims[:] = reversed(proto.dims)
+
+    def fill(self, fill: Fill) -> None:
+        """Set the elements of all stored weights, in the order in which they were added."""
+        for proto, tensor in self._stored.values():
+            fill(proto, tensor)
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
         """Add a constant on first use: a number, a nested list, or an array; return its name."""
@@ -143,8 +169,36 @@ def external(location: str, offsets: Mapping[str, tuple[int, int]]) -> Fill:
         offset, length = offsets[proto.name]
         if length != tensor.nbytes:
             raise ValueError(f"`{proto.name}` has {tensor.nbytes} bytes, but the file has {length}")
-        proto.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
-            proto.external_data.add(key=key, value=value)
+        _refer(proto, location, offset, length)
 
     return fill
+
+
+def written_to(stream: BinaryIO, location: str) -> Fill:
+    """A `Fill` that writes elements to the end of a data file, one tensor after the other.
+
+    Args:
+        stream: the data file.
+        location: the path of the file relative to the folder of the model.
+    """
+
+    def fill(proto: TensorProto, tensor: LazyTensor) -> None:
+        if tensor.nbytes <= SMALL:
+            embed(proto, tensor)
+            return
+        stream.write(bytes(-stream.tell() % ALIGNMENT))
+        _refer(proto, location, stream.tell(), tensor.nbytes)
+        tensor.write_to(stream)
+
+    return fill
+
+
+def data_file(model: Path) -> Path:
+    """The data file of a model that has its large weights in a file of its own."""
+    return model.with_name(f"{model.name}.data")
+
+
+def _refer(proto: TensorProto, location: str, offset: int, length: int) -> None:
+    proto.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+        proto.external_data.add(key=key, value=value)

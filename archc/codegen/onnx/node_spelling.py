@@ -147,6 +147,12 @@ class NodeSpelling:
         kept = self._decoded[self._node.weights[name]]
         return self._of_dtype(name, kept), name in self._node.transposed
 
+    def transposed(self, name: str) -> str:
+        """The name of the transpose of a weight matrix."""
+        path = self._node.weights[name]
+        kept = self._decoded[path] if name in self._node.transposed else self._decoded.transposed(path)
+        return self._of_dtype(name, kept)
+
     def dequantized(self, name: str) -> str:
         """The name of a weight for integer kernels; see `DecodedWeights.dequantized`."""
         return self._decoded.dequantized(self._node.weights[name])

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto
 
-from archc.codegen.onnx.initializers import Fill, Initializers, UniqueNames, onnx_dtype, raw_bytes
+from archc.codegen.onnx.initializers import Initializers, UniqueNames, onnx_dtype, raw_bytes
 from archc.ir.graph import Graph
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.dtype_conversion import name_of_numpy
@@ -29,7 +29,8 @@ class OnnxGraph:
     Args:
         graph: the graph that is emitted; its tensors must be bound.
         proto: an empty message, which is filled.
-        fill: function that sets the elements of stored weights.
+        owns_weights: True if the model has its own copy of the weights.  The layout of this copy may differ from that
+            of the weights file.
 
     Attributes:
         names: names of values and initializers in use.
@@ -38,14 +39,14 @@ class OnnxGraph:
         domains: domains of the operators used.
     """
 
-    def __init__(self, graph: Graph, proto: onnx.GraphProto, fill: Fill):
-        self.graph, self.proto = graph, proto
+    def __init__(self, graph: Graph, proto: onnx.GraphProto, owns_weights: bool):
+        self.graph, self.proto, self.owns_weights = graph, proto, owns_weights
         self.proto.name = graph.name
         self.domains: set[str] = set()
         inputs = [value.name or "" for value in graph.inputs]
         stored = [path for weight in graph.weights.values() for path in weight.tensors]
         self.names = UniqueNames([*inputs, *graph.outputs, *stored])
-        self.initializers = Initializers(proto, fill, self.names)
+        self.initializers = Initializers(proto, self.names)
         self.types: dict[str, TensorType] = {}
         self.records: list[NodeRecord] = []
         self._outermost = self.records

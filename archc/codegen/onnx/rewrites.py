@@ -9,6 +9,7 @@ from archc.codegen.onnx.barriers import separate
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.fusible import decode_late, make_fusible
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
+from archc.codegen.onnx.transposes import store_transposes
 from archc.types.tensor_type import DType
 
 Rewrite = Callable[[DecodedWeights, list[NodeRecord], set[str]], list[NodeRecord]]
@@ -48,5 +49,5 @@ def _is_int8(onnx: OnnxGraph, zero_point: str) -> bool:
     return tensor.dtype == DType.i8.value and not tensor.shape
 
 
-REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, _separate)
+REWRITES: tuple[Rewrite, ...] = (store_transposes, _make_fusible, _decode_late, _separate)
 """`_separate` inserts copies that would hide patterns from the other rewrites, so it is last."""

@@ -26,12 +26,12 @@ def copy_without_sharing(path: Path, folder: Path) -> Path:
                 copy.CopyFrom(tensors[name])
                 copy.name = node.input[position]
     onnx.save(model, folder / path.name)
-    weights, beside = path.with_suffix(".safetensors"), folder / f"{path.stem}.safetensors"
-    if weights.exists() and not beside.exists():
-        try:
-            os.link(weights, beside)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(weights, beside)
+    for name in {e.value for tensor in tensors.values() for e in tensor.external_data if e.key == "location"}:
+        if not (folder / name).exists():
+            try:
+                os.link(path.with_name(name), folder / name)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path.with_name(name), folder / name)
     return folder / path.name
 
 

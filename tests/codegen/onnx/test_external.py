@@ -1,4 +1,4 @@
-"""External weights: large ONNX models refer to the tensors of the .safetensors file."""
+"""External weights: large ONNX models refer to the .safetensors file or to a data file of their own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from archc.codegen.onnx import InvalidModel, as_text, check, emit
+from archc.diagnostics import ArchcError
 from archc.ir.graph import Graph
 from archc.ops.linear import Linear
 from archc.types.storage import Int8
@@ -17,7 +18,7 @@ from archc.types.tensor_type import DType
 from archc.weights import safetensors
 from archc.weights.tensor import FileTensor, Weights
 
-from .cases import Model, N, Rectify, agree, floats
+from .cases import Formless, Model, N, Rectify, agree, floats
 
 
 def network(width: int = 64) -> Graph:
@@ -84,9 +85,36 @@ def test_the_check_reports_a_missing_weights_file(tmp_path: Path) -> None:
         check(path)
 
 
-def test_large_weights_need_a_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="file"):
-        emit(network(), tmp_path / "net.onnx", large=1000)
+def test_large_weights_without_a_file_are_in_a_data_file(tmp_path: Path) -> None:
+    graph = network()
+    path = tmp_path / "net.onnx"
+    emit(graph, path, large=1000)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net.onnx", "net.onnx.data"]
+    assert external(path) == ["fc1.weight", "fc2.weight"]
+    assert graph.tensors is not None
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    for name, tensor in graph.tensors.items():
+        np.testing.assert_array_equal(stored[name], tensor.numpy())
+    agree(graph, {"x": floats(3, 64)}, path)
+
+
+def test_tensors_of_a_data_file_can_be_mapped(tmp_path: Path) -> None:
+    emit(network(width=33), tmp_path / "net.onnx", large=1000)
+    size = (tmp_path / "net.onnx.data").stat().st_size
+    places = [
+        {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in onnx.load(tmp_path / "net.onnx", load_external_data=False).graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+    ]
+    assert [place["offset"] for place in places] == ["0", "8192"]
+    assert size == 8192 + int(places[1]["length"]) == 8192 + 33 * 33
+
+
+def test_a_refused_model_leaves_no_data_file(tmp_path: Path) -> None:
+    model = Model("net")
+    x = model.add(Linear(64), model.input("x", N, 64), name="fc")
+    with pytest.raises(ArchcError):
+        emit(model.done(y=model.add(Formless(), x)), tmp_path / "net.onnx", large=1000)
     assert not list(tmp_path.iterdir())
 
 

@@ -49,8 +49,8 @@ weight fc.weight_scale: f32[2]
 weight fc.bias: f32[2]
 wte = Gather(wte.weight, tokens, axis=0)
 halves.0, rest = Split(x, axis=1, num_outputs=2)
-head/Transpose = Transpose(wte.weight, perm=[1, 0])
-y = MatMul(wte, head/Transpose)
+wte.weight/T = Transpose(wte.weight, perm=[1, 0])
+y = MatMul(wte, wte.weight/T)
 fc.weight/Unsqueeze = Unsqueeze(fc.weight_scale, [1])
 fc.weight/Cast = Cast(fc.weight, to=f32)
 fc.weight/Mul = Mul(fc.weight/Cast, fc.weight/Unsqueeze)

@@ -237,7 +237,13 @@ def test_stages_know_their_compile(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("emit", "suffixes"),
-    [(("torch",), {".py", ".safetensors"}), (("onnx",), {".onnx", ".safetensors"}), (("arch",), set())],
+    [
+        (("torch",), {".py", ".safetensors"}),
+        (("onnx",), {".onnx"}),
+        (("onnx", "arch"), {".onnx"}),
+        (("torch", "onnx"), {".py", ".onnx", ".safetensors"}),
+        (("arch",), set()),
+    ],
 )
 def test_targets_choose_the_files_of_stages(emit: tuple[str, ...], suffixes: set[str], tmp_path: Path) -> None:
     models.mlp("head").write(tmp_path, emit=emit)
