@@ -45,6 +45,7 @@ class ModelToEmit:
         source_name: name of the source file, without folders.
         weights: the weights file, in the folder of the file to write.  None if there is no such file: for a target that
             needs no weights, and for targets with `holds_weights` if no other target is written.
+        passes: the passes that changed the graph, with their options.
         compilation: for a stage, an identifier of the compilation, which all stages share; None for a whole model.
         write_beside: writes a file that the emitted file imports.  None if the emitted file must import no other file.
     """
@@ -52,6 +53,7 @@ class ModelToEmit:
     graph: Graph
     source_name: str
     weights: WeightsFile | None = None
+    passes: Sequence[str] = ()
     compilation: str | None = None
     write_beside: WriteBeside | None = None
 

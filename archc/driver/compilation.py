@@ -44,9 +44,14 @@ class Compilation:
         """Name of the model."""
         return self.graph.name
 
+    @property
+    def pass_texts(self) -> list[str]:
+        """The passes with their options, as text."""
+        return [step.text for step in self.passes]
+
 
 def model_to_emit(
     compiled: Compilation, weights: WeightsFile | None = None, write_beside: WriteBeside | None = None
 ) -> ModelToEmit:
     """The whole model, for a target; see `ModelToEmit`."""
-    return ModelToEmit(compiled.graph, compiled.source_name, weights, write_beside=write_beside)
+    return ModelToEmit(compiled.graph, compiled.source_name, weights, compiled.pass_texts, write_beside=write_beside)

@@ -83,7 +83,9 @@ def write_stages(
         files = {} if own is None else {own.path.suffix: own.path}
         for target in staged:
             needed = own if target.needs_weights else None
-            model = ModelToEmit(stage.graph, compiled.source_name, needed, compilation, write_beside)
+            model = ModelToEmit(
+                stage.graph, compiled.source_name, needed, compiled.pass_texts, compilation, write_beside
+            )
             files |= write_target(target, model, out)
         written.append(StageFiles(stage, files))
     programs = _pipeline_sources(compiled, staged, stages, compilation)
@@ -117,7 +119,9 @@ def stage_sources(compiled: Compilation, write_beside: WriteBeside | None) -> di
     targets = [target for target in default_targets(with_weights=False) if target.staged]
     sources: dict[str, str] = {}
     for stage in stages:
-        model = ModelToEmit(stage.graph, compiled.source_name, None, "", write_beside)
+        model = ModelToEmit(
+            stage.graph, compiled.source_name, passes=compiled.pass_texts, compilation="", write_beside=write_beside
+        )
         sources |= {f"{stage.name}{target.suffix}": target.text(model) for target in targets if target.text is not None}
     return sources | (_pipeline_sources(compiled, targets, stages, "") if stages else {})
 

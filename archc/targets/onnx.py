@@ -26,7 +26,13 @@ def _write(model: ModelToEmit, path: Path) -> None:
     from archc.codegen import onnx
 
     shared = model.weights
-    onnx.emit(model.graph, path, shared.path if shared else None, shared.offsets if shared else {})
+    onnx.emit(
+        model.graph,
+        path,
+        shared.path if shared else None,
+        shared.offsets if shared else {},
+        _properties(model),
+    )
     try:
         onnx.check(path)
     except onnx.InvalidModel as refusal:
@@ -35,6 +41,13 @@ def _write(model: ModelToEmit, path: Path) -> None:
             f"ONNX refuses the model emitted for `{model.graph.name}`: {refusal}",
             help="leave the ONNX model out with `--emit torch,arch`",
         ) from None
+
+
+def _properties(model: ModelToEmit) -> dict[str, str]:
+    """The metadata of a model, which do not depend on the time or folder of the compilation."""
+    properties = {"model": model.graph.name, "source": model.source_name, "passes": ", ".join(model.passes)}
+    properties["compilation"] = model.compilation or ""
+    return {key: value for key, value in properties.items() if value}
 
 
 def _run(path: Path, inputs: Sequence[torch.Tensor], exact: bool = False) -> Sequence[torch.Tensor]:

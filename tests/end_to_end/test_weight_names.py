@@ -41,7 +41,7 @@ CASES = [
 
 
 def has_the_tensors_of(model: Path, weights: Path) -> None:
-    """Assert that an ONNX model has each tensor of a weights file that inference reads, as stored or transposed."""
+    """Assert that an ONNX model has each tensor that inference reads, as stored or transposed."""
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
     for name, array in load_file(weights).items():
         if not name.endswith(NOT_IN_ONNX):

@@ -1,8 +1,8 @@
 """Translate a graph to an ONNX model, in memory or in a file.
 
 The emitter walks the graph once, and every operator adds its ONNX nodes through a `NodeSpelling`.  A value has the
-user's name, else the name of its layer, else the name of its operator.  If an operator becomes several nodes, they are
-called `fc1/MatMul`, `fc1/Add`.
+user's name, else the name of its layer, else the name of its operator.  Names show the blocks: `h.3/attn/softmax`.  If
+an operator becomes several nodes, they are called `fc1/MatMul`, `fc1/Add`.
 
 A model with less than `LARGE` bytes of weights contains them.  A larger model contains only tensors of up to 1 KB.  It
 refers to the .safetensors file next to it for the other weights or, without such a file, to a data file of its own.  So
@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 import onnx
 
+from archc.codegen.onnx.constant_names import name_constants
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.initializers import data_file, embed, external, written_to
 from archc.codegen.onnx.node_spelling import NodeSpelling, ValueNames
@@ -24,11 +25,13 @@ from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.rewrites import rewritten
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
 from archc.codegen.onnx.scans import scan_records
+from archc.codegen.onnx.scoped_names import layer_name
 from archc.declaration.base import Operator, OperatorError
 from archc.declaration.traits import DECODES
 from archc.diagnostics import ArchcError, Diagnostic, Note, error
 from archc.ir.graph import Graph, Node
 from archc.ir.scans import Scan, schedule
+from archc.version import __version__
 
 LARGE = 100_000_000
 """Smallest size of the weights, in bytes, at which they become external data."""
@@ -60,6 +63,7 @@ def emit(
     path: Path,
     weights_file: Path | None = None,
     offsets: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    properties: Mapping[str, str] = MappingProxyType({}),
     large: int | None = None,
 ) -> onnx.ModelProto:
     """Write the model of a graph into a file, and return the model.
@@ -69,6 +73,7 @@ def emit(
             Large weights are then in a data file of the model; see `data_file`.
         offsets: the offset and length of each tensor in the weights file, in bytes, as `safetensors.write` returns
             them.
+        properties: the metadata of the model, such as the name of its source.
         large: the size of the weights, in bytes, from which on the model does not contain them.
 
     Raises:
@@ -84,6 +89,8 @@ def emit(
     else:
         with data_file(path).open("wb") as stream:
             made.initializers.fill(written_to(stream, data_file(path).name))
+    for key, value in sorted(properties.items()):
+        model.metadata_props.add(key=key, value=value)
     path.write_bytes(model.SerializeToString(deterministic=True))
     return model
 
@@ -98,7 +105,8 @@ def _model(graph: Graph, owns_weights: bool) -> tuple[onnx.ModelProto, OnnxGraph
     """
     if graph.tensors is None and graph.weights:
         raise ValueError("no weights are bound to the graph")
-    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER)
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER, producer_version=__version__)
+    model.doc_string = graph.scope.doc
     made = OnnxGraph(graph, model.graph, owns_weights)
     _Emitter(made).emit()
     model.opset_import.add(domain="", version=OPSET)
@@ -145,6 +153,7 @@ class _Emitter:
             raise ArchcError(dict.fromkeys(self._lacking))  # several instances of a block have the same error
         records = rewritten(self._weights, self._onnx.records, graph.outputs)
         self._onnx.write(self._onnx.proto, records)
+        name_constants(self._onnx.proto, self._onnx.initializers, self._onnx.names, OPSET)
 
     def _interface(self) -> None:
         """Declare inputs and outputs."""
@@ -176,7 +185,7 @@ class _Emitter:
                 self._spell(item)
 
     def _spell(self, node: Node) -> None:
-        prefix = self._onnx.node_name(node.path or node.scope.within(node.op.name))
+        prefix = self._onnx.node_name(layer_name(node))
         names = [self._values.name_for(value, node) for value in node.results]
         try:
             spelling = NodeSpelling(self._weights, self._sizes, self._values, node, prefix)

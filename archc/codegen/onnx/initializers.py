@@ -23,6 +23,9 @@ ALIGNMENT = 4096
 _LONGEST_NAME = 24  # characters; a constant with a longer text is named after its type
 
 
+CONSTANT = "constant"
+"""Beginning of the names of constants whose use says nothing about them."""
+
 TRANSPOSED = "/T"
 """End of the names of transposed weights."""
 
@@ -30,6 +33,11 @@ TRANSPOSED = "/T"
 def path_of(name: str) -> str:
     """The path of the weight that an initializer has, as stored or transposed."""
     return name.removesuffix(TRANSPOSED)
+
+
+def is_constant(name: str) -> bool:
+    """Return whether an initializer is a constant, and not a weight."""
+    return "/" in path_of(name)
 
 
 def onnx_dtype(dtype: DType) -> int:
@@ -53,12 +61,16 @@ class Initializers:
     Args:
         graph: the message that receives them.
         names: the names in use.
+
+    Attributes:
+        constants: each constant by name, with the text of its value.
     """
 
     def __init__(self, graph: onnx.GraphProto, names: UniqueNames):
         self._graph, self._names = graph, names
         self._stored: dict[str, tuple[TensorProto, LazyTensor]] = {}
         self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+        self.constants: dict[str, tuple[TensorProto, str]] = {}
         self._dtypes: dict[str, DType] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -92,7 +104,10 @@ class Initializers:
             fill(proto, tensor)
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
-        """Add a constant on first use: a number, a nested list, or an array; return its name."""
+        """Add a constant on first use: a number, a nested list, or an array; return its name.
+
+        The name is temporary; see `archc.codegen.onnx.constant_names`.
+        """
         if dtype is None:
             dtype = _dtype_of(value)
         array = np.asarray(value).astype(numpy_dtype(dtype.value))
@@ -101,8 +116,10 @@ class Initializers:
         if key not in self._constants:
             text = str(array.tolist()).replace(" ", "")
             text = text if len(text) <= _LONGEST_NAME else f"{dtype}[{','.join(map(str, array.shape))}]"
-            name = self._constants[key] = self._names.unique(f"constant/{text}")
-            self._new(name, dtype, array.shape).raw_data = raw
+            name = self._constants[key] = self._names.unique(f"{CONSTANT}/{text}")
+            tensor = self._new(name, dtype, array.shape)
+            tensor.raw_data = raw
+            self.constants[name] = tensor, text
         return self._constants[key]
 
     def derived(self, name: str, array: np.ndarray[Any, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, overload
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
+from archc.codegen.onnx.scoped_names import layer_name, name_in
 from archc.declaration.spelling import QuantizedValue
 from archc.ir.graph import Node, Value
 from archc.types.dims import SymbolicDim
@@ -258,8 +259,8 @@ class ValueNames:
         if value in self._outputs:
             return self._outputs[value]
         if value.name is not None:
-            return self._onnx.fresh(node.scope.within(value.name))
-        name = node.path or node.scope.within(node.op.name)
+            return self._onnx.fresh(name_in(node.scope, value.name))
+        name = layer_name(node)
         return self._onnx.fresh(name if len(node.results) == 1 else f"{name}.{value.index}")
 
     def quantized(self, value: Value) -> QuantizedValue | None:

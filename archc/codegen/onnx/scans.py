@@ -17,6 +17,7 @@ from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.node_spelling import ValueNames
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 from archc.codegen.onnx.rewrites import rewritten
+from archc.codegen.onnx.scoped_names import name_in
 from archc.ir.graph import Node
 from archc.ir.scans import Scan
 from archc.types.tensor_type import TensorType
@@ -33,16 +34,16 @@ def scan_records(
     onnx_graph = weights.onnx
     entering = scan.enter.results[1:]
     items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
-    title = scan.enter.scope.within("scan")
+    title = name_in(scan.enter.scope, "scan")
     prefix = onnx_graph.node_name(title)
     body = onnx.GraphProto(name=f"{prefix}/step")
     started = [values[value] for value in scan.first_states]
-    entered = {value: onnx_graph.fresh(f"{title}.{value.name or value.index}.steps") for value in scan.sequences}
+    entered = {value: onnx_graph.fresh(f"{title}/{value.name or value.index}.steps") for value in scan.sequences}
     made = [_transpose(values[value], steps, value.type.rank) for value, steps in entered.items()]
     records: list[NodeRecord] = []
     with onnx_graph.recording(records):
         for value in (*states, *items):
-            name = onnx_graph.fresh(f"{title}.{value.name or value.index}")
+            name = onnx_graph.fresh(f"{title}/{value.name or value.index}")
             onnx_graph.declare(body.input.add(), values.assign(value, name, value.type), value.type)
         emit(scan.body)
         ends = [(values[value], value.type) for value in (*scan.next_states, *scan.kept)]
@@ -76,7 +77,7 @@ def _declare_outputs(
     for name, type in ends:
         output = name
         if name not in made:
-            output = onnx_graph.fresh(f"{title}.{name}")
+            output = onnx_graph.fresh(f"{title}/{name}")
             records.append(NodeRecord("Identity", [name], [output], {}, name=output))
         made.discard(name)
         onnx_graph.declare(body.output.add(), output, type)

@@ -19,6 +19,7 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 from archc.codegen.onnx.emit import without_elements
+from archc.codegen.onnx.initializers import is_constant
 from archc.ir.graph import Graph
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import from_little_endian
@@ -44,7 +45,7 @@ def _lines(graph: onnx.GraphProto, constants: dict[str, str]) -> Iterator[str]:
     """
     yield from (f"input {_declared(value)}" for value in graph.input)
     for tensor in graph.initializer:
-        if tensor.name.startswith("constant/"):
+        if is_constant(tensor.name):
             constants[tensor.name] = _constant(tensor)
         else:
             where = " (external)" if tensor.data_location == TensorProto.EXTERNAL else ""

@@ -72,7 +72,7 @@ def test_the_users_names_come_first_and_stay_apart() -> None:
     fourth = model.add(Rectify(), third, scope=scope)
     last = model.add(Rectify(), fourth)
     names = [node.output[0] for node in to_model(model.done(out=last)).graph.node]
-    assert names == ["x_1", "x_2", "h.0.inner", "h.0.rectify", "out"]
+    assert names == ["x_1", "x_2", "h.0/inner", "h.0/rectify", "out"]
 
 
 def test_a_value_does_not_take_the_name_of_a_weight() -> None:
