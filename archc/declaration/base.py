@@ -309,7 +309,7 @@ class Operator(Notation, HasTraits):
         Args:
             uniform: for each operand, the number that all its elements equal, if known.
         """
-        same = len(types) == 1 and self.has(SAME_IF_SAME_TYPE) and self.infer(types).results[0] == types[0]
+        same = len(types) == 1 and self.has(SAME_IF_SAME_TYPE) and self.infer(types).results == tuple(types)
         return 0 if same else None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:

@@ -190,6 +190,7 @@ class Hardswish(Activation):
 class Hardtanh(Activation):
     """min(max(min_val, x), max_val)."""
 
+    traits = (CLIPS, IDEMPOTENT)
     torch_name = "F.hardtanh"
     example = "x -> hardtanh(-2, 2)"
 
@@ -208,6 +209,7 @@ class Hardtanh(Activation):
 class Hardshrink(Activation):
     """x where |x| > lambd, else 0."""
 
+    traits = (IDEMPOTENT,)
     torch_name = "F.hardshrink"
     onnx_dtypes = ONNX_SINGLE  # `lambd` of `Shrink` is an f32
     example = "x -> hardshrink"
@@ -419,6 +421,7 @@ class Selu(Activation):
 class Threshold(Activation):
     """x where x > threshold, else value."""
 
+    traits = (IDEMPOTENT,)
     torch_name = "F.threshold"
     example = "x -> threshold(0.1, 20)"
 

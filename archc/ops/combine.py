@@ -96,7 +96,7 @@ class Splitter(Operator, abstract=True):
 
     signature = "x[*s, p + q] -> a[*s, p], b[*s, q]"
     onnx_dtypes = ONNX_ALL
-    traits = (LAYOUT_ONLY, Flexible())
+    traits = (LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible())
 
     def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
         """Size of each part."""

@@ -173,7 +173,7 @@ class Cast(Operator):
     """
 
     signature = "x[*s] -> y[*s]"
-    traits = (POINTWISE, SAME_IF_SAME_TYPE)
+    traits = (POINTWISE, IDEMPOTENT, SAME_IF_SAME_TYPE)
     onnx_dtypes = ONNX_ALL
     example = "x -> cast(f16)"
 
