@@ -19,6 +19,7 @@ from archc.version import __version__ as __version__
 if TYPE_CHECKING:
     from archc.codegen.target import ModelToEmit, Runtime, Target
     from archc.compiler import compile, parse
+    from archc.declaration import traits
     from archc.declaration.base import Operator, OperatorError, operator
     from archc.declaration.parameter import Parameter
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
@@ -55,6 +56,7 @@ _HOMES = {
     "parse": "archc.compiler",
     "print_graph": "archc.driver.graph_views",
     "register_target": "archc.targets.registry",
+    "traits": "archc.declaration",
 }
 
 __all__ = [
@@ -82,6 +84,7 @@ __all__ = [
     "parse",
     "print_graph",
     "register_target",
+    "traits",
 ]
 
 

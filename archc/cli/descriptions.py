@@ -10,6 +10,7 @@ from archc.types.attributes import AttributeInfo, attributes, value_text
 
 if TYPE_CHECKING:
     from archc.declaration.base import Operator
+    from archc.declaration.traits import Trait
     from archc.passmanager import Pass
 
 
@@ -42,6 +43,7 @@ def operator_json(cls: type[Operator]) -> dict[str, Any]:
         ],
         "parameters": parameters_json(cls),
         "dtypes": dtypes_json(cls),
+        "traits": traits_json(cls),
         "example": cls.example or None,
         **spellings(cls),
     }
@@ -116,6 +118,19 @@ def dtypes_json(cls: type[Operator]) -> list[dict[str, Any]]:
         }
         for row in dtype_rows(cls)
     ]
+
+
+def traits_json(cls: type[Operator]) -> list[dict[str, str]]:
+    """Name, text and meaning of each trait; the text contains its data, as in "rigid `t`, `s`"."""
+    return [{"name": trait.name, "text": str(trait), "doc": _meaning(trait)} for trait in cls.all_traits()]
+
+
+def _meaning(trait: Trait) -> str:
+    """One sentence with the meaning of a trait."""
+    from archc.declaration.traits import ConditionalFlag, Flag
+
+    flag = trait.flag if isinstance(trait, ConditionalFlag) else trait
+    return flag.doc if isinstance(flag, Flag) else f"{summary(type(flag))}."
 
 
 def _initializer_text(initializer: Any) -> str:

@@ -87,6 +87,9 @@ def _page(described: dict[str, Any]) -> str:
     if described["dtypes"]:
         rows = [[f"{row['operand']}:" if row["operand"] else "", row["text"]] for row in described["dtypes"]]
         sections.append(output.section("dtypes", output.columns(rows, indent=2)))
+    if described["traits"]:
+        rows = [[trait["text"], trait["doc"]] for trait in described["traits"]]
+        sections.append(output.section("traits", output.columns(rows, indent=2)))
     if described["torch"]:
         module = [described["torch_module"]] if described["torch_module"] else []
         sections.append(output.section("PyTorch", [*module, described["torch"]]))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
+
+from archc.cli.descriptions import summary
+from archc.declaration.traits import ConditionalFlag, Flag, Indices, Trait
 
 _HEAD = """\
 # Python interface
@@ -20,7 +24,8 @@ _SECTIONS = {
     "Errors": ("ArchcError", "Diagnostic", "Diagnostics"),
     "The graph": ("Graph", "Node", "Value", "TensorType", "DType"),
     "Targets": ("Target", "Runtime", "ModelToEmit", "register_target"),
-    "Operators and passes": ("Operator", "operator", "OperatorError", "Parameter", "attribute", "Pass", "Context"),
+    "Operators": ("Operator", "operator", "OperatorError", "Parameter", "attribute", "traits"),
+    "Passes": ("Pass", "Context"),
 }
 
 _STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
@@ -49,6 +54,10 @@ def python_page() -> str:
 def _entry(name: str, value: Any) -> Iterator[str]:
     """Sections of one name: signature, docstring, methods."""
     yield f"### archc.{name}"
+    if inspect.ismodule(value):
+        yield _text(value)
+        yield "\n".join(["| name | meaning |", "|---|---|", *_traits(value)])
+        return
     if not inspect.isclass(value):
         yield f"```python\n{_signature(f'archc.{name}', value)}\n```"
         yield _text(value)
@@ -59,6 +68,15 @@ def _entry(name: str, value: Any) -> Iterator[str]:
     methods = list(_methods(value))
     if methods:
         yield "\n".join(["| method | |", "|---|---|", *methods])
+
+
+def _traits(module: ModuleType) -> Iterator[str]:
+    """Table rows for the flags and the classes of traits in a module."""
+    for name, value in vars(module).items():
+        if isinstance(value, Flag):
+            yield f"| `{name}` | {value.doc} |"
+        elif inspect.isclass(value) and issubclass(value, Trait) and value not in (Trait, ConditionalFlag, Indices):
+            yield f"| `{_signature(name, value, inline=True)}` | {summary(value)}. |"
 
 
 def _text(value: Any) -> str:

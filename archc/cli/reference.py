@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,14 @@ result size of a convolution on an axis of size `h`.
 An attribute with the note "axis of `x`" is the number of an axis of `x`. Axes are counted from 0, and negative numbers
 count from the end: -1 is the last axis. `archc check` refuses an axis that does not exist.
 
-Parameters are initialized as PyTorch initializes them. The page is generated from the classes in `archc/ops/` by
-`make reference`.
+Passes read the [traits](#traits) of an operator. Parameters are initialized as PyTorch initializes them. The page is
+generated from the classes in `archc/ops/` by `make reference`.
+"""
+
+_TRAITS = """\
+A trait is a property of an operator that passes read. The class of an operator declares it
+([add an operator](../how-to/add-an-operator.md)). In "impure if `dropout`", the operator has the trait if its attribute
+`dropout` is not 0.
 """
 
 _DTYPES = """\
@@ -105,7 +112,8 @@ def operators_page() -> str:
         f"- {_title(family)}: " + ", ".join(f"[`{one['name']}`](#{one['name']})" for one in members)
         for family, members in families.items()
     ]
-    sections = ["\n".join(contents)]
+    described = [one for members in families.values() for one in members]
+    sections = ["\n".join(contents), "## Traits", _TRAITS.rstrip(), _traits(described)]
     for family, members in families.items():
         sections.append(f"## {_title(family)}")
         sections += map(_operator, members)
@@ -164,6 +172,13 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
+def _traits(operators: Iterable[dict[str, Any]]) -> str:
+    """Table of the traits of some operators, with their meanings."""
+    meanings = {trait["name"]: trait["doc"] for one in operators for trait in one["traits"]}
+    rows = (f"| {name} | {meaning} |" for name, meaning in sorted(meanings.items()))
+    return "\n".join(("| trait | meaning |", "|---|---|", *rows))
+
+
 def _operator(described: dict[str, Any]) -> str:
     parts = [f"### {described['name']}", described["doc"]]
     lines = [line for line in (described["signature"], described["example"]) if line]
@@ -171,6 +186,8 @@ def _operator(described: dict[str, Any]) -> str:
     parts += _attributes(described["attributes"])
     parts += _parameters(described["parameters"])
     parts += _dtypes(described["dtypes"])
+    if described["traits"]:
+        parts.append(f"Traits: {', '.join(trait['text'] for trait in described['traits'])}.")
     spelled = []
     if described["torch"]:
         spelled.append(f"PyTorch: `{described['torch_module'] or described['torch']}`")

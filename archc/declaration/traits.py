@@ -39,9 +39,15 @@ T = TypeVar("T", bound="Trait")
 class Trait:
     """A property of an operator."""
 
+    name: str
+    """The name in `archc ops` and in the reference."""
+
     def key(self) -> object:
         """The key under which an operator has the trait: the class of the trait, or the flag."""
         return type(self)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @frozen_by_identity
@@ -50,7 +56,7 @@ class Flag(Trait):
 
     Attributes:
         name: the name in `archc ops` and in the reference.
-        doc: one sentence that says what the trait means.
+        doc: one sentence with the meaning.
     """
 
     name: str
@@ -63,9 +69,6 @@ class Flag(Trait):
         """The flag of those instances in which an attribute or a property is true, and not 0 or None."""
         return ConditionalFlag(self, attribute)
 
-    def __str__(self) -> str:
-        return self.name
-
 
 @frozen_by_identity
 class ConditionalFlag(Trait):
@@ -74,11 +77,16 @@ class ConditionalFlag(Trait):
     flag: Flag
     attribute: str
 
+    @property
+    def name(self) -> str:  # type: ignore[override]  # an attribute of other traits
+        """The name of the flag."""
+        return self.flag.name
+
     def key(self) -> object:
         return self.flag
 
     def __str__(self) -> str:
-        return f"{self.flag} if {self.attribute}"
+        return f"{self.name} if `{self.attribute}`"
 
 
 Traits = tuple[Trait, ...]
@@ -127,7 +135,7 @@ SAME_IF_SAME_TYPE = Flag(
 CLIPS = Flag("clips", "The operator only clamps elements to a range, which the quantization of the result can also do.")
 RELU = Flag("relu", "The result is max(0, x), which kernels of other operators apply to their results at no cost.")
 COMMUTES_WITH_ROUNDING = Flag(
-    "commutes with rounding", "The operator only selects and moves elements, so it may follow the quantization."
+    "commutes with rounding", "The operator only selects and moves elements, so rounding can precede or follow it."
 )
 CONCATENATES = Flag("concatenates", "The result is the concatenation of the operands; drawings show it as a bar.")
 
@@ -135,19 +143,23 @@ CONCATENATES = Flag("concatenates", "The result is the concatenation of the oper
 class NeutralOperand(Trait):
     """A second operand that leaves the first one unchanged: 0 for `a - 0`."""
 
+    name = "neutral operand"
+
     def __init__(self, value: int):
         self.value = value
 
     def __str__(self) -> str:
-        return f"neutral operand {self.value}"
+        return f"{self.name} {self.value}"
 
 
 class AllEqual(Trait):
-    """All elements of the result equal one number.
+    """All elements of the result are equal to one number.
 
     Args:
         value: the number, or the name of the attribute that has the number.
     """
+
+    name = "all equal"
 
     def __init__(self, value: Number | str):
         self._value = value
@@ -158,13 +170,14 @@ class AllEqual(Trait):
         return number
 
     def __str__(self) -> str:
-        return f"all equal {self._value}"
+        return f"{self.name} to {f'`{self._value}`' if isinstance(self._value, str) else self._value}"
 
 
 # Weights and quantization ----------------------------------------------------------------------------------
 
 AFFINE_IN_WEIGHT = Flag(
-    "affine in weight", "The result is linear in the parameter `weight`, plus a `bias` for each result channel."
+    "affine in weight",
+    "The result is a sum of products of the operand and `weight`, plus a `bias` for each channel.",
 )
 HOLDS_WEIGHT = Flag("holds weight", "The operator has no operands, and returns its only weight.")
 FACTORED_STORAGE = Flag(
@@ -187,13 +200,15 @@ class Quantizable(Trait):
         integer_result: True if the integer kernels return integers, so that the result is quantized like the operand.
     """
 
+    name = "quantizable"
+
     def __init__(self, *schemes: str, channel_axis: int | None = 0, integer_result: bool = False):
         self.schemes = schemes
         self.channel_axis = channel_axis
         self.integer_result = integer_result
 
     def __str__(self) -> str:
-        return f"quantizable ({', '.join(self.schemes)})"
+        return f"{self.name} ({', '.join(self.schemes)})"
 
 
 # Axes ------------------------------------------------------------------------------------------------------
@@ -208,8 +223,7 @@ class Indices(Trait):
         indices: names of indices.
     """
 
-    name: ClassVar[str]
-    """The name in `archc ops` and in the reference."""
+    name = "indices"
 
     def __init__(self, *indices: str):
         self.indices = indices
@@ -219,7 +233,7 @@ class Indices(Trait):
         return index in self.indices or _unnumbered(index) in self.indices
 
     def __str__(self) -> str:
-        return f"{self.name} {', '.join(self.indices)}".rstrip()
+        return f"{self.name} {', '.join(f'`{index}`' for index in self.indices)}".rstrip()
 
 
 def _unnumbered(index: str) -> str:
@@ -255,7 +269,7 @@ class Rigid(Indices):
         self.axis = axis
 
     def __str__(self) -> str:
-        return ", ".join((super().__str__(), *([f"axis {self.axis}"] if self.axis else [])))
+        return super().__str__() + (f" axis `{self.axis}`" if self.axis else "")
 
 
 class Unused(Indices):
@@ -294,6 +308,8 @@ class ScanEnd(Trait):
         count: the attribute with the number of sequences (`enter`) or states (`exit`).
     """
 
+    name = "scan"
+
     def __init__(self, end: Literal["enter", "exit"], count: str):
         self.end = end
         self._count = count
@@ -301,9 +317,6 @@ class ScanEnd(Trait):
     def count(self, op: HasTraits) -> int:
         """The number of sequences or states of an instance."""
         return int(getattr(op, self._count))
-
-    def __str__(self) -> str:
-        return f"scan {self.end}"
 
 
 class StageEntry(Trait):
@@ -313,6 +326,8 @@ class StageEntry(Trait):
         stage: the attribute with the number of the stage.
         device: the attribute with the device of the stage; its value is None if the operator names no device.
     """
+
+    name = "stage entry"
 
     def __init__(self, stage: str, device: str):
         self._stage = stage
@@ -326,6 +341,3 @@ class StageEntry(Trait):
         """The device of the stage; None if the operator names none."""
         device: str | None = getattr(op, self._device)
         return device
-
-    def __str__(self) -> str:
-        return "stage entry"

@@ -20,7 +20,7 @@ archc.parse("model m {{ input x: f32[N, 8]  output y = x -> relu }}")
 from archc.declaration.base import operator
 import archc.declaration.spelling
 assert archc.operator is operator, archc.operator
-import inspect
-assert not [name for name in archc.__all__ if inspect.ismodule(getattr(archc, name))]
+import sys
+assert not [name for name in archc.__all__ if getattr(archc, name) is sys.modules.get(f"archc.{{name}}")]
 """
     subprocess.run([sys.executable, "-c", program], check=True)

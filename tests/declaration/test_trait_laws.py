@@ -152,7 +152,10 @@ def commutes_with_rounding(one: Case) -> bool | None:
 
 
 def twice(one: Case, law: Callable[[Tensors, Tensors, Tensors], bool]) -> bool:
-    """A law of the operand and the results of one and of two applications; false if the second is impossible."""
+    """Check a law for the operand and the results of one and of two applications.
+
+    It does not hold if a second application is impossible.
+    """
     if len(one.inputs) != 1:
         return False
     for operand in (one.inputs[0], wide(one.inputs[0])):
