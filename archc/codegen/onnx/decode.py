@@ -11,7 +11,6 @@ times as long at batch 1), or ONNX Runtime would fuse it into a kernel that also
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import partial
 
 from archc.codegen.onnx.initializers import TRANSPOSED
@@ -30,6 +29,7 @@ class DecodedWeights:
 
     Attributes:
         onnx: the graph under construction.
+        transposes: the names of the transposes of weights.
     """
 
     def __init__(self, onnx: OnnxGraph):
@@ -37,6 +37,7 @@ class DecodedWeights:
         self._decoded: dict[str, str] = {}
         self._dequantized: dict[str, str] = {}
         self._transposed: dict[str, str] = {}
+        self.transposes: set[str] = set()
         self._cast: dict[tuple[str, DType], str] = {}
         self._biases: dict[tuple[str, str, str], str | None] = {}
 
@@ -57,13 +58,10 @@ class DecodedWeights:
         `archc.codegen.onnx.transposes`.
         """
         if path not in self._transposed:
-            self._transposed[path] = self.onnx.shared(path + TRANSPOSED, "Transpose", self[path], perm=[1, 0])
+            name = self.onnx.shared(path + TRANSPOSED, "Transpose", self[path], perm=[1, 0])
+            self._transposed[path] = name
+            self.transposes.add(name)
         return self._transposed[path]
-
-    @property
-    def transposes(self) -> Collection[str]:
-        """The names of all transposes."""
-        return self._transposed.values()
 
     def cast(self, name: str, have: DType, dtype: DType) -> str:
         """The name of a weight's value in another dtype; one `Cast` serves all layers."""

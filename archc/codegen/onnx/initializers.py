@@ -99,7 +99,7 @@ class Initializers:
         proto.dims[:] = reversed(proto.dims)
 
     def fill(self, fill: Fill) -> None:
-        """Set the elements of all stored weights, in the order in which they were added."""
+        """Set the elements of all stored weights, one weight after the other."""
         for proto, tensor in self._stored.values():
             fill(proto, tensor)
 
