@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from archc.cli import check_report, options, output, pass_report
 from archc.cli.plugins import load_plugins
+from archc.codegen.python_source import Activations
 from archc.diagnostics import Diagnostics, error
 from archc.ir.given_sizes import settings_text
 from archc.targets.registry import BUILT_IN, default_targets, find_target, names_of, target_names
@@ -68,6 +69,13 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="write int8 layers into the PyTorch module, not into archc_int8.py beside the module",
     )
+    parser.add_argument(
+        "--activations",
+        choices=get_args(Activations),
+        default="functions",
+        help="activations in the PyTorch module: functions (F.relu, the default) or modules (an nn.ReLU for each use), "
+        "which guided backpropagation and DeepLift need",
+    )
     parser.add_argument("--explain", action="store_true", help="print the remarks of every pass on every layer")
     options.add_strict(parser)
     options.add_load(parser)
@@ -96,7 +104,15 @@ def run(arguments: argparse.Namespace) -> int:
             watched.close()  # nothing is printed while the progress is shown
             _print(arguments, compiled, report, found)
 
-        compiled.write(folder, arguments.emit, arguments.check, progress, announce, arguments.single_file)
+        compiled.write(
+            folder,
+            arguments.emit,
+            arguments.check,
+            progress,
+            announce,
+            arguments.single_file,
+            arguments.activations,
+        )
     return 0
 
 

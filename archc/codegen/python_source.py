@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from importlib.resources import files
+from typing import Literal
 
 from archc.frozen_dataclass import frozen_dataclass
 
@@ -25,6 +26,9 @@ WriteBeside = Callable[[str, str], str]
 The arguments are a name, which begins with `archc_`, and the text.  The function returns another name if the folder
 already has a different file of the given name, which other emitted files import.
 """
+
+Activations = Literal["functions", "modules"]
+"""The form of activations in a PyTorch module: `F.relu(x)`, or a module `nn.ReLU` for each use."""
 
 _CONDITION = re.compile(r"\s*# if: (\w+)\n?")
 _DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")

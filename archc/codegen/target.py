@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from archc.codegen.pipeline import ModelStage
-    from archc.codegen.python_source import WriteBeside
+    from archc.codegen.python_source import Activations, WriteBeside
     from archc.ir.graph import Graph
 
 Factors = Mapping[str, float]
@@ -48,6 +48,7 @@ class ModelToEmit:
         passes: the passes that changed the graph, with their options.
         compilation: for a stage, an identifier of the compilation, which all stages share; None for a whole model.
         write_beside: writes a file that the emitted file imports.  None if the emitted file must import no other file.
+        activations: the form of activations.  A target without modules ignores it.
     """
 
     graph: Graph
@@ -56,6 +57,7 @@ class ModelToEmit:
     passes: Sequence[str] = ()
     compilation: str | None = None
     write_beside: WriteBeside | None = None
+    activations: Activations = "functions"
 
     @property
     def weights_name(self) -> str:
@@ -137,6 +139,7 @@ class Target:
         pipeline: returns the source of a program that runs the files of the stages, each in a process of its own.  The
             arguments are the whole graph, its stages, the name of the source file, and the identifier of the
             compilation.  The file is `<model>_pipeline<suffix>`.
+        has_activations: True if the target has both forms of activations; see `ModelToEmit`.
         runtime: the runtime with which the check runs the files; None if nothing runs them.
     """
 
@@ -149,6 +152,7 @@ class Target:
     holds_weights: bool = False
     staged: bool = False
     pipeline: Callable[[Graph, Sequence[ModelStage], str, str], str] | None = None
+    has_activations: bool = False
     runtime: Runtime | None = None
 
     def __post_init__(self) -> None:

@@ -102,6 +102,8 @@ class Operator(Notation, HasTraits):
     """The group in `archc ops`; by default the name of the module.  Subclasses inherit the group."""
     torch_name: ClassVar[str] = ""
     """The PyTorch function (`F.relu`), if the operator is one call with the attributes as arguments."""
+    torch_activation: ClassVar[str] = ""
+    """The class of `torch.nn` for an activation without weights, such as `nn.ReLU`."""
     torch_helpers: ClassVar[tuple[TorchHelper, ...]] = ()
     """Functions that PyTorch lacks and that the PyTorch expression may call."""
     onnx_name: ClassVar[str] = ""
@@ -372,6 +374,18 @@ class Operator(Notation, HasTraits):
         operator declares.  A call of the module takes the data operands.
         """
         return None
+
+    def activation_module(self) -> TorchModule | None:
+        """Constructor of the module `torch_activation`; None if the operator is no activation.
+
+        Override it if the attributes of the operator and the arguments of the module differ.
+        """
+        if not self.torch_activation:
+            return None
+        given = [(info, getattr(self, info.name)) for info in attributes(type(self))]
+        positional = {info.name: value for info, value in given if info.required}
+        named = {info.name: (value, info.default) for info, value in given if not info.required}
+        return TorchModule(self.torch_activation, positional, named)
 
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
         """Return whether PyTorch's channels-last CPU kernels are known to be correct for these types.

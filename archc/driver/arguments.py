@@ -6,8 +6,9 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args
 
+from archc.codegen.python_source import Activations
 from archc.codegen.target import Target
 from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Source
@@ -82,6 +83,17 @@ def check_types(**arguments: Any) -> None:
             if not isinstance(_plain(setting), _VALUES) and not is_operator:
                 takes = "numbers, texts, truth values, dtypes, operators and lists"
                 raise TypeError(f"`set` takes {takes}, and {key!r} is {_shown(setting)}")
+
+
+def check_activations(given: str) -> None:
+    """Refuse an unknown form of activations.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    forms = get_args(Activations)
+    if given not in forms:
+        raise ValueError(f"`activations` takes {' or '.join(map(repr, forms))}, not {given!r}")
 
 
 def _accepted(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from archc.codegen.python_source import WriteBeside
+from archc.codegen.python_source import Activations, WriteBeside
 from archc.codegen.target import ModelToEmit, WeightsFile
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph
@@ -51,7 +51,17 @@ class Compilation:
 
 
 def model_to_emit(
-    compiled: Compilation, weights: WeightsFile | None = None, write_beside: WriteBeside | None = None
+    compiled: Compilation,
+    weights: WeightsFile | None = None,
+    write_beside: WriteBeside | None = None,
+    activations: Activations = "functions",
 ) -> ModelToEmit:
     """The whole model, for a target; see `ModelToEmit`."""
-    return ModelToEmit(compiled.graph, compiled.source_name, weights, compiled.pass_texts, write_beside=write_beside)
+    return ModelToEmit(
+        compiled.graph,
+        compiled.source_name,
+        weights,
+        compiled.pass_texts,
+        write_beside=write_beside,
+        activations=activations,
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import silent
-from archc.driver.arguments import check_types, targets_of
+from archc.driver.arguments import check_activations, check_types, targets_of
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.graph_views import draw
 from archc.garbage_collector import paused_collector
@@ -16,6 +16,8 @@ from archc.passmanager.sizes import warn_of_assumed
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from archc.codegen.python_source import Activations
 
 
 class Compiled(Compilation):
@@ -42,20 +44,23 @@ class Compiled(Compilation):
         """SVG of the model, for notebooks."""
         return draw(self.graph)
 
-    def module(self, device: str | torch.device = "cpu") -> nn.Module:
+    def module(self, device: str | torch.device = "cpu", activations: Activations = "functions") -> nn.Module:
         """The PyTorch module with its weights, in evaluation mode; no file is written.
 
         Args:
             device: the device of all weights, also for a model of several stages.
+            activations: see `write`.
 
         Raises:
             TypeError: `device` is neither a string nor a `torch.device`.
-            ValueError: PyTorch does not know the device, or it is not available on this machine.
+            ValueError: PyTorch does not know the device, it is not available on this machine, or there is no such form
+                of activations.
             ArchcError: the model was compiled without weights, or PyTorch cannot express it.
         """
         from archc.driver.live_module import live_module
 
-        return live_module(self, device)
+        check_activations(activations)
+        return live_module(self, device, activations)
 
     def write(
         self,
@@ -65,6 +70,7 @@ class Compiled(Compilation):
         progress: Callable[[str], None] = silent,
         announce: Callable[[dict[str, Any]], None] | None = None,
         single_file: bool = False,
+        activations: Activations = "functions",
     ) -> dict[str, Any]:
         """Write the model into a folder, and return the report; on an error nothing is written.
 
@@ -78,33 +84,45 @@ class Compiled(Compilation):
                 raises an exception, the folder stays as it was.
             single_file: write no file that the PyTorch module imports, such as `archc_int8.py`; the module then has
                 copies of the int8 layers.
+            activations: "modules" to write a module such as `nn.ReLU` at each use of an activation, for methods that
+                register hooks on such modules.
 
         Raises:
             TypeError: an argument has a wrong type.
-            ValueError: there is no such target.
+            ValueError: there is no such target, or no such form of activations.
             ArchcError: a target cannot be loaded or cannot express the model, the check fails, the folder cannot be
                 written, or an output would replace a file that the compilation read.
         """
-        from archc.driver.emission import check_weights, write_files
+        from archc.driver.emission import check_weights, warn_of_activations, write_files
         from archc.driver.output_folder import OutputFolder
 
         check_types(folder=folder, check=check, progress=progress, announce=announce, single_file=single_file)
+        check_activations(activations)
         targets = targets_of(emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
+        if activations == "modules":
+            warn_of_activations(self, targets)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(folder, self.files) as out, paused_collector():
-            report = write_files(self, out, targets, check, single_file, progress)
+            report = write_files(self, out, targets, check, single_file, activations, progress)
             if announce is not None:
                 out.prepare()
                 announce(report)
             return report
 
-    def sources(self) -> dict[str, str]:
+    def sources(self, activations: Activations = "functions") -> dict[str, str]:
         """Sources by file name.
 
         They are the `.arch` text, the PyTorch module, the files that it imports, and the sources of stages.
         The sources of stages lack the hash that identifies the compilation, since the hash depends on the weights.
+
+        Args:
+            activations: see `write`.
+
+        Raises:
+            ValueError: there is no such form of activations.
         """
+        check_activations(activations)
         from archc.driver.stage_files import stage_sources
         from archc.targets.registry import default_targets
 
@@ -114,11 +132,11 @@ class Compiled(Compilation):
             imported[name] = text
             return name
 
-        model = model_to_emit(self, write_beside=write_beside)
+        model = model_to_emit(self, write_beside=write_beside, activations=activations)
         whole = {
             f"{self.name}{target.suffix}": target.text(model)
             for target in default_targets(with_weights=False)
             if target.text is not None
         }
-        stages = stage_sources(self, write_beside)
+        stages = stage_sources(self, write_beside, activations)
         return {**dict(sorted(whole.items())), **imported, **stages}

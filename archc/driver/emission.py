@@ -16,6 +16,7 @@ from archc.targets.registry import default_targets, names_of, runnable_targets
 from archc.version import __version__
 
 if TYPE_CHECKING:
+    from archc.codegen.python_source import Activations
     from archc.codegen.target import Target, WeightsFile
     from archc.driver.output_folder import OutputFolder
 
@@ -39,6 +40,17 @@ def check_weights(compiled: Compilation, targets: Sequence[Target], check: bool 
 def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
     """Return the error `needs-weights`: `what` needs weights, but the model was compiled without weights."""
     return error("needs-weights", f"{what} needs weights, and `{compiled.name}` was compiled without", help=help)
+
+
+def warn_of_activations(compiled: Compilation, targets: Sequence[Target]) -> None:
+    """Warn that activations cannot become modules (`option-without-effect`)."""
+    if not any(target.has_activations for target in targets):
+        reason, help_ = "no target with modules is written", "add the target `torch`, or leave the option out"
+    elif not any(node.op.activation_module() is not None for node in compiled.graph.nodes()):
+        reason, help_ = f"`{compiled.name}` has no activation", "leave the option out"
+    else:
+        return
+    compiled.diagnostics.warn("option-without-effect", f"activations as modules have no effect: {reason}", help=help_)
 
 
 def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) -> str | None:
@@ -66,6 +78,7 @@ def write_files(
     targets: Sequence[Target],
     check: bool | None,
     single_file: bool,
+    activations: Activations,
     progress: Callable[[str], None],
 ) -> dict[str, Any]:
     """Write the targets, the weights and `report.json`; return the report.
@@ -74,7 +87,7 @@ def write_files(
     themselves.  The targets that need weights are written after the weights file, which they may refer to.
 
     Args:
-        check, single_file: as for `Compiled.write`.
+        check, single_file, activations: as for `Compiled.write`.
 
     Raises:
         ArchcError: a target cannot express the model, or the check fails.
@@ -92,7 +105,7 @@ def write_files(
 
     def write(target: Target, weights: WeightsFile | None = None) -> None:
         progress(f"write the {target.title}")
-        whole.update(write_target(target, model_to_emit(compiled, weights, write_beside), out))
+        whole.update(write_target(target, model_to_emit(compiled, weights, write_beside, activations), out))
 
     for target in targets:
         if not target.needs_weights:
@@ -108,7 +121,7 @@ def write_files(
         for target in targets:
             if target.needs_weights:
                 write(target, weights)
-        pipeline = write_stages(compiled, out, targets, weights, write_beside, progress)
+        pipeline = write_stages(compiled, out, targets, weights, write_beside, activations, progress)
         written += pipeline.files
     report = {**make_report(compiled), **stages_report(pipeline, compiled.sizes.values)}
     reason = unchecked_reason(compiled, check, bool(runnable_targets(whole)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from archc.codegen.python_source import Activations
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.emission import needs_weights
 from archc.targets.torch import module_of
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
+def live_module(compiled: Compilation, device: str | torch.device, activations: Activations) -> nn.Module:
     """The emitted module with its weights, in evaluation mode, with all stages on one device.
+
+    Args:
+        activations: "modules" for a module such as `nn.ReLU` at each use of an activation.
 
     Raises:
         TypeError: `device` is neither a string nor a `torch.device`.
@@ -24,7 +28,7 @@ def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
     if compiled.graph.tensors is None:
         raise needs_weights(compiled, "a module", "compile it with weights, or call `sources()` for its source")
     _check_device(device)
-    return module_of(model_to_emit(compiled), device)
+    return module_of(model_to_emit(compiled, activations=activations), device)
 
 
 def _check_device(device: str | torch.device) -> None:

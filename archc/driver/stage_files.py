@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
-from archc.codegen.python_source import WriteBeside
+from archc.codegen.python_source import Activations, WriteBeside
 from archc.codegen.target import ModelToEmit, Target, WeightsFile
 from archc.driver.target_files import write_target
 from archc.driver.weights_file import hash_with_weights, needs_weights_file, write_weights
@@ -58,13 +58,14 @@ def write_stages(
     targets: Sequence[Target],
     weights: WeightsFile | None,
     write_beside: WriteBeside | None,
+    activations: Activations,
     progress: Callable[[str], None],
 ) -> PipelineFiles:
     """Write the files of each stage, and the programs that run them; nothing for a model of one stage.
 
     Args:
         weights: the weights file of the whole model, or None if it is not written.
-        write_beside: see `ModelToEmit`.
+        write_beside, activations: see `ModelToEmit`.
 
     Raises:
         ArchcError: a target cannot express a stage.
@@ -84,7 +85,7 @@ def write_stages(
         for target in staged:
             needed = own if target.needs_weights else None
             model = ModelToEmit(
-                stage.graph, compiled.source_name, needed, compiled.pass_texts, compilation, write_beside
+                stage.graph, compiled.source_name, needed, compiled.pass_texts, compilation, write_beside, activations
             )
             files |= write_target(target, model, out)
         written.append(StageFiles(stage, files))
@@ -107,20 +108,25 @@ def _pipeline_sources(
     }
 
 
-def stage_sources(compiled: Compilation, write_beside: WriteBeside | None) -> dict[str, str]:
+def stage_sources(compiled: Compilation, write_beside: WriteBeside | None, activations: Activations) -> dict[str, str]:
     """Sources of all stages and of the programs that run them, by file name, for the default targets.
 
     The sources lack the identifier of the compilation, since the identifier depends on the weights.
 
     Args:
-        write_beside: see `ModelToEmit`.
+        write_beside, activations: see `ModelToEmit`.
     """
     stages = stages_of(compiled)
     targets = [target for target in default_targets(with_weights=False) if target.staged]
     sources: dict[str, str] = {}
     for stage in stages:
         model = ModelToEmit(
-            stage.graph, compiled.source_name, passes=compiled.pass_texts, compilation="", write_beside=write_beside
+            stage.graph,
+            compiled.source_name,
+            passes=compiled.pass_texts,
+            compilation="",
+            write_beside=write_beside,
+            activations=activations,
         )
         sources |= {f"{stage.name}{target.suffix}": target.text(model) for target in targets if target.text is not None}
     return sources | (_pipeline_sources(compiled, targets, stages, "") if stages else {})

@@ -36,6 +36,7 @@ class Gelu(Activation):
     """
 
     torch_name = "F.gelu"
+    torch_activation = "nn.GELU"
     onnx_dtypes = ONNX_F32
     example = "x -> gelu"
 
@@ -50,6 +51,7 @@ class Silu(Activation):
     """x · σ(x), also called swish.  (Ramachandran et al. 2017, "Searching for Activation Functions".)"""
 
     torch_name = "F.silu"
+    torch_activation = "nn.SiLU"
     onnx_dtypes = ONNX_WIDE
     example = "x -> silu"
 
@@ -63,6 +65,7 @@ class Mish(Activation):
     """x · tanh(ln(1 + eˣ)).  (Misra 2020, "Mish: A Self Regularized Non-Monotonic Activation Function".)"""
 
     torch_name = "F.mish"
+    torch_activation = "nn.Mish"
     onnx_dtypes = ONNX_F32
     onnx_name = "Mish"
     example = "x -> mish"
@@ -73,6 +76,7 @@ class Sigmoid(Activation):
     """σ(x) = 1 / (1 + e⁻ˣ)."""
 
     torch_name = "torch.sigmoid"
+    torch_activation = "nn.Sigmoid"
     onnx_name = "Sigmoid"
     example = "x -> sigmoid"
 
@@ -82,6 +86,7 @@ class Logsigmoid(Activation):
     """ln σ(x) = -ln(1 + e⁻ˣ)."""
 
     torch_name = "F.logsigmoid"
+    torch_activation = "nn.LogSigmoid"
     onnx_dtypes = ONNX_F32
     example = "x -> logsigmoid"
 
@@ -95,6 +100,7 @@ class Tanh(Activation):
     """(eˣ - e⁻ˣ) / (eˣ + e⁻ˣ)."""
 
     torch_name = "torch.tanh"
+    torch_activation = "nn.Tanh"
     onnx_name = "Tanh"
     example = "x -> tanh"
 
@@ -104,6 +110,7 @@ class Softplus(Activation):
     """ln(1 + e^(beta · x)) / beta, or x where beta · x > threshold."""
 
     torch_name = "F.softplus"
+    torch_activation = "nn.Softplus"
     onnx_dtypes = ONNX_F32
     example = "x -> softplus"
 
@@ -132,6 +139,7 @@ class Softsign(Activation):
     """x / (1 + |x|)."""
 
     torch_name = "F.softsign"
+    torch_activation = "nn.Softsign"
     onnx_dtypes = ONNX_SINGLE
     onnx_name = "Softsign"
     example = "x -> softsign"
@@ -146,6 +154,7 @@ class Glu(Operator):
 
     signature = "x[*a, 2*d] -> y[*a, d]"
     torch_name = "F.glu"
+    torch_activation = "nn.GLU"
     dtypes = FLOATS
     onnx_dtypes = ONNX_WIDE
     example = "x -> glu"
@@ -169,6 +178,7 @@ class Hardsigmoid(Activation):
     """min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
 
     torch_name = "F.hardsigmoid"
+    torch_activation = "nn.Hardsigmoid"
     onnx_dtypes = ONNX_SINGLE
     example = "x -> hardsigmoid"
 
@@ -181,6 +191,7 @@ class Hardswish(Activation):
     """x · min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
 
     torch_name = "F.hardswish"
+    torch_activation = "nn.Hardswish"
     onnx_dtypes = ONNX_F32
     onnx_name = "HardSwish"
     example = "x -> hardswish"
@@ -192,6 +203,7 @@ class Hardtanh(Activation):
 
     traits = (CLIPS, IDEMPOTENT)
     torch_name = "F.hardtanh"
+    torch_activation = "nn.Hardtanh"
     example = "x -> hardtanh(-2, 2)"
 
     min_val: float = attribute(-1.0, doc="minimum of the result")
@@ -211,6 +223,7 @@ class Hardshrink(Activation):
 
     traits = (IDEMPOTENT,)
     torch_name = "F.hardshrink"
+    torch_activation = "nn.Hardshrink"
     onnx_dtypes = ONNX_SINGLE  # `lambd` of `Shrink` is an f32
     example = "x -> hardshrink"
 
@@ -228,6 +241,7 @@ class Softshrink(Activation):
     """sign(x) · max(0, |x| - lambd)."""
 
     torch_name = "F.softshrink"
+    torch_activation = "nn.Softshrink"
     onnx_dtypes = ONNX_SINGLE
     example = "x -> softshrink"
 
@@ -245,6 +259,7 @@ class Tanhshrink(Activation):
     """x - tanh(x)."""
 
     torch_name = "F.tanhshrink"
+    torch_activation = "nn.Tanhshrink"
     onnx_dtypes = ONNX_WIDE
     example = "x -> tanhshrink"
 
@@ -267,6 +282,7 @@ class Relu(Activation):
 
     traits = (CLIPS, IDEMPOTENT, RELU)
     torch_name = "F.relu"
+    torch_activation = "nn.ReLU"
     onnx_name = "Relu"
     example = "x -> relu"
 
@@ -277,6 +293,7 @@ class Relu6(Activation):
 
     traits = (CLIPS, IDEMPOTENT)
     torch_name = "F.relu6"
+    torch_activation = "nn.ReLU6"
     example = "x -> relu6"
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -291,6 +308,7 @@ class LeakyRelu(Activation):
     """
 
     torch_name = "F.leaky_relu"
+    torch_activation = "nn.LeakyReLU"
     onnx_dtypes = ONNX_SINGLE
     example = "x -> leaky_relu(0.2)"
 
@@ -347,6 +365,7 @@ class Rrelu(Activation):
     """
 
     torch_name = "F.rrelu"
+    torch_activation = "nn.RReLU"
     onnx_dtypes = ONNX_SINGLE
     traits = (IMPURE,)
     example = "x -> rrelu"
@@ -374,6 +393,7 @@ class Elu(Activation):
     """
 
     torch_name = "F.elu"
+    torch_activation = "nn.ELU"
     onnx_dtypes = ONNX_SINGLE
     example = "x -> elu"
 
@@ -391,6 +411,7 @@ class Celu(Activation):
     """
 
     torch_name = "F.celu"
+    torch_activation = "nn.CELU"
     onnx_dtypes = ONNX_F32
     example = "x -> celu"
 
@@ -412,6 +433,7 @@ class Selu(Activation):
     """
 
     torch_name = "F.selu"
+    torch_activation = "nn.SELU"
     onnx_dtypes = ONNX_SINGLE
     onnx_name = "Selu"
     example = "x -> selu"
@@ -423,6 +445,7 @@ class Threshold(Activation):
 
     traits = (IDEMPOTENT,)
     torch_name = "F.threshold"
+    torch_activation = "nn.Threshold"
     example = "x -> threshold(0.1, 20)"
 
     threshold: float = attribute(element=True, doc="elements above it are unchanged")

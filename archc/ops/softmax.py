@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archc.declaration.base import Operator, operator
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS
-from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
+from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 from archc.declaration.traits import Rigid
 from archc.types.attributes import attribute
 
@@ -17,6 +17,7 @@ class Softmax(Operator):
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
     torch_name = "F.softmax"
+    torch_activation = "nn.Softmax"
     onnx_name = "Softmax"
     traits = (Rigid(axis="dim"),)
     example = "logits -> softmax"
@@ -25,6 +26,9 @@ class Softmax(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         return call(self.torch_name, *spell.operands, dim=self.dim)
+
+    def activation_module(self) -> TorchModule:
+        return TorchModule(self.torch_activation, {}, {"dim": (self.dim, None)})
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add(self.onnx_name, *spell.operands, axis=self.dim)
@@ -35,6 +39,7 @@ class LogSoftmax(Softmax):
     """Logarithm of softmax, more precise than `log` after `softmax`: y_i = x_i - ln Σ_j exp(x_j)."""
 
     torch_name = "F.log_softmax"
+    torch_activation = "nn.LogSoftmax"
     onnx_name = "LogSoftmax"
     example = "logits -> log_softmax"
 
@@ -45,6 +50,7 @@ class Softmin(Softmax):
 
     family = "activation"
     torch_name = "F.softmin"
+    torch_activation = "nn.Softmin"
     example = "x -> softmin"
 
     def onnx(self, spell: OnnxSpelling) -> str:

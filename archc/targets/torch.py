@@ -31,6 +31,7 @@ def source_of(model: ModelToEmit) -> str:
         weights_name=model.weights_name,
         compilation=model.compilation,
         write_beside=model.write_beside,
+        activations=model.activations,
     )
 
 
@@ -67,6 +68,7 @@ TORCH = Target(
     text=source_of,
     needs_weights=False,
     staged=True,
+    has_activations=True,
     pipeline=_pipeline,
     runtime=Runtime("torch", "PyTorch", _run, scale=reads_weights_file),
 )

@@ -16,6 +16,7 @@ import torch
 from onnxruntime import InferenceSession
 
 import archc
+from archc.codegen.python_source import Activations
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.parsing import open_module
 from archc.driver.pipelines import parse_passes
@@ -100,6 +101,7 @@ class _Check:
     def __init__(self, text: str, seed: int, only: str | None):
         self.text, self.seed, self.only = text, seed, only
         self.chance = Random(seed)
+        self.activations: Activations = "functions" if seed % 3 else "modules"
         self.found = Outcome()
         self.passes = self.pipeline()
 
@@ -203,7 +205,7 @@ class _Check:
     def check_torch(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
         try:
             with self.stage(stage):
-                model = programs.torch_model(graph)
+                model = programs.torch_model(graph, self.activations)
             for case in cases:
                 with self.stage(stage):
                     self.compare(stage, case, programs.run_torch(model, graph, case.inputs))
@@ -313,7 +315,7 @@ class _Check:
     def check_training(self, stage: str, plain: Graph, simplified: Graph, case: Reference) -> None:
         try:
             with self.stage(stage):
-                models = [programs.torch_model(graph) for graph in (plain, simplified)]
+                models = [programs.torch_model(graph, self.activations) for graph in (plain, simplified)]
                 verdict, detail = compare_training(models[0], models[1], dict(case.inputs))
                 self.found.counts[f"training: {verdict}"] += 1
                 if verdict == "mismatch":

@@ -23,6 +23,7 @@ from torch import nn
 
 from archc.codegen.onnx import to_model
 from archc.codegen.onnx.runtime import run_session
+from archc.codegen.python_source import Activations
 from archc.codegen.torch import emit
 from archc.driver.weights_file import write_weights
 from archc.ir.graph import Graph
@@ -46,8 +47,8 @@ class NoPython(Exception):
     """The emitted module does not compile."""
 
 
-def torch_model(graph: Graph) -> torch.nn.Module:
-    """Model loaded by the emitted PyTorch module."""
+def torch_model(graph: Graph, activations: Activations = "functions") -> torch.nn.Module:
+    """Model loaded by the emitted PyTorch module, with this form of activations."""
     with TemporaryDirectory(prefix="archc-fuzz-") as folder, _nothing_initialized():
 
         def write_beside(name: str, text: str) -> str:
@@ -55,7 +56,13 @@ def torch_model(graph: Graph) -> torch.nn.Module:
             return name
 
         weights = Path(folder, "fuzzed.safetensors")
-        source = emit(graph, source_name="fuzzed.arch", weights_name=weights.name, write_beside=write_beside)
+        source = emit(
+            graph,
+            source_name="fuzzed.arch",
+            weights_name=weights.name,
+            write_beside=write_beside,
+            activations=activations,
+        )
         try:
             code = compile(source, "fuzzed.py", "exec")
         except SyntaxError as mistake:

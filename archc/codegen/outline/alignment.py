@@ -23,12 +23,14 @@ from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.ir.scans import scan_end, scan_parts
 from archc.types.attributes import attributes
 
-_ANY = object()  # in a key, replaces every value that can be an argument: `3`, `(1, 7)` or "same"
+ANY = object()
+"""In a key, replaces every value that can be an argument: `3`, `(1, 7)` or "same"."""
 
-Distinguish = Callable[[Node], Hashable]
-"""A function that returns a key of a node.
+OperatorKey = Callable[[Node, Operator], Hashable]
+"""A function that returns the key of a node and its operator.
 
-Nodes of two block uses can become one statement of a definition only if their keys are equal.
+The sizes in the operator have the names of the block.  Nodes of two block uses can become one statement of a definition
+only if their keys are equal.
 """
 
 
@@ -112,7 +114,7 @@ class StructureKey(NamedTuple):
     ties: tuple[Tie, ...]
 
 
-def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, self_contained: bool) -> list[UseGroup]:
+def align(graph: Graph, order: Mapping[Node, Order], key: OperatorKey, self_contained: bool) -> list[UseGroup]:
     """Group the block uses of a graph by structure; inner groups first, the model last.
 
     Args:
@@ -123,7 +125,7 @@ def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, s
     apart = _leaking(graph) if self_contained else set()
     while True:
         uses = fold(graph, order, apart)
-        aligner = _Aligner(graph, distinguish, _resized(uses))
+        aligner = _Aligner(graph, key, _resized(uses))
         for level in levels(uses):
             aligner.align_level(level)
             if aligner.apart:
@@ -141,9 +143,9 @@ class _Aligner:
         resized: the paths of layers that are used with inputs of different sizes.
     """
 
-    def __init__(self, graph: Graph, distinguish: Distinguish, resized: set[str]):
+    def __init__(self, graph: Graph, key: OperatorKey, resized: set[str]):
         self.graph = graph
-        self.distinguish = distinguish
+        self.key = key
         self.groups: list[UseGroup] = []
         self.structures: dict[BlockUse, UseStructure] = {}
         self.apart: set[str] = set()
@@ -301,8 +303,8 @@ class _Aligner:
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)
-        options = attribute_key(op) if member is not None else scan_parts(op) if scan_end(op) else op
-        return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
+        options = scan_parts(op) if scan_end(op) else self.key(item, op)
+        return member, (type(item.op), tuple(weights), options, types, len(item.results))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
         """The operator with its sizes in terms of the block; in terms of the model for a layer in `resized`."""
@@ -346,15 +348,15 @@ def _prefixes(path: str) -> Iterable[str]:
     return (".".join(parts[:k]) for k in range(1, len(parts)))
 
 
-def attribute_key(op: Operator) -> Hashable:
-    """Key of the attributes of an operator, with a marker for each value that can be an argument."""
-    if type(op).arguments is not Operator.arguments:  # the printed arguments are not just the attributes
+def text_key(node: Node, op: Operator) -> Hashable:
+    """Key for the language: the attributes of named layers may become arguments of a block.
+
+    This does not hold for operators that print other arguments than their attributes.
+    """
+    if node.name is None or type(op).arguments is not Operator.arguments:
         return op
-    return tuple(_marker(getattr(op, info.name)) for info in attributes(type(op)))
-
-
-def _marker(value: Any) -> Hashable:
-    return _ANY if is_argument(value) else value
+    values = (getattr(op, info.name) for info in attributes(type(op)))
+    return tuple(ANY if is_argument(value) else value for value in values)
 
 
 def is_argument(value: Any) -> bool:

@@ -3,7 +3,7 @@
 A definition has an argument for each value that differs between the instances of the block.
 
 - An argument takes its name, position and default from the attributes and sizes of the block.
-- An argument may be a multiple of an attribute or size: `4 * channels`, `C // 2`.
+- A formula of attributes and sizes replaces an argument, if it has the same values; see `derived_values`.
 - Sizes in attributes have the block's own names.  For example, the text of a block contains `input x: f32[T]` and
   `arange(T)`, and the model applies the block to a tensor of size S.  The graph then contains `arange(S)`, and the
   definition contains `arange(T)`.  So two uses of a block that differ only in sizes have the same definition.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from archc.codegen.outline.definitions import BlockDefinition
 from archc.declaration.base import Operator
@@ -40,11 +40,9 @@ def parameter_name(definition: BlockDefinition, values: Sequence[object], fallba
 
 
 def position_in_text(definition: BlockDefinition, name: str) -> int:
-    """Sort key of an argument: sizes of the inputs first, then attributes in the order of the text."""
-    if name in definition.scopes[0].sizes:
-        return 0
-    names = list(definition.scopes[0].arguments)
-    return 1 + (names.index(name) if name in names else len(names))
+    """Sort key of an argument: sizes of the inputs first, then attributes, both in the order of the text."""
+    names = [*definition.scopes[0].sizes, *definition.scopes[0].arguments]
+    return names.index(name) if name in names else len(names)
 
 
 def has_values(definition: BlockDefinition, name: str, values: Sequence[object]) -> bool:
@@ -80,57 +78,6 @@ def same_value(value: object, other: object) -> bool:
     if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)):
         return type(value) is type(other) and len(value) == len(other) and all(map(same_value, value, other))
     return type(value) is type(other) and value == other
-
-
-# Minimum number of different values of an attribute or size for which `multiple_of` accepts a common factor.  In two
-# instances with the attributes 2 and 3 and the arguments 4 and 6, the common factor 2 may be a coincidence.
-_ENOUGH = 3
-
-
-class Multiple(NamedTuple):
-    """Values that are the same multiple or fraction of an attribute or size in all instances of a block.
-
-    Attributes:
-        name: the name of the attribute or size.
-        base: the values of the attribute or size.
-        factor: the factor; -k if the values are the base divided by k.
-    """
-
-    name: str
-    base: tuple[int, ...]
-    factor: int
-
-
-def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multiple | None:
-    """The values as a multiple of an attribute or size; None if they are no multiple.
-
-    An attribute or size is only considered if it has at least `_ENOUGH` different values.
-    """
-    numbers = _positive(values)
-    for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
-        for name in known[0]:
-            base = _positive([own.get(name) for own in known])
-            factor = _factor(numbers, base)
-            if factor is not None:
-                return Multiple(name, base, factor)
-    return None
-
-
-def _positive(values: Sequence[object]) -> tuple[int, ...]:
-    """The values, if all of them are positive integers; else an empty tuple."""
-    found = tuple(value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0)
-    return found if len(found) == len(values) else ()
-
-
-def _factor(values: Sequence[int], base: Sequence[int]) -> int | None:
-    if not values or len(set(base)) < _ENOUGH:
-        return None
-    factor, quotient = values[0] // base[0], base[0] // values[0]
-    if factor > 1 and all(value == factor * own for value, own in zip(values, base, strict=True)):
-        return factor
-    if quotient > 1 and all(value * quotient == own for value, own in zip(values, base, strict=True)):
-        return -quotient
-    return None
 
 
 MODEL_PREFIX = "model."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from archc.codegen.outline.alignment import Distinguish, UseGroup, UseStructure, align
+from archc.codegen.outline.alignment import OperatorKey, UseGroup, UseStructure, align, text_key
 from archc.codegen.outline.definition_names import AxisNames, name_axes, name_groups
 from archc.codegen.outline.definitions import (
     BlockDefinition,
@@ -22,12 +22,13 @@ from archc.codegen.outline.definitions import (
 )
 from archc.codegen.outline.loops import find_loops, find_scans
 from archc.ir.graph import Graph, Node, Order, Value
+from archc.ir.scans import scan_end
 
 
 def outline(
     graph: Graph,
     *,
-    distinguish: Distinguish = lambda node: None,
+    key: OperatorKey = text_key,
     self_contained: bool = False,
     mixed_loops: bool = True,
     order: Mapping[Node, Order] | None = None,
@@ -35,15 +36,15 @@ def outline(
     """The outline of a graph.
 
     Args:
-        distinguish: returns a key of a node; two nodes with different keys do not share a statement.  If the text that
-            a backend emits for a node depends on more than operator, wiring and names, the key includes the rest.
+        key: returns a key of a node; two nodes with different keys do not share a statement.  A backend's key omits the
+            values that may differ between the instances of a definition.
         self_contained: if True, a block that shares a weight with a layer outside gets no definition.  The definition
             around the block contains the statements of the block.
         mixed_loops: if True, a loop may contain uses of one block that have different definitions.  For example, a pass
             changes only the first of 12 uses of `Layer`, so that `Layer` gets two definitions.
         order: the preferred execution order of nodes; `Node.order` by default.
     """
-    groups = align(graph, order or {}, distinguish, self_contained)
+    groups = align(graph, order or {}, key, self_contained)
     names = name_groups(groups)
     definitions: dict[UseGroup, BlockDefinition] = {}
     numbers: dict[str, int] = {}
@@ -129,7 +130,8 @@ class _Builder:
         """The key of a statement; equal keys allow a loop over the statements."""
         item = self.structures[0].items[row]
         if isinstance(item, Node):
-            return self.structures[0].rows[row][1]
+            # The iterations of a loop have the same functions; only their layers may differ.
+            return self.structures[0].rows[row][1], item.op if item.name is None and not scan_end(item.op) else None
         # Passes may give the uses of one block several definitions.  With `mixed_loops`, one loop may have all these
         # uses.
         kind: object = item.scope.definition if self.mixed_loops else item.group

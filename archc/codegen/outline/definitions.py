@@ -95,6 +95,7 @@ class Loop:
         lists: the names of the lists of members (`h`), each with elements up to first + count - 1.
         first: the number of the element that the first iteration uses.
         counts: the number of iterations in each instance of the definition.
+        activations: the names of lists of activations, which a backend adds; iteration k uses element k.
         iterations: the statements of each iteration, each with locals of its own.
         carried: the initial values of the carried tensors, which each iteration passes to the next one.
         parameters: for each iteration, the locals that hold the carried tensors at its start.
@@ -110,6 +111,7 @@ class Loop:
     results: tuple[Local, ...]
     first: int
     counts: tuple[int, ...]
+    activations: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:

@@ -40,16 +40,16 @@ class LoopPlanner:
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
                     self.draft.renamed |= {local: entering[slot], loop.results[slot]: entering[slot]}
+        starts = self._lists(loop)
         variables: dict[str, str] = {}
-        for name in loop.lists:
-            if name in self.draft.modules:
-                variables[name] = self._loop_variable(name, loop, {*bases.values(), *variables.values()})
+        for name in starts:
+            variables[name] = self._loop_variable(name, loop, {*bases.values(), *variables.values()})
         first: list[Step | Repeat] = []
         texts: list[str] = []
-        for number, iteration in enumerate(self.draft.iterations(loop), loop.first):
-            inner = {**bases, **{f"{name}.{number}": variable for name, variable in variables.items()}}
-            steps = self.body(iteration, inner)
-            if number == loop.first:
+        for number, iteration in enumerate(self.draft.iterations(loop)):
+            elements = {f"{name}.{starts[name] + number}": variable for name, variable in variables.items()}
+            steps = self.body(iteration, {**bases, **elements})
+            if number == 0:
                 first, texts = steps, texts_of(steps)
             elif texts_of(steps) != texts:
                 check_same(counts)
@@ -60,8 +60,8 @@ class LoopPlanner:
             )
         changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.draft.renamed]
         lists = ", ".join(
-            self.draft.members.at(name).elements(self.draft.access(name, bases), loop.first, loop.first + counts[0])
-            for name in variables
+            self.draft.members.at(name).elements(self.draft.access(name, bases), start, start + counts[0])
+            for name, start in starts.items()
         )
         over = f"zip({lists})" if len(variables) > 1 else lists or f"range({counts[0]})"
         targets = ", ".join(variables.values()) or "_"
@@ -81,20 +81,27 @@ class LoopPlanner:
             )
         ]
 
+    def _lists(self, loop: Loop) -> dict[str, int]:
+        """The lists of modules that a loop iterates over, with the number of the first element that it uses."""
+        starts = {**dict.fromkeys(loop.lists, loop.first), **dict.fromkeys(loop.activations, 0)}
+        return {name: start for name, start in starts.items() if name in self.draft.modules}
+
     def _take_elements(self, loop: Loop, counts: Sequence[int]) -> None:
         """Find a common constructor text for list elements, if the list lengths differ between instances."""
-        lists = [name for name in loop.lists if name in self.draft.modules]
-        if not lists or any(self.draft.members.at(name).has_names for name in lists):
+        starts = self._lists(loop)
+        if not starts or any(self.draft.members.at(name).has_names for name in starts):
             check_same(counts)
         self.draft.arguments.reserve(INDEX)
         for row in zip(*map(steps_of, self.draft.iterations(loop))):
             if row[0].member is not None and row[0].member.name in self.draft.modules:
                 calls = [self.draft.construction(statement) for statement in row]
-                texts = element_texts(calls, counts, loop.first, self.draft.arguments)
+                start = starts.get(row[0].member.name.rpartition(".")[0], loop.first)
+                texts = element_texts(calls, counts, start, self.draft.arguments)
                 self.draft.element_constructors |= zip(row, texts)
-        for name in lists:
-            lengths = tuple(str(loop.first + count) for count in counts)
-            self.draft.members.at(name).length = self.draft.arguments.take(lengths, "depth", name)
+        for name, start in starts.items():
+            lengths = tuple(str(start + count) for count in counts)
+            arguments = self.draft.arguments
+            self.draft.members.at(name).length = arguments.take(lengths, "depth", name if "depth" in arguments else "")
 
     def recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
         """The loop over the steps of a scan, and a `torch.stack` for each result with one element per step."""

@@ -6,7 +6,7 @@ names of one class while its statements are translated.  `ClassPlan` is a finish
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -44,6 +44,7 @@ class ModuleContext:
         integer_layers: the statements that compute in int8, and their PyTorch forms.
         names: the names used at module level.
         placement: the stage of each layer.
+        activations: the activations that become modules.
         images: the positions of the model's outputs that `forward` makes contiguous.
         plans: the finished classes of each definition.
     """
@@ -54,6 +55,7 @@ class ModuleContext:
     integer_layers: IntegerLayers
     names: PythonNames
     placement: Placement
+    activations: Collection[OperatorStep] = ()
     images: tuple[int, ...] = ()
     plans: dict[BlockDefinition, list[ClassPlan]] = field(default_factory=dict)
     _known: dict[object, str] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class ModuleContext:
             return self.integer_layers.modules[statement]
         modules = []
         for node in statement.nodes:
-            module = module_of(node, self.graph)
+            module = node.op.activation_module() if statement in self.activations else module_of(node, self.graph)
             if module is None:
                 return None
             modules.append(module)

@@ -8,24 +8,26 @@ differs between instances, the constructor calls of its elements must have one t
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from archc.codegen.outline.argument_names import (
-    has_other_values,
     has_values,
     instance_with_default,
-    multiple_of,
     parameter_name,
     position_in_text,
 )
 from archc.codegen.outline.definitions import BlockDefinition
+from archc.codegen.outline.derived_values import NamedValues, Term, formula_of
 from archc.codegen.torch.merge import Values, check_same
 from archc.codegen.torch.names import IN_CONSTRUCTORS, PythonNames, identifier, is_reserved_member
-from archc.declaration.spelling import TorchModule, atom, literal
+from archc.declaration.spelling import TorchModule, atom, infix, literal
 from archc.frozen_dataclass import frozen_dataclass
+
+Hint = Callable[[Values], str]
+"""Returns the name of a value in PyTorch or in the operator, from its literal in each instance."""
 
 
 @frozen_dataclass
@@ -62,28 +64,67 @@ class ConstructorArguments:
         self._names = PythonNames((*IN_CONSTRUCTORS, *classes))
 
     def take(self, values: Values, hint: str, layer: str = "") -> str:
-        """The text of a value in the constructor: the literal that all instances share, or an argument.
+        """The text of a value in the constructor: a literal, an argument, or a formula of arguments.
 
         Args:
             values: the literal in each instance.
             hint: the name of the value in PyTorch or in the operator.
-            layer: the path of the layer that uses the value.  The argument is called `<layer>_<hint>` if the name
-                `hint` is taken or has another meaning in the block.
+            layer: the path of the layer that uses the value, or its operator.  If the block has no name for the value,
+                the argument is called `<layer>_<hint>`.
         """
+        return self._text(values, lambda values: hint, layer, lambda name: name)
+
+    def keep(self, values: Values, hint: Hint, layer: str = "") -> str:
+        """The text of a value in `forward`, which reads arguments from attributes; see `take`."""
+        return self._text(values, hint, layer, self._kept)
+
+    def _text(self, values: Values, hint: Hint, layer: str, read: Callable[[str], str]) -> str:
+        """The text of a value; `read` returns the text of an argument, from its name."""
         first = values[0]
         if all(value == first for value in values):
             return first
         if values not in self.found:
             given = [_value(text) for text in values]
-            wanted = parameter_name(self.definition, given, hint)
-            multiple = None if has_values(self.definition, wanted, given) else multiple_of(self.definition, given)
-            if multiple is not None:
-                base = self.take(tuple(map(str, multiple.base)), multiple.name)
-                return f"{multiple.factor} * {base}" if multiple.factor > 0 else f"{base} // {-multiple.factor}"
-            taken = wanted in self._names or (bool(layer) and has_other_values(self.definition, wanted, given))
-            name = f"{layer.replace('.', '_')}_{hint}" if taken else wanted
+            wanted = parameter_name(self.definition, given, hint(values))
+            known = has_values(self.definition, wanted, given)
+            formula = None if known else formula_of(self.definition, given)
+            if formula is not None:
+                return infix(self._term(formula.left, read), formula.operator, self._term(formula.right, read))
+            items = None if known else self._items(given)
+            if items is not None:
+                return f"({', '.join(self._text(item, hint, layer, read) for item in items)})"
+            parts = [part for part in layer.split(".") if part and not part.isdecimal()]
+            name = wanted if (known and wanted not in self._names) or not parts else f"{parts[-1]}_{hint(values)}"
             self.found[values] = ConstructorArgument(self._names.take(identifier(name)), values)
-        return self.found[values].name
+        return read(self.found[values].name)
+
+    def _items(self, given: Sequence[object]) -> list[Values] | None:
+        """The items of tuples, if at most one item is an argument without a name in the block; else None."""
+        if not all(isinstance(value, tuple) and len(value) > 1 for value in given):
+            return None
+        rows = [value for value in given if isinstance(value, tuple)]
+        if any(len(row) != len(rows[0]) for row in rows):
+            return None
+        columns = list(zip(*rows))
+        nameless = [
+            column
+            for column in columns
+            if any(item != column[0] for item in column)
+            and not has_values(self.definition, parameter_name(self.definition, column, ""), column)
+            and formula_of(self.definition, column) is None
+        ]
+        return [tuple(map(literal, column)) for column in columns] if len(nameless) <= 1 else None
+
+    def _term(self, term: Term, read: Callable[[str], str]) -> str:
+        if isinstance(term, NamedValues):
+            return self._text(tuple(map(str, term.values)), lambda values: term.name, "", read)
+        return str(term)
+
+    def _kept(self, argument: str) -> str:
+        """The expression of the attribute that stores an argument."""
+        if argument not in self.kept:
+            self.kept[argument] = self._attribute(argument)
+        return f"self.{self.kept[argument]}"
 
     def known(self, values: Sequence[str | None]) -> Values | None:
         """The values of an existing argument that equal the given values; a given None matches any value."""
@@ -92,18 +133,13 @@ class ConstructorArguments:
                 return found
         return None
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether no new argument can have a name."""
+        return name in self._names
+
     def reserve(self, name: str) -> None:
         """Reserve a name, so that no argument gets it."""
         self._names.take(name)
-
-    def keep(self, values: Values, hint: str, layer: str = "") -> str:
-        """The text of a value in `forward`, which reads arguments from attributes; see `take`."""
-        text = self.take(values, hint, layer)
-        if values not in self.found:
-            return text
-        if text not in self.kept:
-            self.kept[text] = self._attribute(text)
-        return f"self.{self.kept[text]}"
 
     def _attribute(self, argument: str) -> str:
         """The name of the attribute that stores an argument; it differs from all other members of the module."""

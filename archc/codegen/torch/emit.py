@@ -7,26 +7,30 @@ template only lays out the parts that this module collects.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
+from archc.codegen.outline.alignment import ANY, OperatorKey, is_argument
 from archc.codegen.outline.build import outline
 from archc.codegen.outline.definitions import Local, OperatorStep, Outline
-from archc.codegen.python_source import WriteBeside, compiled, copied, exported, library
+from archc.codegen.python_source import Activations, WriteBeside, compiled, copied, exported, library
 from archc.codegen.templates import template
+from archc.codegen.torch.activations import add_activations
 from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
 from archc.codegen.torch.classes import add_classes
 from archc.codegen.torch.formatting import docstring, has_name, lines_of, signature
-from archc.codegen.torch.int8.integer_layers import find_integer_layers
-from archc.codegen.torch.layer_classes import MASKED, add_layer_classes, module_of, owns
+from archc.codegen.torch.int8.integer_layers import IntegerLayers, find_integer_layers
+from archc.codegen.torch.layer_classes import MASKED, LoweredOutline, add_layer_classes, module_of, owns
 from archc.codegen.torch.memory_format import channels_last, image_outputs
 from archc.codegen.torch.names import VARIABLES, PythonNames, class_name, is_reserved_member
-from archc.codegen.torch.parameters import DECODABLE
+from archc.codegen.torch.parameters import DECODABLE, weight_holders
 from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.shape_comments import local_types
 from archc.declaration.base import Operator
 from archc.declaration.spelling import TorchHelper, literal
+from archc.declaration.traits import DECODES
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
+from archc.types.attributes import attributes
 from archc.types.storage import Dense
 
 INT8_FILE = "archc_int8.py"
@@ -43,6 +47,7 @@ def emit(
     weights_name: str,
     compilation: str | None = None,
     write_beside: WriteBeside | None = None,
+    activations: Activations = "functions",
 ) -> str:
     """The Python source of a module for a graph.
 
@@ -53,13 +58,14 @@ def emit(
             identifier is not written.
         write_beside: called for a module with int8 layers, which imports their classes from a file in its folder.  With
             None, the module has copies of these classes, and needs no other source file.
+        activations: "modules" for a module such as `nn.ReLU` at each use of an activation.
 
     Raises:
         ArchcError: a layer has the name of a member of `nn.Module`, or has weights that PyTorch code cannot decode.
     """
     _check(graph)
     images_last = compilation is None and channels_last(graph)
-    outlined, context = _classes(graph, image_outputs(graph) if images_last else ())
+    outlined, context = _classes(graph, activations, image_outputs(graph) if images_last else ())
     (model,) = context.plans[outlined.model]
     plans = [made for definition in outlined.definitions for made in context.plans[definition]]
     classes = ["\n".join(_class(made, made is model)) for made in plans if not made.repeats]
@@ -136,13 +142,14 @@ def _place(placement: Placement, model: str) -> str:
     )
 
 
-def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleContext]:
+def _classes(graph: Graph, activations: Activations, images: tuple[int, ...]) -> tuple[Outline, ModuleContext]:
     """The outline of a graph, and the context with the classes of its definitions.
 
     Args:
+        activations: see `emit`.
         images: see `ModuleContext.images`.
     """
-    outlined = outline(graph, distinguish=_distinguish(graph))
+    outlined = outline(graph, key=_operator_key(graph))
     integer_layers = find_integer_layers(outlined, graph)
 
     def has_module(statement: OperatorStep) -> bool:
@@ -150,13 +157,14 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleCont
 
     lowered = add_layer_classes(outlined, graph, has_module)
     outlined = lowered.outline
+    modules = _activation_modules(lowered, graph, integer_layers) if activations == "modules" else ()
     model_name = class_name(graph.name, outlined.model.doc)
     for definition in outlined.definitions:
         definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
     outlined.model.name = model_name
     names = PythonNames([*VARIABLES, model_name, *_masked_layers(graph)])
     context = ModuleContext(
-        graph, local_types(outlined), lowered.own, integer_layers, names, Placement.of(graph), images
+        graph, local_types(outlined), lowered.own, integer_layers, names, Placement.of(graph), modules, images
     )
     for definition in outlined.definitions[:-1]:
         add_classes(definition, context)
@@ -165,25 +173,50 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleCont
     return outlined, context
 
 
-def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
-    """A function that returns the key of a node; nodes that share a statement must have equal keys.
+def _activation_modules(lowered: LoweredOutline, graph: Graph, integer_layers: IntegerLayers) -> set[OperatorStep]:
+    """Give each activation a member of its own, and return the activations."""
+    holders = {holder.path.partition(".")[0] for holder in weight_holders(graph)}
+    found: set[OperatorStep] = set()
+    for definition in lowered.outline.definitions:
+        if definition not in lowered.own:
+            found |= add_activations(definition, holders, integer_layers.computes)
+    return found
 
-    A shared block is one module with several calls, and its constructor arguments are fixed.  So nodes in a shared
-    block may share a statement only if their types are equal: the types are their key.  Other nodes have the key None,
-    since their blocks can take sizes as constructor arguments.
+
+def _operator_key(graph: Graph) -> OperatorKey:
+    """The key of a node; nodes that share a statement must have equal keys.
+
+    Numbers and other constants may differ, since the class of a block takes them as constructor arguments.  There are
+    two exceptions:
+
+    - A shared block is one module with several calls, and its constructor arguments are fixed.  So its nodes may share
+      a statement only if their operators and types are equal.
+    - Functions between int8 layers must be equal, since the kernel of a layer may absorb them.
     """
     scopes: dict[str, set[Scope]] = defaultdict(set)
     for node in graph.nodes():
         for scope in node.scope.ancestors()[1:]:
             scopes[scope.path].add(scope)
     shared = {path for path, uses in scopes.items() if len(uses) > 1}
+    has_integers = any(node.op.has(DECODES) for node in graph.nodes())
 
-    def key(node: Node) -> Hashable:
+    def key(node: Node, op: Operator) -> Hashable:
         if shared and any(scope.path in shared for scope in node.scope.ancestors()[1:]):
-            return node.types
-        return None
+            return (_form(op) if node.weights else op), node.types
+        if has_integers and node.name is None and type(op).torch_integers is not Operator.torch_integers:
+            return op
+        return _form(op)
 
     return key
+
+
+def _form(value: object) -> Hashable:
+    """Key of an operator or an attribute, with a marker for each constant in it."""
+    if isinstance(value, Operator):
+        return tuple(_form(getattr(value, info.name)) for info in attributes(type(value)))
+    if isinstance(value, tuple) and not is_argument(value):
+        return tuple(map(_form, value))
+    return ANY if is_argument(value) else value
 
 
 def _check(graph: Graph) -> None:

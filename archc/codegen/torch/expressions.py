@@ -8,7 +8,8 @@ argument after the tensors.  A weight outside the class is also an argument of `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from archc.codegen.outline.alignment import is_argument
 from archc.codegen.outline.definitions import BlockDefinition, Local
@@ -16,7 +17,7 @@ from archc.codegen.torch.constructors import ConstructorArguments
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.layer_classes import spelling
 from archc.codegen.torch.members import ModuleMember, access
-from archc.codegen.torch.merge import check_same, fill_placeholders, merge, placeholders
+from archc.codegen.torch.merge import Values, check_same, fill_placeholders, merge, placeholders
 from archc.codegen.torch.names import PythonNames
 from archc.codegen.torch.parameters import decoded, registrations
 from archc.codegen.torch.placement import Placement
@@ -220,10 +221,14 @@ class ExpressionWriter:
             return lambda operands: self._spell(0, first, operands, weights)
         holes = placeholders(len(first.operands))
         texts = [self._spell(k, node, holes, weights) for k, node in enumerate(nodes)]
+        if all(text == texts[0] for text in texts):
+            return lambda operands: self._spell(0, first, operands, weights)
         names = attribute_names(nodes)
-        merged = merge(
-            texts, lambda values, keyword: self.arguments.keep(values, names.get(values) or keyword or layer, layer)
-        )
+
+        def argument(values: Values, keyword: str) -> str:
+            return self.arguments.keep(values, lambda own: names.get(own) or keyword or "value", layer)
+
+        merged = merge(texts, argument)
         kind = type(texts[0])
         return lambda operands: kind(fill_placeholders(merged, operands))
 
@@ -275,7 +280,18 @@ def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
     """
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
-        values = [getattr(node.op, info.name) for node in nodes]
-        if all(map(is_argument, values)):
-            found.setdefault(tuple(literal(value) for value in values), info.name)
+        rows = [list(_named_values(info.name, getattr(node.op, info.name))) for node in nodes]
+        for column in zip(*rows):
+            found.setdefault(tuple(literal(value) for _, value in column), column[0][0])
     return found
+
+
+def _named_values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield an attribute and its parts with their names; the parts of `(("h", 8), ("w", 4))` are h and w."""
+    if is_argument(value):
+        yield name, value
+    if isinstance(value, tuple):
+        has_names = bool(value) and all(isinstance(item, tuple) and len(item) == 2 for item in value)
+        for item in value:
+            part, own = item if has_names and isinstance(item[0], str) else (name, item)
+            yield from _named_values(part, own)

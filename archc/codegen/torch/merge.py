@@ -1,10 +1,14 @@
-"""Merging of the texts of instances: an argument replaces each literal that differs between instances."""
+"""Merging of the texts of instances: an argument replaces each literal that differs between instances.
+
+An argument is a name, or a formula such as `C // 2`, which needs parentheses as an operand of a stronger operator.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from archc.declaration.spelling import atom
 
@@ -38,7 +42,8 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
     Args:
         texts: the expression in each instance.
         argument: a function that is called for each position at which the literals of the instances differ.  It gets
-            these literals and their keyword (`p` in `Dropout(p=0.5)`, or ""), and returns the replacement.
+            these literals and their keyword (`p` in `Dropout(p=0.5)`, or ""), and returns the replacement, which is an
+            `Infix` if it may need parentheses.
 
     Raises:
         Mismatch: the texts differ in more than literals.
@@ -47,49 +52,115 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
     if all(text == first for text in texts):
         return first
     skeletons = [_skeleton(text) for text in texts]
-    check_same([skeleton[0] for skeleton in skeletons])
-    gaps = skeletons[0][0]
+    check_same([skeleton.gaps for skeleton in skeletons])
+    gaps, literals = skeletons[0].gaps, skeletons[0].literals
     pieces = [gaps[0]]
-    for position, gap in enumerate(gaps[1:]):
-        values = tuple(literals[position] for _, literals, _ in skeletons)
-        same = all(value == values[0] for value in values)
-        pieces += [values[0] if same else argument(values, skeletons[0][2][position]), gap]
-    return "".join(pieces)
+    for position, (gap, literal) in enumerate(zip(gaps[1:], literals)):
+        values = tuple(skeleton.literals[position].text for skeleton in skeletons)
+        text = literal.text
+        if any(value != text for value in values):
+            text = argument(values, literal.keyword)
+            text = atom(text) if literal.tight else text
+        pieces += [text, gap]
+    return spaced("".join(pieces))
 
 
-@lru_cache(maxsize=4096)
-def _skeleton(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Split a text at its literals.
+class _Literal(NamedTuple):
+    """A literal in a text.
+
+    Attributes:
+        keyword: the keyword of the argument that the literal is in, or "".
+        tight: True if a formula needs parentheses in its place.
+    """
+
+    text: str
+    keyword: str
+    tight: bool
+
+
+class _Skeleton(NamedTuple):
+    """A text, split at its literals.
 
     A literal inside another literal does not count: `(2, 3)` is a single literal.
 
-    Returns:
-        Three tuples: the pieces of text before, between and after the literals; the literals; the keyword of each
-        literal.  For `f(2, p=0.5)`, they are `("f(", ", p=", ")")`, `("2", "0.5")` and `("", "p")`.
+    Attributes:
+        gaps: the pieces of text before, between and after the literals: `("f(", ", p=", ")")` for `f(2, p=0.5)`.
+        literals: the literals.
     """
+
+    gaps: tuple[str, ...]
+    literals: tuple[_Literal, ...]
+
+
+@lru_cache(maxsize=4096)
+def _skeleton(text: str) -> _Skeleton:
+    """Split a text at its literals."""
     encoded = text.encode()  # `ast` counts offsets in bytes
-    gaps, literals, keywords = [], [], []
+    gaps, literals = [], []
     end = 0
-    spans = sorted((node.col_offset, node.end_col_offset or 0, keyword) for node, keyword in _literals(text))
-    for start, stop, keyword in spans:
+    for start, stop, keyword, tight in sorted(_literals(text)):
         gaps.append(encoded[end:start].decode())
-        literals.append(encoded[start:stop].decode())
-        keywords.append(keyword)
+        literals.append(_Literal(encoded[start:stop].decode(), keyword, tight))
         end = stop
     gaps.append(encoded[end:].decode())
-    return tuple(gaps), tuple(literals), tuple(keywords)
+    return _Skeleton(tuple(gaps), tuple(literals))
 
 
-def _literals(text: str) -> Iterator[tuple[ast.expr, str]]:
-    stack: list[tuple[ast.AST, str]] = [(ast.parse(text, mode="eval").body, "")]
+def _literals(text: str) -> Iterator[tuple[int, int, str, bool]]:
+    """Yield start, end, keyword and tightness of each literal; see `_Literal`."""
+    stack: list[tuple[ast.AST, str, bool]] = [(ast.parse(text, mode="eval").body, "", False)]
     while stack:
-        node, keyword = stack.pop()
+        node, keyword, tight = stack.pop()
         if isinstance(node, ast.expr) and _is_literal(node):
-            yield node, keyword
+            yield node.col_offset, node.end_col_offset or 0, keyword, tight
             continue
         if isinstance(node, ast.keyword):
             keyword = node.arg or ""
-        stack.extend((child, keyword) for child in ast.iter_child_nodes(node))
+        tight = not isinstance(node, ast.Compare)  # formulas bind more strongly than comparisons
+        stack.extend((child, keyword, tight and _is_tight(node, child)) for child in ast.iter_child_nodes(node))
+
+
+def _is_tight(parent: ast.AST, child: ast.AST) -> bool:
+    """Return whether an infix expression needs parentheses in the place of a part of an expression."""
+    if isinstance(parent, ast.Call):
+        return child is parent.func
+    if isinstance(parent, ast.Subscript):
+        return child is parent.value
+    return not isinstance(parent, ast.Tuple | ast.List | ast.keyword | ast.Slice)
+
+
+def spaced(text: str) -> str:
+    """An expression with the formatter's blanks around `:` and `**`: `x[:, self.by :]`, `(4 * C) ** 2`."""
+    encoded = text.encode()
+    edits: list[tuple[int, int, str]] = []
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if isinstance(node, ast.Slice):
+            edits.append((node.col_offset, node.end_col_offset or 0, _slice_text(node, text)))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+            start, stop = node.left.end_col_offset or 0, node.right.col_offset
+            blank = "" if _is_plain(node.left) and _is_plain(node.right) else " "
+            between = encoded[start:stop].decode().replace(" ", "")
+            edits.append((start, stop, between.replace("**", f"{blank}**{blank}")))
+    for start, stop, replacement in sorted(edits, reverse=True):
+        encoded = encoded[:start] + replacement.encode() + encoded[stop:]
+    return encoded.decode()
+
+
+def _slice_text(node: ast.Slice, text: str) -> str:
+    """A slice with blanks around its colons, unless each bound is a name, a number or absent."""
+    bounds = [node.lower, node.upper, *([node.step] if node.step is not None else [])]
+    texts = [ast.get_source_segment(text, bound) or "" if bound is not None else "" for bound in bounds]
+    if all(bound is None or (_is_plain(bound) and not isinstance(bound, ast.Attribute)) for bound in bounds):
+        return ":".join(texts)
+    words = [word for bound in texts for word in (bound, ":")][:-1]
+    return " ".join(word for word in words if word).replace(": :", "::")
+
+
+def _is_plain(node: ast.expr) -> bool:
+    """Return whether an expression is a name, an attribute or a literal, with or without a sign."""
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.operand, ast.Constant)
+    return isinstance(node, ast.Name | ast.Attribute | ast.Constant)
 
 
 def _is_literal(node: ast.AST) -> bool:
@@ -125,9 +196,5 @@ def _holes(text: str) -> tuple[tuple[int, int, int, bool], ...]:
         node, tight = stack.pop()
         if isinstance(node, ast.Name) and node.id.startswith("operand_"):
             found.append((node.col_offset, node.end_col_offset or 0, int(node.id.split("_")[1]), tight))
-        for child in ast.iter_child_nodes(node):
-            argument = isinstance(node, (ast.Tuple, ast.List, ast.keyword)) or (
-                isinstance(node, ast.Call) and child is not node.func
-            )
-            stack.append((child, not argument))
+        stack.extend((child, _is_tight(node, child)) for child in ast.iter_child_nodes(node))
     return tuple(sorted(found))

@@ -45,7 +45,7 @@ VARIABLES = MODULE_NAMES | {
 
 
 IN_CONSTRUCTORS = VARIABLES - {
-    "load", "place", "stay_home", "quantize", "pooled", "c_float",
+    "F", "load", "place", "stay_home", "quantize", "pooled", "c_float",
     "zip", "min", "max", "round",
 }  # fmt: skip
 """Names that the constructor of an emitted class may refer to."""

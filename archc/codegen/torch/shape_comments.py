@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from archc.codegen.outline.argument_names import parameter_name
 from archc.codegen.outline.definitions import BlockDefinition, Local, Loop, OperatorStep, Outline, Recurrence, Statement
+from archc.codegen.outline.derived_values import formula_of
 from archc.ir.graph import Node
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 Types = tuple[TensorType, ...]
@@ -100,7 +102,7 @@ class ShapeComments:
     def shape(self, types: Types) -> str | None:
         """A shape as text, such as `[N, 32, 13, 13]`.
 
-        None if a size differs between the instances and has no name, or if the ranks differ.
+        None if a size differs between the instances and has neither a name nor a formula, or if the ranks differ.
         """
         if any(own.rank != types[0].rank for own in types):
             return None
@@ -111,11 +113,19 @@ class ShapeComments:
             if same and isinstance(values[0], int):
                 sizes.append(str(values[0]))
                 continue
-            name = parameter_name(self.definition, values, str(values[0]) if same else "")
+            name = parameter_name(self.definition, values, str(values[0]) if same else "") or self._formula(values)
             if not name:
                 return None
             sizes.append(name)
         return f"[{', '.join(sizes)}]"
+
+    def _formula(self, values: Sequence[Extent]) -> str:
+        """The formula for a size that differs between the instances, such as `2 * C`; empty if there is none."""
+        formula = formula_of(self.definition, values)
+        if formula is None:
+            return ""
+        left, right = (str(term) if isinstance(term, int) else term.name for term in (formula.left, formula.right))
+        return f"{left} {formula.operator} {right}"
 
     def described(self, local: Local, name: str) -> str:
         """The description of a tensor for a docstring: `image: float32 [N, 1, 28, 28]`."""

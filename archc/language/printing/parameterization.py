@@ -14,7 +14,6 @@ from archc.codegen.outline.argument_names import (
     has_other_values,
     has_values,
     instance_with_default,
-    multiple_of,
     operator_with_block_sizes,
     parameter_name,
     position_in_text,
@@ -31,6 +30,7 @@ from archc.codegen.outline.definitions import (
     Recurrence,
     Statement,
 )
+from archc.codegen.outline.derived_values import NamedValues, Term, formula_of
 from archc.codegen.outline.loops import unroll
 from archc.declaration.base import Operator
 from archc.language.printing import syntax_nodes
@@ -256,7 +256,7 @@ class _Parameterizer:
     def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> tree.Expression:
         """Expression for an attribute that varies: an attribute of the block, or an element of a list."""
         if all(list(row) == list(rows[0]) for row in rows):
-            return self._multiple(name, tuple(rows[0])) or syntax_nodes.name(
+            return self._formula(name, tuple(rows[0])) or syntax_nodes.name(
                 self._parameter(name, prefix, tuple(rows[0]))
             )
         assert loop is not None, "without a loop there is one row"
@@ -275,20 +275,25 @@ class _Parameterizer:
             number = tree.BinaryExpression(syntax_nodes.NOWHERE, "-", number, syntax_nodes.value(loop.first))
         return tree.IndexExpression(syntax_nodes.NOWHERE, syntax_nodes.name(found), (number,))
 
-    def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
-        """Multiple or quotient of another attribute, such as `4 * channels` or `channels // 2`.
+    def _formula(self, wanted: str, values: Row) -> tree.Expression | None:
+        """Formula of other attributes, such as `4 * channels` or `channels // 2`.
 
-        None if the values are no multiple or quotient of an attribute, or if an attribute has exactly these values.
+        None if no formula has the values, or if an attribute has exactly these values.
         """
         if has_values(self.definition, parameter_name(self.definition, values, wanted), values):
             return None
-        multiple = multiple_of(self.definition, values)
-        if multiple is None or (multiple.name in self.definition.sizes and self.found.sizes is None):
+        formula = formula_of(self.definition, values)
+        if formula is None:
             return None
-        base = syntax_nodes.name(self._parameter(multiple.name, "", multiple.base))
-        if multiple.factor > 0:
-            return tree.BinaryExpression(syntax_nodes.NOWHERE, "*", syntax_nodes.value(multiple.factor), base)
-        return tree.BinaryExpression(syntax_nodes.NOWHERE, "//", base, syntax_nodes.value(-multiple.factor))
+        if self.found.sizes is None and not self.definition.sizes.keys().isdisjoint(formula.names):
+            return None
+        left, right = self._term(formula.left), self._term(formula.right)
+        return tree.BinaryExpression(syntax_nodes.NOWHERE, formula.operator, left, right)
+
+    def _term(self, term: Term) -> tree.Expression:
+        if isinstance(term, NamedValues):
+            return syntax_nodes.name(self._parameter(term.name, "", term.values))
+        return syntax_nodes.value(term)
 
     def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
         """Name of the attribute or size with the given values; adds an attribute if there is no such name."""

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
+from archc.codegen.outline.alignment import text_key
 from archc.codegen.outline.build import outline
 from archc.codegen.outline.definitions import BlockDefinition, BlockStep, Local, Loop, OperatorStep, Outline, Statement
 from archc.declaration.base import OPERATORS
@@ -270,8 +271,8 @@ def test_a_node_changed_by_a_pass_splits_a_definition() -> None:
     assert not any(isinstance(statement, Loop) for statement in unrolled.body)
 
 
-def test_distinguished_nodes_split_definitions() -> None:
-    program = outline(archc.parse(GPT), distinguish=lambda node: node.scope.path == "h.1")
+def test_nodes_with_different_keys_split_definitions() -> None:
+    program = outline(archc.parse(GPT), key=lambda node, op: (text_key(node, op), node.scope.path == "h.1"))
     assert [(d.name, len(d.scopes)) for d in program.definitions] == [("Block", 3), ("Block2", 1), ("gpt", 1)]
 
 

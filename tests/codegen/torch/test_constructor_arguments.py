@@ -82,10 +82,15 @@ def test_an_attribute_may_have_the_name_of_a_layer(tmp_path: Path) -> None:
         ("3 * C", "3 * C", "3 * C"),
         ("C // 2", "C // 2", "C // 2"),
         ("width * 2", "2 * width", "2 * width"),
-        ("C + 2", "out_features", "out_features"),
+        ("C + 2", "C + 2", "C + 2"),
+        ("width - 3", "width - 3", "width - 3"),
+        ("C + width", "width + C", "width + C"),
+        ("C ** 2 + 1", "up_out_features", "out_features"),
     ],
 )
-def test_a_multiple_in_all_uses_is_emitted_as_a_product(given: str, wanted: str, printed: str, tmp_path: Path) -> None:
+def test_a_formula_replaces_values_that_it_gives_in_all_uses(
+    given: str, wanted: str, printed: str, tmp_path: Path
+) -> None:
     text = f"""
     block B(width) {{
         input x: f32[N, C]
@@ -158,3 +163,114 @@ def test_a_chain_through_a_list_is_a_sequence(tmp_path: Path) -> None:
 )
 def test_a_class_is_spelled_as_in_its_comment(name: str, doc: str, wanted: str) -> None:
     assert class_name(name, doc) == wanted
+
+
+def test_numbers_in_forward_are_arguments_with_the_names_of_the_block(tmp_path: Path) -> None:
+    text = """
+    block Attention(heads, window) {
+        input x: f32[N, T, D]
+        q = x -> query: linear(D) -> rearrange("n (w a) (k e) -> (n w) k a e", a = window, k = heads)
+        late = arange(T) >= T - window -> cast(f32) -> unsqueeze(0) -> unsqueeze(2)
+        x = q -> rearrange("(n w) k a e -> n (w a) (k e)", w = T // window)
+        output x * late -> out: linear(4 * D) -> relu -> narrow: linear(D)
+    }
+    model m {
+        input x: f32[N, 24, 12]
+        x = x -> a: Attention(3, 4) -> grow: linear(16) -> b: Attention(4, 6)
+        y = x[:, ::2] -> shrink: linear(8) -> c: Attention(2, 3)
+        output y
+    }
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    source = source_of(graph)
+    assert source.count("class Attention") == 1
+    assert "def __init__(self, T: int, D: int, heads: int, window: int):" in source
+    assert "self.heads = heads" in source and "self.window = window" in source
+    assert ".unflatten(2, (self.heads, -1))" in source and ".unflatten(1, (-1, self.window))" in source
+    assert ".unflatten(0, (-1, self.T // self.window))" in source
+    assert "torch.arange(self.T, device=x.device) >= self.T - self.window" in source
+    assert "self.out = nn.Linear(D, 4 * D)" in source
+    assert "self.c = Attention(T=12, D=8, heads=2, window=3)" in source
+
+
+def test_bounds_of_slices_and_strings_are_arguments(tmp_path: Path) -> None:
+    text = """
+    block Roll(by) {
+        input x: f32[N, T, D]
+        output (x[:, by:], x[:, :by]) -> concat(1)
+    }
+    block Padded(mode, width) {
+        input x: f32[N, T, D]
+        output x -> pad((width, 1), mode = mode)
+    }
+    model m {
+        input x: f32[N, 5, 4]
+        x = x -> a: Roll(2) -> b: Roll(-2)
+        output y = x -> c: Padded("reflect", 2) -> d: Padded("circular", 3)
+    }
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    source = source_of(graph)
+    assert "torch.cat((x[:, self.by :], x[:, : self.by]), 1)" in source
+    assert "Roll(by=2)" in source and "Roll(by=-2)" in source
+    assert "F.pad(x, (self.width, 1), mode=self.mode)" in source
+    assert 'Padded(mode="reflect", width=2)' in source and 'Padded(mode="circular", width=3)' in source
+
+
+def test_a_number_without_a_name_in_the_block_has_the_name_of_its_layer(tmp_path: Path) -> None:
+    text = """
+    block Squeeze(kind) {
+        input x: f32[N, C, H, W]
+        s = x -> mean((2, 3), keepdim = true) -> reduce: conv2d(3 + kind ** 2, 1) -> relu -> expand: conv2d(C, 1)
+        output x * s -> conv: conv2d(5 + kind ** 3, 1) -> relu -> back: conv2d(C, 1)
+    }
+    model m {
+        input x: f32[N, 8, 6, 6]
+        output y = x -> a: Squeeze(1) -> b: Squeeze(2)
+    }
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    source = source_of(graph)
+    assert "self.reduce = nn.Conv2d(8, reduce_out_channels, 1)" in source
+    assert "self.conv = nn.Conv2d(8, conv_out_channels, 1)" in source
+    assert "Squeeze(reduce_out_channels=4, conv_out_channels=6)" in source
+
+
+def test_a_formula_is_in_parentheses_next_to_a_stronger_operator(tmp_path: Path) -> None:
+    text = """
+    block Scaled(width) {
+        input x: f32[N, C]
+        output (x -> cast(i64)) * (width - 3) -> cast(f32) -> fc: linear(width)
+    }
+    model m {
+        input x: f32[N, 8]
+        output y = x -> a: Scaled(5) -> b: Scaled(9) -> c: Scaled(4)
+    }
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    assert "x.to(torch.int64) * (self.width - 3)" in source_of(graph)
+
+
+def test_a_class_takes_arguments_for_iterations_of_a_loop(tmp_path: Path) -> None:
+    """Iterations that differ in numbers of `forward` are unrolled; the numbers are arguments all the same."""
+    text = """
+    block Two(first, second) {
+        input x: f32[N, T, D]
+        x = x[:, first:] -> fc[0]: linear(D)
+        x = x[:, second:] -> fc[1]: linear(D)
+        output x
+    }
+    model m {
+        input x: f32[N, 9, 4]
+        output y = x -> a: Two(1, 1) -> b: Two(1, 2)
+    }
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    source = source_of(graph)
+    assert source.count("class Two") == 1
+    assert "[:, self.second :]" in source

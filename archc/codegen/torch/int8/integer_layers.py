@@ -55,6 +55,10 @@ class IntegerLayers:
     output_quantizers: dict[Statement, OutputQuantizer] = field(default_factory=dict)
     absorbed: set[Statement] = field(default_factory=set)
 
+    def computes(self, statement: OperatorStep) -> bool:
+        """Return whether a statement is computed on integers, or in the kernel of a layer."""
+        return statement in self.modules or statement in self.functions or statement in self.absorbed
+
 
 def find_integer_layers(outline: Outline, graph: Graph) -> IntegerLayers:
     """Find the layers that can compute on integers, and change the outline in place.
