@@ -22,6 +22,7 @@ change, since x + 0 is replaced by x.  `tests/declaration/test_trait_laws.py` ch
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeVar
@@ -45,6 +46,10 @@ class Trait:
     def key(self) -> object:
         """The key under which an operator has the trait: the class of the trait, or the flag."""
         return type(self)
+
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes and properties of the operator that the trait names."""
+        return ()
 
     def __str__(self) -> str:
         return self.name
@@ -85,6 +90,9 @@ class ConditionalFlag(Trait):
     def key(self) -> object:
         return self.flag
 
+    def attributes(self) -> tuple[str, ...]:
+        return (self.attribute,)
+
     def __str__(self) -> str:
         return f"{self.name} if `{self.attribute}`"
 
@@ -102,6 +110,7 @@ class HasTraits:
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        _check_declaration(cls)
         declared = [trait for base in reversed(cls.__mro__) for trait in vars(base).get("traits", ())]
         cls._traits_by_key = {trait.key(): trait for trait in declared}
 
@@ -118,6 +127,22 @@ class HasTraits:
     def trait(self, kind: type[T]) -> T | None:
         """The trait of a class; None if the operator has none."""
         return self._traits_by_key.get(kind)  # type: ignore[return-value]  # the key is the class of the trait
+
+
+def _check_declaration(cls: type[HasTraits]) -> None:
+    """Check that a class declares traits, and has the attributes that these traits name.
+
+    Raises:
+        ValueError: the declaration is not a tuple of traits, or a trait names an attribute that does not exist.
+    """
+    declared = vars(cls).get("traits", ())
+    if not isinstance(declared, tuple) or not all(isinstance(trait, Trait) for trait in declared):
+        raise ValueError(f"`traits` of `{cls.__name__}` is not a tuple of traits; write `traits = (POINTWISE,)`")
+    for trait in declared:
+        for name in trait.attributes():
+            # The decorator `operator` has not made the class a dataclass yet.
+            if not hasattr(cls, name) and not any(name in inspect.get_annotations(base) for base in cls.__mro__):
+                raise ValueError(f'the trait "{trait}" of `{cls.__name__}` names `{name}`, which is not an attribute')
 
 
 # The function of an operator -------------------------------------------------------------------------------
@@ -168,6 +193,9 @@ class AllEqual(Trait):
         """The number for an instance."""
         number: Number = getattr(op, self._value) if isinstance(self._value, str) else self._value
         return number
+
+    def attributes(self) -> tuple[str, ...]:
+        return (self._value,) if isinstance(self._value, str) else ()
 
     def __str__(self) -> str:
         return f"{self.name} to {f'`{self._value}`' if isinstance(self._value, str) else self._value}"
@@ -268,6 +296,9 @@ class Rigid(Indices):
         super().__init__(*indices)
         self.axis = axis
 
+    def attributes(self) -> tuple[str, ...]:
+        return () if self.axis is None else (self.axis,)
+
     def __str__(self) -> str:
         return super().__str__() + (f" axis `{self.axis}`" if self.axis else "")
 
@@ -318,6 +349,9 @@ class ScanEnd(Trait):
         """The number of sequences or states of an instance."""
         return int(getattr(op, self._count))
 
+    def attributes(self) -> tuple[str, ...]:
+        return (self._count,)
+
 
 class StageEntry(Trait):
     """The result is in another stage of a pipeline than the operand; see `archc.ir.stages`.
@@ -341,3 +375,6 @@ class StageEntry(Trait):
         """The device of the stage; None if the operator names none."""
         device: str | None = getattr(op, self._device)
         return device
+
+    def attributes(self) -> tuple[str, ...]:
+        return self._stage, self._device

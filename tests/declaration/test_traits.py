@@ -1,0 +1,81 @@
+"""Declarations of traits: inheritance, conditions, and mistakes in a class."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+import archc
+from archc.declaration.traits import (
+    CLIPS,
+    IMPURE,
+    POINTWISE,
+    Blocks,
+    Flag,
+    Flexible,
+    Quantizable,
+    Rigid,
+    Traits,
+)
+
+SMOOTH = Flag("smooth", "The derivative is continuous.")
+
+
+@archc.operator
+class Base(archc.Operator, abstract=True):
+    """An operator with a flag, a conditional flag and a trait with data."""
+
+    signature = "x[*s] -> y[*s]"
+    traits: ClassVar[Traits] = (POINTWISE, IMPURE.when("noise"), Quantizable("weight"))
+
+    noise: float = archc.attribute(0.0)
+
+
+@archc.operator
+class Derived(Base, abstract=True):
+    """An operator that adds flags of two packages, and replaces the trait with data."""
+
+    traits = (CLIPS, SMOOTH, Quantizable("static", channel_axis=1))
+
+
+def test_a_subclass_adds_traits_and_replaces_those_with_data() -> None:
+    assert Derived().has(POINTWISE) and Derived().has(CLIPS) and Derived().has(SMOOTH)
+    assert not Base().has(CLIPS) and not Base().has(SMOOTH)
+    base, derived = Base().trait(Quantizable), Derived().trait(Quantizable)
+    assert base is not None and base.schemes == ("weight",) and base.channel_axis == 0
+    assert derived is not None and derived.schemes == ("static",) and derived.channel_axis == 1
+    assert Derived().trait(Rigid) is None
+
+
+def test_a_condition_is_an_attribute_of_the_instance() -> None:
+    assert Derived(0.5).has(IMPURE) and not Derived().has(IMPURE)
+    assert [str(trait) for trait in Derived.all_traits()] == [
+        "pointwise",
+        "impure if `noise`",
+        "quantizable (static)",
+        "clips",
+        "smooth",
+    ]
+
+
+def test_a_name_covers_its_numbered_indices() -> None:
+    rigid = Rigid("s", "d")
+    assert all(map(rigid.covers, ("s", "s.0", "s.12", "d", "d1"))) and not rigid.covers("e") and not rigid.covers("sd")
+    assert Rigid("s.0").covers("s.0") and not Rigid("s.0").covers("s.1")
+    assert Flexible().covers("h") and not Blocks().covers("h")
+
+
+@pytest.mark.parametrize(
+    ("traits", "words"),
+    [
+        (POINTWISE, "`traits` of `Wrong` is not a tuple of traits; write `traits = (POINTWISE,)`"),
+        ((Rigid,), "`traits` of `Wrong` is not a tuple of traits; write `traits = (POINTWISE,)`"),
+        ((IMPURE.when("nois"),), 'the trait "impure if `nois`" of `Wrong` names `nois`, which is not an attribute'),
+        ((Rigid(axis="dim"),), 'the trait "rigid axis `dim`" of `Wrong` names `dim`, which is not an attribute'),
+    ],
+)
+def test_a_wrong_declaration_is_an_error_of_the_class(traits: Any, words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        type("Wrong", (Base,), {"traits": traits}, abstract=True)
+    assert str(caught.value) == words
