@@ -1,8 +1,9 @@
 """Latency of quantized models relative to float ones, in PyTorch and ONNX Runtime, on one thread.
 
 Every model is compiled with random weights, without passes and with each pipeline.  The runs of its programs are
-interleaved.  The table has the median latency and, in brackets, the speed relative to the float program in the same
-runtime.  Speeds below 0.95 are marked as slower.
+interleaved, and timed in processor time, which depends less on other work on the machine.  The table has the median
+latency and, in brackets, the speed relative to the float program in the same runtime.  Speeds below 0.95 are marked as
+slower.
 
 With `--widths`, the models are perceptrons of five layers of these widths, which show the width from which int8 is
 faster.  `--between` replaces the `relu` between the layers by another function.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -102,7 +104,7 @@ def compare(model: Model, batch: int, programs: list[Program], rounds: int, seco
     """Rows of one model at one batch size; the first program is the reference of the speeds."""
     x = np.random.default_rng(0).standard_normal((batch, *model.size), np.float32)
     times = [
-        interleaved({program.title: partial(run, x) for program, run in runs}, rounds, seconds)
+        interleaved({program.title: partial(run, x) for program, run in runs}, rounds, seconds, time.process_time)
         for runs in (
             [(program, program.in_torch) for program in programs],
             [(program, program.in_onnxruntime) for program in programs],

@@ -9,7 +9,10 @@ from typing import Any
 
 
 def interleaved(
-    candidates: Mapping[str, Callable[[], Any]], rounds: int = 15, seconds: float = 0.02
+    candidates: Mapping[str, Callable[[], Any]],
+    rounds: int = 15,
+    seconds: float = 0.02,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median seconds per call of each candidate over several rounds.
 
@@ -18,18 +21,20 @@ def interleaved(
     Args:
         rounds: number of measured rounds; two warm-up calls precede them.
         seconds: approximate duration of a candidate in one round; short calls are repeated.
+        clock: returns the time in seconds.  For programs of one thread, `time.process_time` ignores the time in which
+            the processor runs other processes.
     """
     repeats = {}
     for name, call in candidates.items():
         call()
-        start = time.perf_counter()
+        start = clock()
         call()
-        repeats[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
+        repeats[name] = max(1, int(seconds / max(clock() - start, 1e-7)))
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats[name]):
                 call()
-            samples[name].append((time.perf_counter() - start) / repeats[name])
+            samples[name].append((clock() - start) / repeats[name])
     return {name: statistics.median(times) for name, times in samples.items()}

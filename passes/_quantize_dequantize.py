@@ -56,12 +56,6 @@ def integer_producer(graph: Graph, node: Node, integer: Collection[Node]) -> Nod
     return None if isinstance(found, NoMatch) else found["layer"]
 
 
-def linked_by_integers(graph: Graph, integer: Collection[Node]) -> set[Node]:
-    """Layers that receive integers from another layer of the set, or send integers to one."""
-    pairs = ((node, integer_producer(graph, node, integer)) for node in integer)
-    return {node for receiver, source in pairs if source is not None for node in (receiver, source)}
-
-
 def _is_operand_of_all(graph: Graph, value: Value, nodes: Collection[Node]) -> bool:
     users = graph.consumers(value)
     return bool(users) and not graph.is_output(value) and all(user in nodes for user in users)

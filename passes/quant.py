@@ -14,29 +14,32 @@ from archc.types.attributes import AttributeProblem, attribute
 from ._int8_weights import StoredWeights, minimum_scales, obstacles, store_as_int8
 from ._layers import Layer, Work, layers_with_weights, work_at
 from ._observers import Range, observe
-from ._quantize_dequantize import QdqInserter, integer_producer, linked_by_integers, results_to_quantize
+from ._quantize_dequantize import QdqInserter, integer_producer, results_to_quantize
 
 Scheme = Literal["static", "dynamic", "weight"]
 
-LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
+LEAST = {"static": 400_000, "dynamic": 800_000, "weight": 0}
 """Multiply-adds per sample below which a linear layer is faster in floats, by scheme.
 
-Measured by `benchmarks.int8_models --widths`, at batch 1.  The models are perceptrons; a layer of width 256 has 65,536
-multiply-adds, one of width 384 has 147,456, and one of width 512 has 262,144.  In ONNX Runtime, int8 makes width 256
-slower, and width 384 more than twice as fast.  In PyTorch, width 256 is no faster, width 384 is slightly faster, and
-width 512 is 1.5 times as fast.  With a dynamic range, PyTorch makes an extra call for each layer, so int8 is faster
-only from width 512 on.
+Measured by `benchmarks.int8_models --widths`, at batch 1, for perceptrons with a `relu` or a `tanh` between the layers.
+A layer of width 512 has 262,144 multiply-adds, one of width 768 has 589,824, and one of width 1024 has 1,048,576.  The
+runtimes need different limits.  The default is the limit of PyTorch, since ONNX Runtime is faster above it, too:
+
+- In PyTorch on a CPU with VNNI (Emerald Rapids), the speed of int8 is 0.9 times that of floats at width 512, and 1.6
+  times at width 1024.  A layer has about 20 µs of overhead; in floats, a layer of width 768 takes 130 µs.  A dynamic
+  range adds overhead, so only width 1024 is faster.
+- In ONNX Runtime, int8 is faster from width 256 on (AMD EPYC without VNNI) or 384 on (Emerald Rapids), and at least
+  twice as fast at width 512.
+
+On a CPU without VNNI, PyTorch computes int8 layers in floats, so int8 is slower at every width.
 """
 
 LEAST_INTEGER_RESULT = 65_536
-"""`LEAST` for a layer whose kernels return integers; its operand is usually quantized already."""
+"""`LEAST` for a layer whose kernels return integers; its operand is usually quantized already.
 
-LEAST_ISOLATED = 200_000
-"""`LEAST` in the scheme `static` for a linear layer that neither receives integers nor passes them on.
-
-Measured by `benchmarks.int8_models --widths 384 512 --between tanh`: at batch 1 in PyTorch, perceptrons of width 384
-became slower, and perceptrons of width 512 became faster.  In ONNX Runtime, int8 is faster from width 384 on; users of
-ONNX Runtime can set `least` accordingly.
+Such layers are convolutions.  In ONNX Runtime, the digit classifier is faster with int8 convolutions at every batch
+size.  In PyTorch, it is faster at batch 32 on a CPU with VNNI.  At batch 1, its convolutions compute in floats, and the
+quantization of their operands takes a fifth of the time.
 """
 
 LEAST_ISOLATED_CONVOLUTION = 1_000_000
@@ -93,9 +96,9 @@ class Quant(Pass):
     the session option `session.x64quantprecision` = "1".  The option has no effect at optimization levels below
     EXTENDED.  With the option, ONNX Runtime 1.23 refuses models that use an integer layer twice.
 
-    Without `least`, linear layers in sequence, with at most a `relu` between, are quantized from 100,000 multiply-adds
-    on, and other linear layers from 200,000 on.  In PyTorch at batch size 1, smaller layers are slower in int8 than in
-    floats.  In ONNX Runtime, both kinds are faster in int8 from 100,000 on: for ONNX, give `least = 100_000`.
+    Without `least`, linear layers are quantized from 400,000 multiply-adds on, and from 800,000 on in the scheme
+    `dynamic`.  In PyTorch at batch size 1, smaller layers are slower in int8 than in floats.  In ONNX Runtime, layers
+    are faster in int8 from 100,000 on: for ONNX, give `least = 100_000`.
     """
 
     preserves = "approximate"
@@ -125,8 +128,7 @@ class Quant(Pass):
     least: int | None = attribute(
         None,
         doc="least multiply-adds per sample of a linear layer whose operand is quantized; default: "
-        f"{LEAST['static']:,} in the scheme `static` ({LEAST_ISOLATED:,} for a layer with no int8 layer next to it), "
-        f"{LEAST['dynamic']:,} in `dynamic`",
+        f"{LEAST['static']:,} in the scheme `static`, {LEAST['dynamic']:,} in `dynamic`",
         keyword=True,
     )
 
@@ -227,22 +229,15 @@ class Quant(Pass):
         return schemes
 
     def _isolated(self, graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
-        """Static layers for which the conversions from and to floats take longer than int8 saves."""
+        """Static convolutions for which the conversions from and to floats take longer than int8 saves."""
         static = [layer for layer, scheme in schemes.items() if scheme == "static"]
-        nodes = {node: None for layer in static for node in layer.nodes}
+        nodes = [node for layer in static for node in layer.nodes]
         rounding = set(results_to_quantize(graph, nodes).values())
-        isolated = [
+        return [
             layer
             for layer in static
             if work(layer.node) < LEAST_ISOLATED_CONVOLUTION and not rounding.isdisjoint(layer.nodes)
         ]
-        if self.least is None:
-            small = [
-                layer for layer in static if not layer.quantizable.integer_result and work(layer.node) < LEAST_ISOLATED
-            ]
-            linked = linked_by_integers(graph, nodes)
-            isolated += [layer for layer in small if linked.isdisjoint(layer.nodes)]
-        return isolated
 
     def _obstacle(self, layer: Layer, obstacles: Mapping[str, str]) -> str | None:
         """Reason why a layer stays in floats even if it is selected, or None.
