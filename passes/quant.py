@@ -25,9 +25,8 @@ Measured by `benchmarks.int8_models --widths`, at batch 1, for perceptrons with 
 A layer of width 512 has 262,144 multiply-adds, one of width 768 has 589,824, and one of width 1024 has 1,048,576.  The
 runtimes need different limits.  The default is the limit of PyTorch, since ONNX Runtime is faster above it, too:
 
-- In PyTorch on a CPU with VNNI (Emerald Rapids), the speed of int8 is 0.9 times that of floats at width 512, and 1.6
-  times at width 1024.  A layer has about 20 µs of overhead; in floats, a layer of width 768 takes 130 µs.  A dynamic
-  range adds overhead, so only width 1024 is faster.
+- In PyTorch on a CPU with VNNI (Emerald Rapids), the speed of int8 is 0.7 times that of floats at width 384, 0.9 times
+  at width 512, and 1.6 times at width 1024.  With a dynamic range, a layer has twice the overhead.
 - In ONNX Runtime, int8 is faster from width 256 on (AMD EPYC without VNNI) or 384 on (Emerald Rapids), and at least
   twice as fast at width 512.
 
