@@ -286,16 +286,13 @@ class Int8Layer(Int8Weight):
     def in_floats(self, x: Quantized, unit: Scale) -> Tensor:
         """The result in units of `unit`, computed in floating point."""
         numbers, scale = (x.steps(), x.scale) if x.scale.fixed else (x.decoded(), ONES)
-        return self.product(numbers, *self.terms(scale, unit))
+        terms = self.kept((scale, unit), lambda: self.terms(scale, unit))
+        return self.product(numbers, *terms)
 
     def terms(self, scale: Scale, unit: Scale) -> tuple[Tensor, Tensor | None]:
-        """Cached weight and bias in floats, from `scale` steps to `unit` steps."""
-
-        def make() -> tuple[Tensor, Tensor | None]:
-            bias = None if self.bias is None else self.bias / unit.size
-            return self.decode() * (scale.size / unit.size), bias
-
-        return self.kept((scale, unit), make)
+        """Weight and bias in floats, for steps of `scale` and results in `unit`."""
+        bias = None if self.bias is None else self.bias / unit.size
+        return self.decode() * (scale.size / unit.size), bias
 
     def rows(self) -> Tensor:
         """The sum of each row of the weight's integers."""
