@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -168,9 +169,9 @@ def pick(programs: list[Program], digits: Digits) -> dict[str, np.ndarray]:
 
 
 def measure(programs: list[Program], digits: Digits, batch: int) -> dict[str, float]:
-    """Latency of each program in seconds, by program title."""
+    """Latency of each program in seconds of processor time, by program title."""
     images = digits.test_images[:batch].numpy()
-    return interleaved({program.title: partial(program.run, images) for program in programs})
+    return interleaved({program.title: partial(program.run, images) for program in programs}, clock=time.process_time)
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -218,7 +219,7 @@ def main() -> None:
     print("compare on the 1,000 digits held out")
     print()
     print(table(programs, digits))
-    print("Latency: median of interleaved runs on one thread; in brackets the speed relative to float.")
+    print("Latency: median processor time of interleaved runs; in brackets the speed relative to float.")
     print()
     print(f"The trained weights are in {weights}, inputs for calibration in {options.out / CALIBRATION},")
     print(f"and the programs in {options.out / 'float'} and {options.out / 'compressed'}.")
