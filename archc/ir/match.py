@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations
 from typing import Any, Protocol, TypeAlias
 
@@ -56,23 +57,30 @@ class Uses(Protocol):
         """Return the node that has the only use of a value; None if there is no use or another use."""
 
 
-@dataclass(frozen=True)
 class NoMatch:
     """Reason why a pattern does not match.
 
-    Attributes:
+    Args:
+        reason: text, or function that returns it: most failed matches are never reported.
         depth: number of nodes that had matched before; of several alternatives, the reason of the deepest is reported.
     """
 
-    reason: str
-    depth: int = 0
+    __slots__ = ("_reason", "depth")
+
+    def __init__(self, reason: str | Callable[[], str], depth: int = 0):
+        self._reason, self.depth = reason, depth
+
+    @property
+    def reason(self) -> str:
+        """The text; titles in it are those at the time of the call."""
+        return self._reason if isinstance(self._reason, str) else self._reason()
 
 
 Match: TypeAlias = Mapping[str, Any]
 """Bound nodes and values by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _State:
     """A match in progress: the graph, and what is bound so far."""
 
@@ -86,9 +94,9 @@ class _State:
     def deeper(self) -> _State:
         return _State(self.uses, self.bound, self.depth + 1)
 
-    def fail(self, otherwise: str, reason: str) -> NoMatch:
+    def fail(self, otherwise: str, reason: Callable[[], str]) -> NoMatch:
         """NoMatch with the text `otherwise`, or with the general reason if the text is empty."""
-        return NoMatch(otherwise.format_map(self._titles()) if otherwise else reason, self.depth)
+        return NoMatch((lambda: otherwise.format_map(self._titles())) if otherwise else reason, self.depth)
 
     def _titles(self) -> dict[str, str]:
         return {name: getattr(found, "title", str(found)) for name, found in self.bound.items()}
@@ -109,7 +117,7 @@ class Condition:
         """Return the reason why the condition does not hold, or None."""
         if self.holds(found):
             return None
-        return state.fail(self.otherwise, f"a condition on `{getattr(found, 'title', found)}` does not hold")
+        return state.fail(self.otherwise, lambda: f"a condition on `{getattr(found, 'title', found)}` does not hold")
 
 
 @dataclass(frozen=True)
@@ -164,17 +172,18 @@ class ResultPattern:
         while found is not None and found.producer is not None:
             producer = found.producer
             after = self.of.step(producer, state)
-            passed = after if self.through is None else self.through.step(producer, state)
-            if isinstance(after, NoMatch) and isinstance(passed, NoMatch):
+            passed = (
+                after if self.through is None or not isinstance(after, NoMatch) else self.through.step(producer, state)
+            )
+            if isinstance(passed, NoMatch):
                 return after
-            reached = state if isinstance(after, NoMatch) else after
             if self.only_use and state.uses.only_consumer(found) is None:
-                return reached.fail(self.shared, f"the result of `{producer.title}` has other uses")
-            if reached is after:
-                return reached
-            assert isinstance(passed, _State)
+                reached = state if isinstance(after, NoMatch) else after
+                return reached.fail(self.shared, partial("the result of `{}` has other uses".format, producer.title))
+            if after is passed:
+                return after
             found = passed.bound.get(PASSED, producer.operands[0])
-        return state.fail(self.otherwise, "an operand is not the result of another operator")
+        return state.fail(self.otherwise, lambda: "an operand is not the result of another operator")
 
 
 @dataclass(frozen=True)
@@ -188,10 +197,26 @@ class NotPattern:
         """Match a value."""
         if isinstance(self.form.step(found, state), NoMatch):
             return state
-        return state.fail(self.otherwise, "an operand has a form that is excluded")
+        return state.fail(self.otherwise, lambda: "an operand has a form that is excluded")
 
 
-AnyValuePattern: TypeAlias = "ValuePattern | ResultPattern | NotPattern"
+@dataclass(frozen=True)
+class AllPattern:
+    """Any value that matches several patterns; see `all_of`."""
+
+    forms: tuple[AnyValuePattern, ...]
+
+    def step(self, found: Any, state: _State) -> _State | NoMatch:
+        """Match a value."""
+        for form in self.forms:
+            after = form.step(found, state)
+            if isinstance(after, NoMatch):
+                return after
+            state = after
+        return state
+
+
+AnyValuePattern: TypeAlias = "ValuePattern | ResultPattern | NotPattern | AllPattern"
 
 PASSED = "passed"
 """Name for the operand that a node between two others passes on; see `result_of`."""
@@ -216,22 +241,23 @@ class NodePattern:
         """Match a node."""
         state = state.bind(self.bind, found)
         if self.kinds and found.kind not in self.kinds:
-            wanted = " or ".join(f"`{kind}`" for kind in sorted(self.kinds))
-            return state.fail(self.otherwise, f"`{found.title}` is `{found.kind}`, not {wanted}")
+            return state.fail(self.otherwise, lambda: f"`{found.title}` is `{found.kind}`, not {self._wanted_kinds()}")
         for name, wanted in self.attributes.items():
-            if (value := found.attribute(name)) != wanted:
-                return state.fail(self.otherwise, f"`{name}` of `{found.title}` is {value}, not {wanted}")
+            value = found.attribute(name)
+            if value != wanted:
+                text = "`{}` of `{}` is {}, not {}".format
+                return state.fail(self.otherwise, partial(text, name, found.title, value, wanted))
         failed = _first_failure(self.where, found, state)
         if failed is not None:
             return failed
         if len(found.operands) < len(self.operands):
-            return state.fail(self.otherwise, f"`{found.title}` has {len(found.operands)} operands")
-        return self._operands(found.operands, state.deeper())
+            return state.fail(self.otherwise, lambda: f"`{found.title}` has {len(found.operands)} operands")
+        if self.commutative:
+            return _deepest(self._in_order(order, state.deeper()) for order in permutations(found.operands))
+        return self._in_order(found.operands, state.deeper())
 
-    def _operands(self, values: Sequence[Any], state: _State) -> _State | NoMatch:
-        """Match the operands, in any order if the pattern is commutative."""
-        orders = permutations(values) if self.commutative else (values,)
-        return _deepest(self._in_order(order, state) for order in orders)
+    def _wanted_kinds(self) -> str:
+        return " or ".join(f"`{kind}`" for kind in sorted(self.kinds))
 
     def _in_order(self, values: Sequence[Any], state: _State) -> _State | NoMatch:
         for form, found in zip(self.operands, values):
@@ -248,14 +274,22 @@ class OneOf:
 
     forms: tuple[NodePattern | OneOf, ...]
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The accepted operators, if every pattern restricts them."""
+        return frozenset().union(*(form.kinds for form in self.forms))
+
     def step(self, found: AnyNode, state: _State) -> _State | NoMatch:
         """Match a node."""
         return _deepest(form.step(found, state) for form in self.forms)
 
 
 def _first_failure(conditions: Sequence[Condition | NoObstacle], found: Any, state: _State) -> NoMatch | None:
-    failures = (condition.check(found, state) for condition in conditions)
-    return next((failure for failure in failures if failure is not None), None)
+    for condition in conditions:
+        failure = condition.check(found, state)
+        if failure is not None:
+            return failure
+    return None
 
 
 def _deepest(attempts: Iterator[_State | NoMatch]) -> _State | NoMatch:
@@ -334,6 +368,11 @@ def result_of(
 def unless(form: AnyValuePattern, otherwise: str = "") -> NotPattern:
     """Pattern for a value that does not match another pattern; nothing is bound in it."""
     return NotPattern(form, otherwise)
+
+
+def all_of(*forms: AnyValuePattern) -> AllPattern:
+    """Pattern for a value that matches several patterns."""
+    return AllPattern(forms)
 
 
 def _conditions(where: Conditions) -> tuple[Condition | NoObstacle, ...]:

@@ -14,6 +14,7 @@ from archc.ir.match import (
     Match,
     NoMatch,
     NoObstacle,
+    all_of,
     any_value,
     chain_after,
     chain_before,
@@ -209,6 +210,19 @@ def _search(graph: Graph, start: Node, wanted: str, between: set[str], only_use:
             return None
         current = current.producer.operands[0]
     return None
+
+
+def test_a_value_can_match_several_patterns() -> None:
+    graph = graph_of("y = x -> fc: linear(8) -> relu  output y")
+    of_linear = result_of(pattern("linear"), bind="result")
+    found = matched(match(pattern("relu", all_of(any_value("x"), of_linear)), last(graph), graph))
+    assert found["x"] is found["result"] is last(graph).operands[0]
+    both = all_of(of_linear, result_of(pattern("conv2d")))
+    assert reason(match(pattern("relu", both), last(graph), graph)) == "`fc` is `linear`, not `conv2d`"
+
+
+def test_the_kinds_of_alternatives_are_those_of_each() -> None:
+    assert one_of(pattern("relu"), one_of(pattern(("tanh", "gelu")))).kinds == {"relu", "tanh", "gelu"}
 
 
 @given(st.lists(st.tuples(st.sampled_from("+-o"), st.integers(0, 3), st.lists(st.integers(0, 4), max_size=3))))

@@ -29,7 +29,6 @@ class DecodedWeights:
 
     Attributes:
         onnx: the graph under construction.
-        transposes: the names of the transposes of weights.
     """
 
     def __init__(self, onnx: OnnxGraph):
@@ -37,7 +36,6 @@ class DecodedWeights:
         self._decoded: dict[str, str] = {}
         self._dequantized: dict[str, str] = {}
         self._transposed: dict[str, str] = {}
-        self.transposes: set[str] = set()
         self._cast: dict[tuple[str, DType], str] = {}
         self._biases: dict[tuple[str, str, str], str | None] = {}
 
@@ -58,9 +56,7 @@ class DecodedWeights:
         `archc.codegen.onnx.transposes`.
         """
         if path not in self._transposed:
-            name = self.onnx.shared(path + TRANSPOSED, "Transpose", self[path], perm=[1, 0])
-            self._transposed[path] = name
-            self.transposes.add(name)
+            self._transposed[path] = self.onnx.shared(path + TRANSPOSED, "Transpose", self[path], perm=[1, 0])
         return self._transposed[path]
 
     def cast(self, name: str, have: DType, dtype: DType) -> str:

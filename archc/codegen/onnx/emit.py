@@ -22,9 +22,9 @@ from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.initializers import data_file, embed, external, written_to
 from archc.codegen.onnx.node_spelling import NodeSpelling, ValueNames
 from archc.codegen.onnx.onnx_graph import OnnxGraph
-from archc.codegen.onnx.rewrites import rewritten
+from archc.codegen.onnx.rewrites import rewrite
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
-from archc.codegen.onnx.scans import scan_records
+from archc.codegen.onnx.scans import add_scan
 from archc.codegen.onnx.scoped_names import layer_name
 from archc.declaration.base import Operator, OperatorError
 from archc.declaration.traits import DECODES
@@ -151,8 +151,8 @@ class _Emitter:
                 self._onnx.copy(have, name)
         if self._lacking:
             raise ArchcError(dict.fromkeys(self._lacking))  # several instances of a block have the same error
-        records = rewritten(self._weights, self._onnx.records, graph.outputs)
-        self._onnx.write(self._onnx.proto, records)
+        rewrite(self._onnx, graph.outputs)
+        self._onnx.write(self._onnx.proto, self._onnx.nodes)
         name_constants(self._onnx.proto, self._onnx.initializers, self._onnx.names, OPSET)
 
     def _interface(self) -> None:
@@ -178,7 +178,7 @@ class _Emitter:
         """Add the ONNX nodes of graph nodes and scans, in order."""
         for item in items:
             if isinstance(item, Scan):
-                self._onnx.records += scan_records(self._weights, self._values, item, self._items)
+                add_scan(self._onnx, self._values, item, self._items)
             elif item.op.has(DECODES):
                 self._values.postpone(item)
             else:
@@ -206,9 +206,7 @@ class _Emitter:
                 copies.append((source, name))
                 source = name
             self._values.assign(value, source, value.type)
-        if len(spelling.records) == 1:
-            spelling.records[0].name = prefix
-        self._onnx.records += spelling.records
+        spelling.insert()
         for source, name in copies:
             self._onnx.copy(source, name)
 

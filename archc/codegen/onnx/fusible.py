@@ -2,164 +2,149 @@
 
 ONNX Runtime finds its integer kernels by patterns: an operator between `DequantizeLinear` and `QuantizeLinear`.  Four
 rewrites produce these patterns.  A *move* is an operator that computes nothing and only rearranges elements, such as
-`Reshape`.
-
-- If a `QuantizeLinear` follows a move, insert another quantize/dequantize pair before the move.  The layer before the
-  move then has integer results.  Quantizing twice with the same scale and zero point has no further effect.
-- If a `QuantizeLinear` follows the `Relu` and the `MaxPool` of a float convolution, insert a second `Relu` after the
-  pool, which changes no value.  Without the second `Relu`, ONNX Runtime would quantize before the pool, and the pool
-  would use a slow integer kernel.
-- If a `Relu` follows an integer product, and no `QuantizeLinear` follows the `Relu`, replace the `Relu` by a `Max` with
-  zero.  ONNX Runtime would fuse the product and the `Relu` into a float product, which decodes its weight in each run.
-- If a move follows a `DequantizeLinear` of int8, exchange the two.  `Slice` and `MaxPool` are also moves here:
-  dequantization is monotone, so it commutes with the maximum.  Without this rewrite, ONNX Runtime 1.31 inserts a
-  `QuantizeLinear` with `output_dtype` INT8 after the move, so that the move runs on integers.  Then it converts int8 to
-  uint8, but does not change `output_dtype`, and refuses its own graph.  If the `DequantizeLinear` already follows the
-  move, ONNX Runtime inserts nothing.
+`Reshape`.  `archc.codegen.onnx.rewrites` lists the rewrites.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Iterable
 
-from archc.codegen.onnx.initializers import UniqueNames
-from archc.codegen.onnx.onnx_graph import NodeRecord
+from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes, OnnxValue
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.ir.match import Match, any_value, chain_before, pattern, result_of, unless
+from archc.types.tensor_type import DType
 
-_MOVES = frozenset(("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators that only rearrange the elements of their first input."""
+MOVES = frozenset(("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
+"""Operators that only rearrange the elements of their first operand."""
 
+INT8_MOVES = MOVES | {"MaxPool", "Slice"}
+"""Moves of int8 values.
 
-_PRODUCTS = frozenset(("Conv", "Gemm"))
-
-
-def make_fusible(
-    records: list[NodeRecord],
-    outputs: Collection[str],
-    names: UniqueNames,
-    zero: Callable[[], str],
-    is_int8: Callable[[str], bool],
-) -> list[NodeRecord]:
-    """Apply the first three rewrites; models without quantization are unchanged.
-
-    Args:
-        records: the nodes in topological order; changed in place.
-        outputs: the names that are used outside these nodes.
-        names: the names in use, to which new names are added.
-        zero: returns the name of a constant 0 of f32.
-        is_int8: returns whether the zero point with a given name is a stored int8 scalar.
-    """
-    # Quantizers with scales along an axis are left out: before a move, the axis may have another index.
-    quantizers = [r for r in records if r.op_type == "QuantizeLinear" and r.attributes.get("axis") is None]
-    if not quantizers:
-        return records
-    producers = {name: record for record in records for name in record.outputs}
-    uses = Counter(name for record in records for name in record.inputs)
-    uses.update(outputs)
-    taken_up = _before_quantizers(quantizers, producers)
-    for record in records:
-        if record.op_type == "Relu" and record.outputs[0] not in taken_up:
-            product = producers.get(record.inputs[0])
-            if product is not None and product.op_type in _PRODUCTS and _is_quantized(product, producers):
-                record.op_type = "Max"
-                record.inputs.append(zero())
-    before: dict[int, list[NodeRecord]] = {}
-    for quantizer in quantizers:
-        moved = _first_move(quantizer, producers, uses, INT8_MOVES if is_int8(quantizer.inputs[2]) else _MOVES)
-        target = quantizer if moved is None else moved
-        steps: list[tuple[str, list[str]]] = []
-        if _is_pooled_in_floats(target.inputs[0], producers):
-            steps.append(("Relu", []))
-        if moved is not None:
-            grid = quantizer.inputs[1:]
-            steps += [("QuantizeLinear", grid), ("DequantizeLinear", grid)]
-        before.setdefault(id(target), []).extend(_insert(steps, target, names))
-    return [one for record in records for one in (*before.get(id(record), ()), record)]
-
-
-def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: UniqueNames) -> list[NodeRecord]:
-    """Insert nodes before the first input of `target`; a step is an operator and its further inputs."""
-    source = target.inputs[0]
-    new = []
-    for op_type, further in steps:
-        name = names.unique(f"{source}/{op_type}")
-        new.append(NodeRecord(op_type, [target.inputs[0], *further], [name], {}, name=name))
-        target.inputs[0] = name
-    return new
-
-
-def _first_move(
-    quantizer: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str], moves: Collection[str]
-) -> NodeRecord | None:
-    """The first node in the chain of moves before a quantizer; results in the chain have no other uses."""
-    found = None
-    name = quantizer.inputs[0]
-    while uses[name] == 1 and name in producers and producers[name].op_type in moves:
-        found = producers[name]
-        name = found.inputs[0]
-    return found
-
-
-def _before_quantizers(quantizers: list[NodeRecord], producers: dict[str, NodeRecord]) -> set[str]:
-    """The operands of quantizers, and of the moves and pools before them."""
-    found = set()
-    for quantizer in quantizers:
-        name = quantizer.inputs[0]
-        found.add(name)
-        while name in producers and producers[name].op_type in _MOVES | {"MaxPool"}:
-            name = producers[name].inputs[0]
-            found.add(name)
-    return found
-
-
-def _is_quantized(product: NodeRecord, producers: dict[str, NodeRecord]) -> bool:
-    """Return whether the weight of a product is the result of a `DequantizeLinear`."""
-    weight = producers.get(product.inputs[1])
-    return weight is not None and weight.op_type == "DequantizeLinear"
-
-
-def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
-    """Return whether a value is the result of a `Conv` with a float weight, a `Relu` and a `MaxPool`."""
-    for op_type in ("MaxPool", "Relu", "Conv"):
-        record = producers.get(name)
-        if record is None or record.op_type != op_type:
-            return False
-        name = record.inputs[0]
-    assert record is not None
-    return not _is_quantized(record, producers)
-
-
-INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
-"""Moves of int8 values: the operators of `_MOVES`, `MaxPool` and `Slice`.
-
-ONNX Runtime propagates quantization through all of these except `Flatten`.
+`Slice` and `MaxPool` are moves here: dequantization is monotone, so it commutes with the maximum.  ONNX Runtime
+propagates quantization through all of these except `Flatten`.
 """
 
+DEQUANTIZE, QUANTIZE = "DequantizeLinear", "QuantizeLinear"
 
-def decode_late(
-    records: list[NodeRecord], outputs: Collection[str], names: UniqueNames, is_int8: Callable[[str], bool]
-) -> list[NodeRecord]:
-    """Apply the fourth rewrite: dequantize int8 after a move, not before it; return all nodes.
+
+def _has_one_scale(node: OnnxNode) -> bool:
+    """Return whether a quantizer or dequantizer has one scale for the tensor.
+
+    Scales along an axis are left out: before a move, the axis may have another index.
+    """
+    return node.attribute("axis") is None
+
+
+def _is_int8(node: OnnxNode) -> bool:
+    zero_point = node.operands[2]
+    return zero_point is not None and zero_point.constant is DType.i8 and _has_one_scale(node)
+
+
+def _varies(value: OnnxValue) -> bool:
+    return value.constant is None
+
+
+_DECODED_WEIGHT = result_of(pattern(DEQUANTIZE))
+
+RELU_OF_INTEGERS = pattern("Relu", result_of(pattern(("Conv", "Gemm"), any_value(), _DECODED_WEIGHT)))
+
+
+def replace_relu(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
+    """Replace the `Relu` of an integer product by a `Max` with zero, if no quantizer follows.
+
+    ONNX Runtime would fuse the product and the `Relu` into a float product, which decodes its weight in each run.
+    """
+    nodes = onnx.nodes
+    if not _is_quantized(nodes, node.results[0]):
+        node.kind = "Max"
+        nodes.set_operand(node, 1, nodes.value(onnx.constant(0.0)))
+
+
+def _is_quantized(nodes: OnnxNodes, value: OnnxValue) -> bool:
+    """Return whether a value is quantized, at once or after moves and pools."""
+    for consumer in nodes.uses.consumers(value):
+        if consumer.operands[0] is value:
+            if consumer.kind == QUANTIZE and _has_one_scale(consumer):
+                return True
+            if consumer.kind in MOVES | {"MaxPool"} and _is_quantized(nodes, consumer.results[0]):
+                return True
+    return False
+
+
+QUANTIZED_MOVE = pattern(QUANTIZE, result_of(pattern(INT8_MOVES), only_use=True), where=_has_one_scale)
+
+
+def quantize_before_moves(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
+    """Insert another quantize/dequantize pair before the moves that a quantizer follows.
+
+    ONNX Runtime would not find the quantizer after the layer before the moves.  With the pair, the layer has integer
+    results.  Quantizing twice with the same scale and zero point has no further effect.
+    """
+    moves = pattern(INT8_MOVES if _is_int8(node) else MOVES)
+    chain = list(chain_before(node.operands[0], moves, onnx.nodes.uses, only_use=True))
+    if chain:
+        parameters = _names(node.operands[1:])
+        source = chain[-1].operands[0].name
+        for kind in (QUANTIZE, DEQUANTIZE):
+            _insert(onnx, chain[-1], kind, f"{source}/{kind}", parameters)
+
+
+_FLOAT_CONV = pattern("Conv", any_value(), unless(_DECODED_WEIGHT))
+
+QUANTIZED_POOL = pattern(
+    QUANTIZE,
+    result_of(pattern("MaxPool", result_of(pattern("Relu", result_of(_FLOAT_CONV))))),
+    where=_has_one_scale,
+)
+
+
+def clip_after_pool(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
+    """Insert a second `Relu` before the quantizer of a pooled float convolution.
+
+    The `Relu` changes no value, since another one is before the `MaxPool`.  Without it, ONNX Runtime would quantize
+    before the pool, and the pool would use a slow integer kernel.
+    """
+    (source,) = _names(node.operands[:1])
+    _insert(onnx, node, "Relu", f"{source}/Relu", [])
+
+
+def _insert(onnx: OnnxGraph, target: OnnxNode, kind: str, name: str, further: list[str]) -> None:
+    """Insert a node before the first operand of another node.
 
     Args:
-        records: the nodes in topological order; changed in place.
-        outputs: the names that are used outside these nodes.
-        names: the names in use, to which new names are added.
-        is_int8: returns whether the zero point with a given name is a stored int8 scalar.
+        further: names of the operands after the first one.
     """
-    decoded: dict[str, NodeRecord] = {}
-    made: list[NodeRecord] = []
-    for record in records:
-        made.append(record)
-        if record.op_type == "DequantizeLinear" and is_int8(record.inputs[2]):
-            decoded[record.outputs[0]] = record
-        elif record.op_type in INT8_MOVES and record.inputs[0] in decoded:
-            before, result = decoded[record.inputs[0]], record.outputs[0]
-            record.inputs[0], record.outputs[0] = before.inputs[0], names.unique(f"{result}/int8")
-            inputs = [record.outputs[0], *before.inputs[1:]]
-            after = NodeRecord("DequantizeLinear", inputs, [result], {}, name=names.unique(f"{result}/decode"))
-            decoded[result] = after
-            made.append(after)
-    uses = Counter(name for record in made for name in record.inputs)
-    uses.update(outputs)
-    return [one for one in made if one.outputs[0] not in decoded or uses[one.outputs[0]]]
+    nodes, source = onnx.nodes, target.operands[0]
+    assert source is not None
+    node = nodes.new(kind, [source.name, *further], [onnx.fresh(name)])
+    nodes.insert_before(node, target)
+    nodes.set_operand(target, 0, node.results[0])
+
+
+MOVED_INT8 = pattern(
+    INT8_MOVES,
+    result_of(pattern(DEQUANTIZE, any_value(where=_varies), where=_is_int8, bind="decoder")),
+)
+
+
+def dequantize_after_move(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
+    """Dequantize int8 after a move, not before it.
+
+    Before a move, ONNX Runtime 1.31 inserts a `QuantizeLinear` with `output_dtype` INT8 after the move, so that the
+    move runs on integers.  Then it converts int8 to uint8, but does not change `output_dtype`, and refuses its own
+    graph.  If the `DequantizeLinear` already follows the move, ONNX Runtime inserts nothing.
+    """
+    nodes, decoder = onnx.nodes, found["decoder"]
+    (result,) = node.results
+    integers = onnx.fresh(f"{result.name}/int8")
+    nodes.release(result, integers)
+    name = onnx.fresh(f"{result.name}/decode")
+    after = nodes.new(DEQUANTIZE, [integers, *_names(decoder.operands[1:])], [result.name], name=name)
+    nodes.insert_after(after, node)
+    nodes.set_operand(node, 0, decoder.operands[0])
+    if nodes.is_unused(decoder.results[0]):
+        nodes.remove(decoder)
+
+
+def _names(values: Iterable[OnnxValue | None]) -> list[str]:
+    return [value.name for value in values if value is not None]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
+from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
+from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
 from archc.codegen.onnx.scoped_names import layer_name, name_in
 from archc.declaration.spelling import QuantizedValue
@@ -27,9 +28,6 @@ class NodeSpelling:
     The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes are cast to
     these dtypes, and results are cast back; see `Operator.onnx_dtypes`.
 
-    Attributes:
-        records: the nodes that the operator has added so far.
-
     Raises:
         OperatorError: ONNX Runtime has no kernel for the operands' dtypes (`no-onnx-form`).
     """
@@ -39,7 +37,8 @@ class NodeSpelling:
     ):
         self._onnx, self._decoded, self._sizes, self._values = decoded.onnx, decoded, runtime_sizes, values
         self._node, self._prefix = node, prefix
-        self.records: list[NodeRecord] = []
+        self._nodes = self._onnx.nodes
+        self._made: list[OnnxNode] = []
         self.operands: Sequence[str] = _LazySequence(len(node.operands), self._operand)
         self.weights: Mapping[str, str] = _LazyMapping(node.weights, self._weight)
         self.types: Sequence[TensorType] = node.op.onnx_types(node.types)
@@ -70,7 +69,7 @@ class NodeSpelling:
         """Add a node; return the name of its result, or a tuple of names if `outputs` is given."""
         name = self._onnx.fresh(f"{self._prefix}/{op_type}")
         names = (name,) if outputs is None else tuple(f"{name}.{k}" for k in range(outputs))
-        self.records.append(NodeRecord(op_type, list(inputs), list(names), attributes, domain, name))
+        self._made.append(self._nodes.new(op_type, inputs, names, attributes, domain, name))
         return name if outputs is None else names
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
@@ -165,12 +164,19 @@ class NodeSpelling:
 
     def rename(self, old: str, new: str) -> bool:
         """Rename a result of the nodes added so far; return False for any other value."""
-        if not any(old in record.outputs for record in self.records):
-            return False
-        for record in self.records:
-            record.inputs = [new if name == old else name for name in record.inputs]
-            record.outputs = [new if name == old else name for name in record.outputs]
-        return True
+        for node in self._made:
+            for value in node.results:
+                if value.name == old:
+                    self._nodes.rename(value, new)
+                    return True
+        return False
+
+    def insert(self) -> None:
+        """Insert the nodes into the graph; a single node has the name of the layer."""
+        if len(self._made) == 1:
+            self._made[0].name = self._prefix
+        for node in self._made:
+            self._nodes.append(node)
 
 
 class _LazySequence(Sequence[str]):
@@ -224,13 +230,13 @@ class ValueNames:
         self._onnx, self._spell = onnx, spell
         self._names: dict[Value, str] = {}
         self._outputs: dict[Value, str] = {}
-        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # node, and list for its ONNX nodes
+        self._postponed: dict[Value, tuple[Node, OnnxNodes]] = {}  # node, and the graph or body of its ONNX nodes
 
     def __getitem__(self, value: Value) -> str:
         """The name of a value; if the node that computes it is postponed, add this node first."""
         if value not in self._names and value in self._postponed:
-            node, records = self._postponed[value]
-            with self._onnx.recording(records):
+            node, nodes = self._postponed[value]
+            with self._onnx.within(nodes):
                 self._spell(node)
         return self._names[value]
 
@@ -252,7 +258,7 @@ class ValueNames:
     def postpone(self, node: Node) -> None:
         """Add the node when one of its results is first used."""
         for value in node.results:
-            self._postponed[value] = node, self._onnx.records
+            self._postponed[value] = node, self._onnx.nodes
 
     def name_for(self, value: Value, node: Node) -> str:
         """Choose the name of a result of a node."""

@@ -1,14 +1,13 @@
 """An ONNX graph under construction: its protobuf message, names, initializers and nodes.
 
-Nodes are written into the message directly: `onnx.helper.make_node` takes four times as long, which matters at 100,000
-nodes.
+At the end, nodes are written into the message directly: `onnx.helper.make_node` takes four times as long, which matters
+at 100,000 nodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ import onnx
 from onnx import AttributeProto
 
 from archc.codegen.onnx.initializers import Initializers, UniqueNames, onnx_dtype, raw_bytes
+from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.ir.graph import Graph
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.dtype_conversion import name_of_numpy
@@ -35,7 +35,7 @@ class OnnxGraph:
     Attributes:
         names: names of values and initializers in use.
         types: types of values by ONNX name; intermediate values of an operator have no entry.
-        records: the list that receives new nodes, of the graph or of the body of a scan.
+        nodes: the nodes to which new nodes are added, of the graph or of the body of a scan.
         domains: domains of the operators used.
     """
 
@@ -48,8 +48,7 @@ class OnnxGraph:
         self.names = UniqueNames([*inputs, *graph.outputs, *stored])
         self.initializers = Initializers(proto, self.names)
         self.types: dict[str, TensorType] = {}
-        self.records: list[NodeRecord] = []
-        self._outermost = self.records
+        self.nodes = self._outermost = OnnxNodes(self.initializers.dtype_of)
         self._node_names = UniqueNames()
 
     @property
@@ -60,13 +59,17 @@ class OnnxGraph:
         return tensors
 
     @contextmanager
-    def recording(self, records: list[NodeRecord]) -> Iterator[None]:
-        """Collect new nodes in another list for the duration of the context."""
-        around, self.records = self.records, records
+    def within(self, nodes: OnnxNodes) -> Iterator[None]:
+        """Add new nodes to other nodes for the duration of the context."""
+        around, self.nodes = self.nodes, nodes
         try:
             yield
         finally:
-            self.records = around
+            self.nodes = around
+
+    def body(self) -> OnnxNodes:
+        """The nodes of the body of a scan, without any node."""
+        return OnnxNodes(self.initializers.dtype_of)
 
     def fresh(self, name: str) -> str:
         """Return an unused name for a value, and mark it as used."""
@@ -91,12 +94,12 @@ class OnnxGraph:
     def shared(self, name: str, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Add a node to the outermost graph, for use by any later node; return the name of its result."""
         unique = self.names.unique(name)
-        self._outermost.append(NodeRecord(op_type, list(inputs), [unique], attributes, name=unique))
+        self._outermost.append(self._outermost.new(op_type, inputs, [unique], attributes))
         return unique
 
     def copy(self, source: str, name: str) -> None:
         """Add an `Identity`, for a value that needs two names."""
-        self.records.append(NodeRecord("Identity", [source], [name], {}, name=self.node_name(name)))
+        self.nodes.append(self.nodes.new("Identity", [source], [name], name=self.node_name(name)))
 
     def declare(self, info: onnx.ValueInfoProto, name: str, type: TensorType) -> None:
         """Fill in the name and type of an input or output of a graph."""
@@ -110,52 +113,25 @@ class OnnxGraph:
             else:
                 tensor.shape.dim.add(dim_param=str(dim))
 
-    def write(self, proto: onnx.GraphProto, records: Iterable[NodeRecord]) -> None:
+    def write(self, proto: onnx.GraphProto, nodes: Iterable[OnnxNode]) -> None:
         """Write nodes into the message of the graph or of the body of a scan."""
-        for record in records:
-            self.domains.add(record.domain)
-            write(proto.node.add(), record)
+        for node in nodes:
+            self.domains.add(node.domain)
+            write(proto.node.add(), node)
 
 
-@dataclass(slots=True)
-class NodeRecord:
-    """A node before it is written into the message; its names may still change."""
-
-    op_type: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any]
-    domain: str = ""
-    name: str = ""
-
-
-def captured(record: NodeRecord) -> set[str]:
-    """The names that the nodes in the body of a scan use, from outside the body and from inside."""
-    bodies = [value for value in record.attributes.values() if isinstance(value, onnx.GraphProto)]
-    return {name for body in bodies for name in _used(body)}
-
-
-def _used(body: onnx.GraphProto) -> set[str]:
-    found = {name for node in body.node for name in node.input}
-    for node in body.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                found |= _used(attribute.g)
-    return found
-
-
-def write(proto: onnx.NodeProto, record: NodeRecord) -> None:
-    """Fill an empty `NodeProto`; omit attributes that are None, and absent optional inputs at the end."""
-    inputs = record.inputs
-    while inputs and not inputs[-1]:
-        inputs.pop()
-    proto.input.extend(inputs)
-    proto.output.extend(record.outputs)
-    proto.name = record.name
-    proto.op_type = record.op_type
-    if record.domain:
-        proto.domain = record.domain
-    for key, value in sorted(record.attributes.items()):
+def write(proto: onnx.NodeProto, node: OnnxNode) -> None:
+    """Fill an empty `NodeProto`; omit attributes that are None, and absent optional operands at the end."""
+    names = ["" if operand is None else operand.name for operand in node.operands]
+    while names and not names[-1]:
+        names.pop()
+    proto.input.extend(names)
+    proto.output.extend(result.name for result in node.results)
+    proto.name = node.name
+    proto.op_type = node.kind
+    if node.domain:
+        proto.domain = node.domain
+    for key, value in sorted(node.attributes.items()):
         if value is not None:
             proto.attribute.append(_attribute(key, value))
 

@@ -1,53 +1,50 @@
-"""The rewrites of emitted nodes, in the order in which they run."""
+"""The rewrites of emitted nodes, in the order in which they run.
+
+Each rewrite avoids a fault of ONNX Runtime, which its docstring describes.  A rewrite is a pattern, and a function that
+changes the graph around a node that matches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from typing import TypeAlias
 
-from archc.codegen.onnx.barriers import separate
-from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.fusible import decode_late, make_fusible
-from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
-from archc.codegen.onnx.transposes import store_transposes
-from archc.types.tensor_type import DType
+from archc.codegen.onnx import barriers, fusible, transposes
+from archc.codegen.onnx.nodes import OnnxNode
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.ir.match import Match, NodePattern, NoMatch, OneOf, match
 
-Rewrite = Callable[[DecodedWeights, list[NodeRecord], set[str]], list[NodeRecord]]
-"""A function from the weights, nodes in topological order, and names used elsewhere, to new nodes."""
+Change: TypeAlias = Callable[[OnnxGraph, OnnxNode, Match], None]
+"""A function that changes the nodes of a graph around a node that matches."""
 
-
-def rewritten(weights: DecodedWeights, records: list[NodeRecord], outputs: Iterable[str]) -> list[NodeRecord]:
-    """The nodes of a graph or of the body of a scan, with the given outputs, after all rewrites."""
-    for rewrite in REWRITES:
-        records = rewrite(weights, records, _used_elsewhere(records, outputs))
-    return records
-
-
-def _used_elsewhere(records: Iterable[NodeRecord], outputs: Iterable[str]) -> set[str]:
-    """Names that are outputs of the graph, or that bodies of scans among the nodes use."""
-    return {*outputs, *(name for record in records for name in captured(record))}
-
-
-def _make_fusible(weights: DecodedWeights, records: list[NodeRecord], used: set[str]) -> list[NodeRecord]:
-    onnx = weights.onnx
-    return make_fusible(records, used, onnx.names, lambda: onnx.constant(0.0), partial(_is_int8, onnx))
-
-
-def _decode_late(weights: DecodedWeights, records: list[NodeRecord], used: set[str]) -> list[NodeRecord]:
-    return decode_late(records, used, weights.onnx.names, partial(_is_int8, weights.onnx))
+REWRITES: tuple[tuple[NodePattern | OneOf, Change], ...] = (
+    (transposes.TRANSPOSE, transposes.store_transpose),
+    # Let ONNX Runtime fuse integer kernels.
+    (fusible.RELU_OF_INTEGERS, fusible.replace_relu),
+    (fusible.QUANTIZED_MOVE, fusible.quantize_before_moves),
+    (fusible.QUANTIZED_POOL, fusible.clip_after_pool),
+    (fusible.MOVED_INT8, fusible.dequantize_after_move),
+    # Prevent wrong fusions.  The copies would hide patterns from the rewrites above.
+    (barriers.QUANTIZED_ALONG_AN_AXIS, barriers.separate),
+    (barriers.DEQUANTIZED_ALONG_AN_AXIS, barriers.separate_from_consumers),
+    (barriers.QUANTIZED_AGAIN, barriers.separate_from_other_grid),
+    (barriers.FLOAT_WEIGHT, barriers.separate),
+    (barriers.PADDED_POOL, barriers.separate),
+    (barriers.SCALED_AGAIN, barriers.separate),
+    (barriers.F64_PRODUCT_THEN_SCALED, barriers.separate),
+    (barriers.F64_SCALED_THEN_LEFT, barriers.separate),
+    (barriers.F64_SCALED_THEN_RIGHT, barriers.separate),
+)
 
 
-def _separate(weights: DecodedWeights, records: list[NodeRecord], used: set[str]) -> list[NodeRecord]:
-    return separate(records, used, weights.onnx.names, weights.onnx.initializers)
-
-
-def _is_int8(onnx: OnnxGraph, zero_point: str) -> bool:
-    """Return whether a zero point is a stored int8 scalar."""
-    if zero_point not in onnx.initializers:
-        return False
-    tensor = onnx.tensors[zero_point]
-    return tensor.dtype == DType.i8.value and not tensor.shape
-
-
-REWRITES: tuple[Rewrite, ...] = (store_transposes, _make_fusible, _decode_late, _separate)
-"""`_separate` inserts copies that would hide patterns from the other rewrites, so it is last."""
+def rewrite(onnx: OnnxGraph, outputs: Iterable[str]) -> None:
+    """Apply all rewrites to the nodes of a graph or of the body of a scan, which has the given outputs."""
+    nodes = onnx.nodes
+    for name in outputs:
+        nodes.uses.add_output(nodes.value(name))
+    for form, change in REWRITES:
+        kinds = form.kinds
+        for node in [node for node in nodes if node.kind in kinds]:
+            found = match(form, node, nodes.uses)
+            if not isinstance(found, NoMatch):
+                change(onnx, node, found)

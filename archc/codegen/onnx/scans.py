@@ -13,25 +13,25 @@ from collections.abc import Callable, Sequence
 
 import onnx
 
-from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.node_spelling import ValueNames
-from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
-from archc.codegen.onnx.rewrites import rewritten
+from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.rewrites import rewrite
 from archc.codegen.onnx.scoped_names import name_in
 from archc.ir.graph import Node
 from archc.ir.scans import Scan
 from archc.types.tensor_type import TensorType
 
 
-def scan_records(
-    weights: DecodedWeights, values: ValueNames, scan: Scan, emit: Callable[[Sequence[Node | Scan]], None]
-) -> list[NodeRecord]:
-    """Emit a scan, name its results, and return the nodes outside its body.
+def add_scan(
+    onnx_graph: OnnxGraph, values: ValueNames, scan: Scan, emit: Callable[[Sequence[Node | Scan]], None]
+) -> None:
+    """Emit a scan, and name its results.
 
     Args:
         emit: emits the nodes and scans of the body.
     """
-    onnx_graph = weights.onnx
+    nodes, inner = onnx_graph.nodes, onnx_graph.body()
     entering = scan.enter.results[1:]
     items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
     title = name_in(scan.enter.scope, "scan")
@@ -39,45 +39,44 @@ def scan_records(
     body = onnx.GraphProto(name=f"{prefix}/step")
     started = [values[value] for value in scan.first_states]
     entered = {value: onnx_graph.fresh(f"{title}/{value.name or value.index}.steps") for value in scan.sequences}
-    made = [_transpose(values[value], steps, value.type.rank) for value, steps in entered.items()]
-    records: list[NodeRecord] = []
-    with onnx_graph.recording(records):
+    made = [_transpose(nodes, values[value], steps, value.type.rank) for value, steps in entered.items()]
+    with onnx_graph.within(inner):
         for value in (*states, *items):
             name = onnx_graph.fresh(f"{title}/{value.name or value.index}")
             onnx_graph.declare(body.input.add(), values.assign(value, name, value.type), value.type)
         emit(scan.body)
         ends = [(values[value], value.type) for value in (*scan.next_states, *scan.kept)]
-        _declare_outputs(onnx_graph, body, records, ends, title)
-    onnx_graph.write(body, rewritten(weights, records, [output.name for output in body.output]))
+        _declare_outputs(onnx_graph, body, ends, title)
+        rewrite(onnx_graph, [output.name for output in body.output])
+    onnx_graph.write(body, inner)
+    nodes.capture(inner)
     results = [values.assign(value, values.name_for(value, scan.exit), value.type) for value in scan.exit.results]
     last, kept = results[: len(started)], results[len(started) :]
     steps = [onnx_graph.fresh(f"{name}.steps") for name in kept]
     attributes = {"body": body, "num_scan_inputs": len(scan.sequences)}
     inputs = [*started, *(entered[value] for value in scan.sequences)]
-    made.append(NodeRecord("Scan", inputs, [*last, *steps], attributes, name=prefix))
+    made.append(nodes.new("Scan", inputs, [*last, *steps], attributes, name=prefix))
     for source, result, value in zip(steps, kept, scan.kept, strict=True):
-        made.append(_transpose(source, result, value.type.rank + 1))
-    return made
+        made.append(_transpose(nodes, source, result, value.type.rank + 1))
+    for node in made:
+        nodes.append(node)
 
 
-def _transpose(source: str, result: str, rank: int) -> NodeRecord:
-    """The node that exchanges the first two axes: batch and steps."""
-    return NodeRecord("Transpose", [source], [result], {"perm": [1, 0, *range(2, rank)]}, name=result)
+def _transpose(nodes: OnnxNodes, source: str, result: str, rank: int) -> OnnxNode:
+    """A new node that exchanges the first two axes: batch and steps."""
+    return nodes.new("Transpose", [source], [result], {"perm": [1, 0, *range(2, rank)]})
 
 
 def _declare_outputs(
-    onnx_graph: OnnxGraph,
-    body: onnx.GraphProto,
-    records: list[NodeRecord],
-    ends: Sequence[tuple[str, TensorType]],
-    title: str,
+    onnx_graph: OnnxGraph, body: onnx.GraphProto, ends: Sequence[tuple[str, TensorType]], title: str
 ) -> None:
     """Declare the outputs of a body; values from outside and repeated outputs are copied with `Identity`."""
-    made = {name for record in records for name in record.outputs}
+    nodes = onnx_graph.nodes
+    made = {result.name for node in nodes for result in node.results}
     for name, type in ends:
         output = name
         if name not in made:
             output = onnx_graph.fresh(f"{title}/{name}")
-            records.append(NodeRecord("Identity", [name], [output], {}, name=output))
+            nodes.append(nodes.new("Identity", [name], [output]))
         made.discard(name)
         onnx_graph.declare(body.output.add(), output, type)

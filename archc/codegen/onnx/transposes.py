@@ -10,30 +10,19 @@ A matrix with other uses, such as the table of an embedding, is stored once, and
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection
+from archc.codegen.onnx.initializers import TRANSPOSED
+from archc.codegen.onnx.nodes import OnnxNode
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.ir.match import Match, pattern
 
-from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.onnx_graph import NodeRecord
+TRANSPOSE = pattern("Transpose", where=lambda node: node.results[0].name.endswith(TRANSPOSED))
+"""The transpose of a weight, as `DecodedWeights.transposed` adds it."""
 
 
-def store_transposes(weights: DecodedWeights, records: list[NodeRecord], used: Collection[str]) -> list[NodeRecord]:
-    """Replace each `Transpose` of a stored matrix by an initializer, unless the matrix has other uses.
-
-    Args:
-        records: the nodes in topological order.
-        used: the names that are used outside these nodes.
-    """
-    if not weights.onnx.owns_weights or not weights.transposes:
-        return records
-    uses = Counter(name for record in records for name in record.inputs)
-    uses.update(used)
-    initializers = weights.onnx.initializers
-    kept = []
-    for record in records:
-        name = record.outputs[0]
-        if name in weights.transposes and record.inputs[0] in initializers and uses[record.inputs[0]] == 1:
-            initializers.transpose(record.inputs[0], name)
-        else:
-            kept.append(record)
-    return kept
+def store_transpose(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
+    """Replace the `Transpose` of a stored matrix by an initializer, unless the matrix has other uses."""
+    (matrix,), (result,) = node.operands, node.results
+    assert matrix is not None
+    if onnx.owns_weights and matrix.name in onnx.initializers and onnx.nodes.uses.only_consumer(matrix) is node:
+        onnx.initializers.transpose(matrix.name, result.name)
+        onnx.nodes.remove(node)
