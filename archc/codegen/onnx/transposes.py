@@ -15,8 +15,14 @@ from archc.codegen.onnx.nodes import OnnxNode
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.ir.match import Match, pattern
 
-TRANSPOSE = pattern("Transpose", where=lambda node: node.results[0].name.endswith(TRANSPOSED))
-"""The transpose of a weight, as `DecodedWeights.transposed` adds it."""
+
+def _has_name_of_transpose(node: OnnxNode) -> bool:
+    matrix = node.operands[0]
+    return matrix is not None and node.results[0].name == matrix.name + TRANSPOSED
+
+
+TRANSPOSE = pattern("Transpose", where=_has_name_of_transpose)
+"""The transpose of a stored weight, as `DecodedWeights.transposed` adds it."""
 
 
 def store_transpose(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:

@@ -62,6 +62,24 @@ TEXTS = {
 }
 
 
+@pytest.mark.parametrize("move", ["(5, 6) -> transpose(0, 1)", "(2, 5, 6) -> permute((0, 2, 1))"])
+def test_a_value_of_the_user_may_be_called_t(move: str) -> None:
+    shape, _, operator = move.partition(" -> ")
+    text = f"""
+        block B {{
+            input x: f32[N, M, 5]
+            layer w = parameter({shape})
+            T = w() -> {operator}
+            output (T -> sum(-1)) + (x -> sum)
+        }}
+        model net {{ input x: f32[N, M, 5]  output y = x -> b: B }}
+    """
+    graph = archc.compile(text).graph
+    model = to_model(graph)
+    assert set(graph.weights) <= stored(model).keys() and operators(model)["Transpose"] == 1
+    agree(graph, {"x": floats(2, 3, 5)}, model)
+
+
 @pytest.mark.parametrize("case", TEXTS)
 def test_matrices_are_stored_once(case: str) -> None:
     text, expected = TEXTS[case]
