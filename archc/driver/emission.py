@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from archc.codegen.python_source import Activations
     from archc.codegen.target import Target, WeightsFile
     from archc.driver.output_folder import OutputFolder
+    from archc.driver.stage_files import StageFiles
 
 
 def check_weights(compiled: Compilation, targets: Sequence[Target], check: bool | None) -> None:
@@ -93,7 +94,7 @@ def write_files(
         ArchcError: a target cannot express the model, or the check fails.
     """
     from archc.driver.imported_files import ImportedFiles
-    from archc.driver.stage_files import PipelineFiles, stages_of, stages_report, write_stages
+    from archc.driver.stage_files import stages_of, stages_report, write_stages
     from archc.driver.target_files import write_target
     from archc.driver.weights_file import needs_weights_file, write_weights
 
@@ -110,20 +111,17 @@ def write_files(
     for target in targets:
         if not target.needs_weights:
             write(target)
-    written = []
-    pipeline = PipelineFiles()
+    stages: list[StageFiles] = []
     if compiled.graph.tensors is not None:
         weights = None
         if needs_weights_file(targets):
             progress("write the weights")
             weights = write_weights(compiled.graph, out.file(f"{name}.safetensors"))
-            written.append(weights.path)
         for target in targets:
             if target.needs_weights:
                 write(target, weights)
-        pipeline = write_stages(compiled, out, targets, weights, write_beside, activations, progress)
-        written += pipeline.files
-    report = {**make_report(compiled), **stages_report(pipeline, compiled.sizes.values)}
+        stages = write_stages(compiled, out, targets, weights, write_beside, activations, progress)
+    report = {**make_report(compiled), **stages_report(stages, compiled.sizes.values)}
     reason = unchecked_reason(compiled, check, bool(runnable_targets(whole)))
     if reason is not None:
         report["check"] = {"unchecked": reason}
@@ -131,11 +129,11 @@ def write_files(
         from archc.driver.checking import check_isolated, warn_of_outputs
 
         progress("run the emitted programs")
-        stages = [stage.files for stage in pipeline.stages]
-        report["check"] = check_isolated(compiled, whole, stages, out.scratch())
+        files_of_stages = [stage.files for stage in stages]
+        report["check"] = check_isolated(compiled, whole, files_of_stages, out.scratch())
         warn_of_outputs(report["check"], compiled.diagnostics)
         report["warnings"] = _warnings(compiled)
-    report["files"] = {path.name: _fingerprint(path) for path in sorted([*whole.values(), *written, *imported.paths])}
+    report["files"] = {path.name: _fingerprint(path) for path in out.written()}
     out.write_text("report.json", report_text(report))
     return report
 

@@ -30,11 +30,6 @@ class ImportedFiles:
         self._out, self._own = out, own
         self._texts: dict[str, str] = {}
 
-    @property
-    def paths(self) -> list[Path]:
-        """Paths of the written files."""
-        return [self._out.file(name) for name in self._texts]
-
     def write(self, name: str, text: str) -> str:
         """Write a file, and return its name; see `WriteBeside`.
 

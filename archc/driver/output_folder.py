@@ -79,13 +79,27 @@ class OutputFolder:
         """Path for writing the file `name`; the name has no folders."""
         if name in ("", ".", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} is not a file name without folders")
+        self._refuse_kept(name)
+        return self._staging / "new" / name
+
+    def written(self) -> list[Path]:
+        """Paths of all files that were written so far, those of users' targets included.
+
+        Raises:
+            ArchcError: a file was written without `file`, and must not be replaced (`output-replaces-input`).
+        """
+        found = sorted(path for path in (self._staging / "new").iterdir() if path.is_file())
+        for path in found:
+            self._refuse_kept(path.name)
+        return found
+
+    def _refuse_kept(self, name: str) -> None:
         if self.path.resolve() / name in self._kept:
             raise error(
                 "output-replaces-input",
                 f"`{self.path / name}` was read, and the output would take its place",
                 help=self._way,
             )
-        return self._staging / "new" / name
 
     def scratch(self) -> Path:
         """A new folder for temporary files, which is removed at the end of the `with` block."""

@@ -33,19 +33,6 @@ class StageFiles:
     files: Mapping[str, Path]
 
 
-@frozen_dataclass
-class PipelineFiles:
-    """Files of all stages, and the programs that run the stages, one for each target with such a program."""
-
-    stages: Sequence[StageFiles] = ()
-    programs: Sequence[Path] = ()
-
-    @property
-    def files(self) -> list[Path]:
-        """Paths of all files."""
-        return [*(path for each in self.stages for path in each.files.values()), *self.programs]
-
-
 def stages_of(compiled: Compilation) -> list[ModelStage]:
     """Stages of a compiled model; an empty list for a model of one stage."""
     stages = split(compiled.graph) if has_stages(compiled.graph) else []
@@ -60,7 +47,7 @@ def write_stages(
     write_beside: WriteBeside | None,
     activations: Activations,
     progress: Callable[[str], None],
-) -> PipelineFiles:
+) -> list[StageFiles]:
     """Write the files of each stage, and the programs that run them; nothing for a model of one stage.
 
     Args:
@@ -73,7 +60,7 @@ def write_stages(
     staged = [target for target in targets if target.staged]
     stages = stages_of(compiled) if staged else []
     if not stages:
-        return PipelineFiles()
+        return []
     compilation = _compilation(compiled, weights)
     written = []
     for stage in stages:
@@ -89,10 +76,9 @@ def write_stages(
             )
             files |= write_target(target, model, out)
         written.append(StageFiles(stage, files))
-    programs = _pipeline_sources(compiled, staged, stages, compilation)
-    for name, source in programs.items():
+    for name, source in _pipeline_sources(compiled, staged, stages, compilation).items():
         out.write_text(name, source)
-    return PipelineFiles(written, [out.file(name) for name in programs])
+    return written
 
 
 def _pipeline_sources(
@@ -132,14 +118,14 @@ def stage_sources(compiled: Compilation, write_beside: WriteBeside | None, activ
     return sources | (_pipeline_sources(compiled, targets, stages, "") if stages else {})
 
 
-def stages_report(pipeline: PipelineFiles, sizes: Mapping[str, int]) -> dict[str, Any]:
+def stages_report(stages: Sequence[StageFiles], sizes: Mapping[str, int]) -> dict[str, Any]:
     """Entries of `report.json` for the stages, with costs at these sizes; none for a model of one stage."""
-    if not pipeline.stages:
+    if not stages:
         return {}
-    copies = shared([each.stage for each in pipeline.stages])
+    copies = shared([each.stage for each in stages])
     return {
-        "stages": [_described(each, sizes) for each in pipeline.stages],
-        "shared": {path: list(stages) for path, stages in copies.items()},
+        "stages": [_described(each, sizes) for each in stages],
+        "shared": {path: list(sharing) for path, sharing in copies.items()},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -344,6 +345,23 @@ def test_a_failure_of_a_loaded_target_is_reported(
     assert "error[target-failed]" in shown and message in shown
     assert ("in line 3 of" in shown) == (body != "pass")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("written", "listed"), [("net.odd.data", True), ("net.arch", False)])
+def test_further_files_of_a_loaded_target(written: str, listed: bool, tmp_path: Path) -> None:
+    """A file that the target writes beside its own is in the report, and replaces no input."""
+    (tmp_path / "net.arch").write_text(TEXT)
+    (tmp_path / "odd.py").write_text(
+        "import archc\n"
+        f"def write(model, path):\n    path.write_text('odd')\n    path.with_name('{written}').write_text('more')\n"
+        "archc.register_target(archc.Target('odd', '.odd', 'odd file', write=write))\n"
+    )
+    files = [str(tmp_path / "net.arch"), "--load", str(tmp_path / "odd.py"), "-o", str(tmp_path)]
+    assert main(["compile", *files, "--emit", "odd"]) == (0 if listed else 1)
+    if listed:
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert {"net.odd", written} <= set(report["files"])
+    assert (tmp_path / "net.arch").read_text() == TEXT
 
 
 @pytest.mark.parametrize(
