@@ -136,7 +136,7 @@ def without(program: str) -> str:
 
 
 def _without(target: Target) -> str:
+    kept = names_of(other for other in BUILT_IN if other is not target)
     return (
-        f"leave `{target.name}` out of `--emit` (without the option: `--emit {names_of(BUILT_IN)}`),"
-        " or write it unchecked with `--no-check`"
+        f"leave `{target.name}` out of `--emit`, for instance `--emit {kept}`, or write it unchecked with `--no-check`"
     )

@@ -105,8 +105,8 @@ def test_dropout_of_attention_may_differ_from_block_to_block(tmp_path: Path) -> 
     """
     graph = graph_of(text)
     source = source_of(graph)
-    assert "dropout_p=0.2 if self.training else 0.0" in source
-    assert "dropout_p=0.4 if self.training else 0.0" in source
+    assert "dropout_p=self.share if self.training else 0.0" in source
+    assert "Mix(share=0.2)" in source and "Mix(share=0.4)" in source
     assert_agrees(graph, tmp_path)
 
 
