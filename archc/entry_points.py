@@ -59,8 +59,11 @@ class EntryPoints(Generic[T]):
         reason = f"its module defines no {self._kind} of that name"
         try:
             entry.load()
-        except (ImportError, AttributeError, ValueError) as failure:  # ValueError: the name is taken
-            reason = str(failure)
+        except MemoryError:
+            raise
+        except (Exception, SystemExit) as failure:  # the code of a package may raise any exception
+            known = isinstance(failure, (ImportError, AttributeError, ValueError))  # ValueError: the name is taken
+            reason = str(failure) if known else f"{type(failure).__name__}: {failure}"
         if name not in self._registered:
             raise error(
                 f"{self._kind}-not-loadable",

@@ -68,7 +68,7 @@ def check_axis_declarations(cls: type[Notation], signature: str, parameters: Col
     Raises:
         ValueError: the signature has no such operand or result, or the operands do not determine its rank.
     """
-    for attribute, axis in _declared_axes(cls).items():
+    for attribute, axis in declared_axes(cls).items():
         kind = _type_of(cls, attribute)
         members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
         if any(member not in (int, tuple[int, ...], NoneType) for member in members):
@@ -103,7 +103,7 @@ def _type_of(cls: type, attribute: str) -> object:
     return eval(annotation, vars(sys.modules[base.__module__]))
 
 
-def _declared_axes(cls: type) -> dict[str, str]:
+def declared_axes(cls: type) -> dict[str, str]:
     """The `axis=` of each attribute that has one, including inherited attributes."""
     fields: dict[str, object] = {}
     for base in reversed(cls.__mro__[1:]):

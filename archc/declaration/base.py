@@ -23,11 +23,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from archc.declaration.axis_attributes import check_axis_declarations
+from archc.declaration.axis_attributes import check_axis_declarations, declared_axes
 from archc.declaration.errors import OperatorError
 from archc.declaration.notation import FormulaKind
 from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.declaration.table import OperatorTable, snake_case
+from archc.declaration.trait_declarations import check_axis, check_indices
 from archc.declaration.traits import IDEMPOTENT, INVOLUTION, SAME_IF_SAME_TYPE, HasTraits, Uniform
 from archc.declaration.type_inference import Inference, SizeOf, Typed, symbolic
 from archc.frozen_dataclass import frozen_dataclass as operator
@@ -74,6 +75,9 @@ class Operator(Typed, HasTraits):
             cls.name = snake_case(cls.__name__)
         if not abstract:  # the signature may follow in a subclass
             check_axis_declarations(cls, cls.signature, cls.parameters)
+            check_axis(cls, set(declared_axes(cls)))
+            if cls.signature and cls.signature_for is Typed.signature_for:
+                check_indices(cls, cls.signature)
         if cls.formula is not None and "symbol" in cls.__dict__:
             FORMULAS[cls.formula][cls.symbol] = cls
         if not abstract:

@@ -136,9 +136,15 @@ def _check_declaration(cls: type[HasTraits]) -> None:
         ValueError: the declaration is not a tuple of traits, or a trait names an attribute that does not exist.
     """
     declared = vars(cls).get("traits", ())
-    if not isinstance(declared, tuple) or not all(isinstance(trait, Trait) for trait in declared):
+    if not isinstance(declared, tuple):
         raise ValueError(f"`traits` of `{cls.__name__}` is not a tuple of traits; write `traits = (POINTWISE,)`")
     for trait in declared:
+        if not isinstance(trait, Trait):
+            given = f"the class {trait.__name__}" if isinstance(trait, type) else repr(trait)
+            raise ValueError(
+                f"`traits` of `{cls.__name__}` has {given}, which is no trait; traits are such as `POINTWISE` and"
+                " `Rigid('d')`"
+            )
         for name in trait.attributes():
             # The decorator `operator` has not made the class a dataclass yet.
             if not hasattr(cls, name) and not any(name in inspect.get_annotations(base) for base in cls.__mro__):

@@ -45,6 +45,9 @@ def _write(target: Target, model: ModelToEmit, path: Path) -> None:
         raise _failed(target, f"{type(failure).__name__}: {failure}", failure) from failure
     if not path.is_file():
         raise _failed(target, f"it wrote no file `{path.name}`")
+    for made in path.parent.iterdir():
+        if made.is_dir():
+            raise _failed(target, f"it made the folder `{made.name}`, but a target writes files only")
 
 
 def _failed(target: Target, reason: str, failure: BaseException | None = None) -> ArchcError:

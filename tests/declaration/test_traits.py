@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import pytest
 
 import archc
+from archc.declaration import OPERATORS
 from archc.declaration.traits import (
     CLIPS,
     IMPURE,
@@ -16,9 +18,12 @@ from archc.declaration.traits import (
     Flexible,
     Quantizable,
     Rigid,
+    Trait,
     Traits,
+    Unused,
 )
 
+NO_TRAIT = "which is no trait; traits are such as `POINTWISE` and `Rigid('d')`"
 SMOOTH = Flag("smooth", "The derivative is continuous.")
 
 
@@ -70,7 +75,8 @@ def test_a_name_covers_its_numbered_indices() -> None:
     ("traits", "words"),
     [
         (POINTWISE, "`traits` of `Wrong` is not a tuple of traits; write `traits = (POINTWISE,)`"),
-        ((Rigid,), "`traits` of `Wrong` is not a tuple of traits; write `traits = (POINTWISE,)`"),
+        ((POINTWISE, Rigid), f"`traits` of `Wrong` has the class Rigid, {NO_TRAIT}"),
+        (("pointwise",), f"`traits` of `Wrong` has 'pointwise', {NO_TRAIT}"),
         ((IMPURE.when("nois"),), 'the trait "impure if `nois`" of `Wrong` names `nois`, which is not an attribute'),
         ((Rigid(axis="dim"),), 'the trait "rigid axis `dim`" of `Wrong` names `dim`, which is not an attribute'),
     ],
@@ -79,3 +85,18 @@ def test_a_wrong_declaration_is_an_error_of_the_class(traits: Any, words: str) -
     with pytest.raises(ValueError) as caught:
         type("Wrong", (Base,), {"traits": traits}, abstract=True)
     assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("trait", "words"),
+    [
+        (Rigid("D"), "names the index `D`, but the signature 'x[*s] -> y[*s]' has the indices s"),
+        (Unused("noise"), "names the index `noise`, but the signature"),
+        (Rigid(axis="noise"), 'names `noise`, which must be declared with `attribute(axis="x")`'),
+    ],
+)
+def test_a_wrong_name_of_an_index_or_an_axis_is_an_error_of_the_class(trait: Trait, words: str) -> None:
+    """Without the error, `prune` would remove elements that the operator needs."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        type("Wrong", (Base,), {"traits": (trait,), "__module__": __name__})
+    assert "wrong" not in OPERATORS

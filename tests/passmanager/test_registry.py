@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,14 @@ def test_an_entry_point_without_a_pass(value: str, reason: str, announce: Callab
     (diagnostic,) = failure.value.diagnostics
     assert diagnostic.code == "pass-not-loadable"
     assert f"`sway` cannot be loaded from `{value}`" in diagnostic.message
+
+
+@pytest.mark.parametrize("failure", ["NameError('x')", "RuntimeError('no way')", "SystemExit(2)"])
+def test_a_package_that_fails_is_named(
+    failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, announce: Callable[[str, str], None]
+) -> None:
+    (tmp_path / "swaying.py").write_text(f"raise {failure}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    announce("sway", "swaying:Sway")
+    with pytest.raises(ArchcError, match=f"from `swaying:Sway`: {failure.partition('(')[0]}: "):
+        load_pass("sway")

@@ -36,7 +36,7 @@ def _has_one_scale(node: OnnxNode) -> bool:
 
 
 def _is_int8(node: OnnxNode) -> bool:
-    zero_point = node.operands[2]
+    zero_point = node.operands[2] if len(node.operands) > 2 else None
     return zero_point is not None and zero_point.constant is DType.i8 and _has_one_scale(node)
 
 
