@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import onnx
@@ -17,7 +17,7 @@ def copy_without_sharing(path: Path, folder: Path) -> Path:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     _part_decoders(model.graph, tensors)
     uses: Counter[str] = Counter()
-    for node in model.graph.node:
+    for node in _all_nodes(model.graph):
         for position, name in enumerate(node.input):
             uses[name] += name in tensors
             if uses[name] > 1:
@@ -35,6 +35,15 @@ def copy_without_sharing(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph and of the bodies of its scans, which can use values of the graph."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _all_nodes(attribute.g)
+
+
 def _part_decoders(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
     """Give each use of a dequantized initializer, except the first use, its own `DequantizeLinear`."""
     decoders = {
@@ -42,7 +51,7 @@ def _part_decoders(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
     }
     uses: Counter[str] = Counter()
     copies = []
-    for node in graph.node:
+    for node in _all_nodes(graph):
         for position, name in enumerate(node.input):
             uses[name] += 1
             if name in decoders and uses[name] > 1:

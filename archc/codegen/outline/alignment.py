@@ -212,10 +212,11 @@ class _Aligner:
         for item, (name, kind), operands in zip(self.structures[uses[0]].items, form.rows, form.wiring, strict=True):
             count = len(item.results if isinstance(item, Node) else item.outputs)
             end = scan_end(item.op) if isinstance(item, Node) else ""
-            rows.append(StepSummary(name, kind, operands, range(number, number + count), end))
+            repeated = (kind, iteration_key(item)) if isinstance(item, Node) else kind
+            rows.append(StepSummary(name, repeated, operands, range(number, number + count), end))
             number += count
         outputs = {n for use in uses for n, value in enumerate(self.structures[use].values) if value in use.escaping}
-        return StepSequence(form.definition, rows, outputs)
+        return StepSequence(form.definition, rows, [kind for _, kind in form.rows], outputs)
 
     def _join_repeated(self, alike: dict[StructureKey, list[BlockUse]]) -> None:
         """Join uses with one tensor for two inputs, `block(x, x)`, with uses such as `block(x, memory)`.
@@ -357,6 +358,14 @@ def text_key(node: Node, op: Operator) -> Hashable:
         return op
     values = (getattr(op, info.name) for info in attributes(type(op)))
     return tuple(ANY if is_argument(value) else value for value in values)
+
+
+def iteration_key(node: Node) -> Hashable:
+    """Key that is equal for the nodes of one statement in all iterations of a loop.
+
+    The iterations have the same functions, and only their layers may differ.
+    """
+    return node.op if node.name is None and not scan_end(node.op) else None
 
 
 def is_argument(value: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from archc.codegen.outline.alignment import OperatorKey, UseGroup, UseStructure, align, text_key
+from archc.codegen.outline.alignment import OperatorKey, UseGroup, UseStructure, align, iteration_key, text_key
 from archc.codegen.outline.definition_names import AxisNames, name_axes, name_groups
 from archc.codegen.outline.definitions import (
     BlockDefinition,
@@ -22,7 +22,6 @@ from archc.codegen.outline.definitions import (
 )
 from archc.codegen.outline.loops import find_loops, find_scans
 from archc.ir.graph import Graph, Node, Order, Value
-from archc.ir.scans import scan_end
 
 
 def outline(
@@ -130,8 +129,7 @@ class _Builder:
         """The key of a statement; equal keys allow a loop over the statements."""
         item = self.structures[0].items[row]
         if isinstance(item, Node):
-            # The iterations of a loop have the same functions; only their layers may differ.
-            return self.structures[0].rows[row][1], item.op if item.name is None and not scan_end(item.op) else None
+            return self.structures[0].rows[row][1], iteration_key(item)
         # Passes may give the uses of one block several definitions.  With `mixed_loops`, one loop may have all these
         # uses.
         kind: object = item.scope.definition if self.mixed_loops else item.group

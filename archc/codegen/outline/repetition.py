@@ -278,12 +278,16 @@ class StepSequence:
 
     Attributes:
         block: the name of the block.
-        rows: the statements; tensors are numbers: results from 0 in order, inputs below 0.
+        rows: the statements; tensors are numbers: results from 0 in order, inputs below 0.  The kinds are those of
+            iterations of a loop.
+        kinds: for each statement, a key that is equal for the corresponding statement of another use.  The statements
+            of two uses may differ in constants that the iterations of a loop share.
         outputs: the tensors with uses outside the block.
     """
 
     block: Hashable
     rows: Sequence[StepSummary]
+    kinds: Sequence[Hashable]
     outputs: Collection[int]
 
 
@@ -344,7 +348,8 @@ class _Folded:
         self.outputs = {self.numbers[number] for number in structure.outputs}
         rows = [self.rows[position] for position in self.kept]
         wiring = tuple(tuple(self._number(value) for value in row.operands) for row in rows)
-        self.key = (structure.block, wiring, tuple((row.name, row.kind) for row in rows))
+        named = tuple((self.rows[position].name, structure.kinds[position]) for position in self.kept)
+        self.key = (structure.block, wiring, named)
         starts = {position: number for number, position in enumerate(self.kept)}
         self.patterns = {starts[run.start]: (run.period, run.first, run.lists, self._slots(run)) for run in self.runs}
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from archc.codegen.onnx import as_text, check, run, to_model
+from archc.codegen.onnx.unshared import copy_without_sharing
+from archc.compiler import compile as compile_text
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.ops.conv import Conv2d
@@ -248,3 +250,28 @@ def test_a_layer_used_on_two_scales_has_two_integer_biases() -> None:
     names = [tensor.name for tensor in model.initializer]
     assert names.count("fc.weight") == names.count("fc.bias") == 1
     close(graph, {"x": floats(5, 6)}, 0.02, exact=False)
+
+
+def test_copies_share_no_initializer_with_the_body_of_a_scan(tmp_path: Path) -> None:
+    """The check runs such a copy with exact sums, for which ONNX Runtime changes each use of a weight."""
+    text = """
+    model m {
+        input x: f32[N, T, 8]
+        layer shared = linear(8)
+        scan s in x, h = zeros((N, 8)) { h = s + h  yield y = h -> shared }
+        output y = y
+        output z = h -> shared
+    }
+    """
+    graph = compile_text(text, passes="quant(least = 0)").graph
+    onnx.save(to_model(graph), tmp_path / "m.onnx")
+    (tmp_path / "copy").mkdir()
+    copy = onnx.load(copy_without_sharing(tmp_path / "m.onnx", tmp_path / "copy"))
+    nodes = [*copy.graph.node, *(node for scan in copy.graph.node for body in scan.attribute for node in body.g.node)]
+    assert any(node.op_type == "Scan" for node in nodes)
+    stored = {tensor.name for tensor in copy.graph.initializer}
+    counts = Counter(name for node in nodes for name in node.input if name in stored)
+    assert "shared.weight" in counts and set(counts.values()) == {1}
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    onnxruntime.InferenceSession(copy.SerializeToString(), options)

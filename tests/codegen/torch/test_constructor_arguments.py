@@ -274,3 +274,30 @@ def test_a_class_takes_arguments_for_iterations_of_a_loop(tmp_path: Path) -> Non
     source = source_of(graph)
     assert source.count("class Two") == 1
     assert "[:, self.second :]" in source
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "x = x -> q[i]: leaky_relu(0.1)  x = x * (i + 2)",
+        "x = x -> q[i]: linear(4)  x = x * (i + 1)",
+        "x = x -> q[i]: linear(4) -> dropout(0.1 * i)",
+        "x = x -> q[i]: linear(4)  x = x -> leaky_relu(0.1 * i)",
+    ],
+)
+def test_loops_of_different_length_with_numbers_of_their_iterations(step: str, tmp_path: Path) -> None:
+    """The iterations form no loop, so each length has a class of its own."""
+    text = f"""
+    block B(k) {{
+        input x: f32[B, C]
+        for i in 0..k {{ {step} }}
+        output x -> fc: linear(4)
+    }}
+    model m {{
+        input x: f32[N, 4]
+        output y = x -> a: B(1) -> b: B(2) -> c: B(3)
+    }}
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    assert source_of(graph).count("class B") == 3
