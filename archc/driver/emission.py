@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
+from archc.declaration.traits import DECODES
 from archc.diagnostics import ArchcError, Diagnostic, Source, error
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.ir.stages import has_stages
@@ -45,13 +46,17 @@ def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
 
 def warn_of_activations(compiled: Compilation, targets: Sequence[Target]) -> None:
     """Warn that activations cannot become modules (`option-without-effect`)."""
+    nodes = compiled.graph.nodes()
     if not any(target.has_activations for target in targets):
-        reason, help_ = "no target with modules is written", "add the target `torch`, or leave the option out"
-    elif not any(node.op.activation_module() is not None for node in compiled.graph.nodes()):
-        reason, help_ = f"`{compiled.name}` has no activation", "leave the option out"
+        reason, help_ = "have no effect: no target with modules is written", "add `torch`, or leave the option out"
+    elif not any(node.op.activation_module() is not None for node in nodes):
+        reason, help_ = f"have no effect: `{compiled.name}` has no activation", "leave the option out"
+    elif any(node.op.has(DECODES) for node in nodes):
+        reason = "have no effect in layers that compute in int8: their kernels apply activations"
+        help_ = 'use a float model for attribution, or `quant(scheme = "weight")`'
     else:
         return
-    compiled.diagnostics.warn("option-without-effect", f"activations as modules have no effect: {reason}", help=help_)
+    compiled.diagnostics.warn("option-without-effect", f"activations as modules {reason}", help=help_)
 
 
 def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) -> str | None:

@@ -203,15 +203,18 @@ def test_guided_backpropagation_needs_modules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "targets", "reason"),
+    ("text", "passes", "targets", "reason"),
     [
-        (CONVOLUTIONS, "arch", "no target with modules is written"),
-        ("model m {\n input x: f32[N, 4]\n output y = x -> fc: linear(4)\n}", "torch,arch", "`m` has no activation"),
+        (CONVOLUTIONS, "", "arch", "have no effect: no target with modules is written"),
+        ("model m { input x: f32[N, 4]  output y = x -> fc: linear(4) }", "", "torch,arch", "`m` has no activation"),
+        (CONVOLUTIONS, "quant(least = 0)", "torch", "have no effect in layers that compute in int8"),
     ],
 )
-def test_an_option_without_effect_is_reported(text: str, targets: str, reason: str, tmp_path: Path) -> None:
+def test_an_option_without_effect_is_reported(
+    text: str, passes: str, targets: str, reason: str, tmp_path: Path
+) -> None:
     found = Diagnostics()
-    compiled = archc.compile(text, diagnostics=found)
+    compiled = archc.compile(text, passes=passes, diagnostics=found)
     compiled.write(tmp_path, emit=targets, activations="modules")
     (warning,) = [one for one in found.warnings if one.code == "option-without-effect"]
     assert reason in warning.message
