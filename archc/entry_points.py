@@ -45,7 +45,9 @@ class EntryPoints(Generic[T]):
         return [*registered, *sorted(offered.keys() - set(registered))]
 
     def find(self, name: str) -> T | None:
-        """Return what has a name, after importing its package if necessary; None if the name is unknown.
+        """Return the operator, pass or target with a name; None if the name is unknown.
+
+        If a package offers the name, and is not imported yet, import it first.
 
         Raises:
             ArchcError: the package cannot be imported, or its import registers nothing of that name (code

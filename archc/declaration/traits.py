@@ -16,8 +16,9 @@ A `Flag` is a trait without data.  Any other trait is an instance of a class, an
 each class: the trait of a subclass replaces the inherited one.  A package with operators and passes of its own can also
 define traits of its own.
 
-Rewrites that follow from traits keep results bit-equal in training and in inference.  Only the sign of a zero may
-change, since x + 0 is replaced by x.  `tests/declaration/test_trait_laws.py` checks the traits of all operators.
+A trait permits rewrites.  For example, `IDEMPOTENT` permits the removal of the second `relu` in `relu -> relu`.  The
+results stay bit-equal in training and in inference, except that the sign of a zero may change, since x + 0 is replaced
+by x.  `tests/declaration/test_trait_laws.py` checks the traits of all operators.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ SAME_IF_SAME_TYPE = Flag(
     "same if same type", "With a single operand, a result of the type of this operand equals the operand."
 )
 CLIPS = Flag("clips", "The operator only clamps elements to a range, which the quantization of the result can also do.")
-RELU = Flag("relu", "The result is max(0, x), which kernels of other operators apply to their results at no cost.")
+RELU = Flag("relu", "The result is max(0, x), which the integer kernel of the layer before it can also compute.")
 COMMUTES_WITH_ROUNDING = Flag(
     "commutes with rounding", "The operator only selects and moves elements, so rounding can precede or follow it."
 )
@@ -218,7 +219,9 @@ FACTORED_STORAGE = Flag(
     "factored storage", "A weight may be stored as two low-rank factors while the layer stays one operator."
 )
 DECODES = Flag(
-    "decodes", "The operands have fewer bytes than the result, so they are transferred instead of the result."
+    "decodes",
+    "The operator decodes integers, as `dequantize` does; stages of a pipeline transfer its operands instead of its "
+    "result, since the operands have fewer bytes.",
 )
 PREFERS_CHANNELS_LAST = Flag(
     "prefers channels last", "PyTorch's CPU kernel first converts operands of other layouts to `torch.channels_last`."
@@ -276,9 +279,10 @@ def _unnumbered(index: str) -> str:
 
 
 class Rigid(Indices):
-    """Indices that keep all their elements, because each element of a result depends on all of them.
+    """Indices that keep all their elements, because the rest of a result changes if an element is removed.
 
-    An operator that subtracts the mean of the last axis, y = x - mean(x), declares that its index `d` is rigid:
+    The rest changes if it differs from the result for a zero in place of the element.  An operator that subtracts the
+    mean of the last axis, y = x - mean(x), declares that its index `d` is rigid:
 
         signature = "x[*b, d] -> y[*b, d]"
         traits = (Rigid("d"),)
@@ -288,8 +292,10 @@ class Rigid(Indices):
 
     The name of a spread (`s` of `*s`) covers all its axes, and `s.0` is only its first axis.  If an attribute selects
     an axis of the spread, name the attribute instead: `Rigid(axis="dim")`.  The summation index of a matrix product is
-    not rigid, since `prune` may remove terms of the sum.  An index that is in one operand and in no result needs no
-    entry: `prune` shrinks it only if it is `Unused`.
+    not rigid, since a sum without a term equals a sum in which this term is zero.
+
+    An index that is in one operand and in no result needs no entry: `d` in `x[*b, d] -> y[*b]`, the signature of a
+    maximum over the last axis.  `prune` removes elements of such an index only if the index is `Unused`.
 
     Args:
         indices: names of indices.
@@ -310,16 +316,18 @@ class Rigid(Indices):
 
 
 class Unused(Indices):
-    """Indices of elements that affect no result, such as the part that a slice removes."""
+    """Indices of elements that affect no result, such as the first two columns of `x` in `x[:, 2:]`."""
 
     name = "unused"
 
 
 class Flexible(Indices):
-    """Indices with an extent that attributes give and `with_extents` can change.
+    """Indices whose extent is given by an attribute, and can change together with this attribute.
 
-    `Flexible()` without names covers all indices with extents that attributes give.  In an operator without this trait,
-    the indices of attributes with `index=` are flexible.
+    `Operator.with_extents` returns the operator with the changed attribute: `linear(96)` for `linear(128)`.
+
+    `Flexible("g", "o")` covers the named indices, and `Flexible()` covers all indices.  An operator without this trait
+    has the flexible indices that its attributes declare with `index=`.
     """
 
     name = "flexible"

@@ -14,7 +14,7 @@ from archc.ir.match import PASSED, AnyValuePattern, Match, OneOf, all_of, any_va
 from archc.types.tensor_type import DType
 
 GUARDED = "guarded"
-"""Name in patterns for the operand before which a copy is inserted."""
+"""Name in patterns for the operand that a copy replaces."""
 
 _DECODER = "DequantizeLinear"
 _MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -52,18 +52,24 @@ PASSING = one_of(
 
 
 def separate(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
-    """Insert a copy before the guarded operand of a node."""
+    """Replace the guarded operand of a node by a copy, so that ONNX Runtime does not fuse the node.
+
+    The operand can have other consumers, which still use it directly.
+    """
     _insert_copy(onnx, node, node.operands.index(found[GUARDED]))
 
 
 def separate_from_other_grid(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
-    """Insert a copy before a quantizer, if its parameters differ from those of the dequantizer before it."""
+    """Replace the operand of a quantizer by a copy, if the dequantizer before it has other parameters.
+
+    The parameters are the scale and the zero point.
+    """
     if node.operands[1:] != found["decoder"].operands[1:]:
         separate(onnx, node, found)
 
 
 def separate_from_consumers(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
-    """Insert a copy before each operand that is the result of a node."""
+    """Replace the result of a node by a copy of it in each use by another node."""
     (value,) = node.results
     for consumer in onnx.nodes.uses.consumers(value):
         for position, operand in enumerate(consumer.operands):

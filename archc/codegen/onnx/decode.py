@@ -7,6 +7,10 @@ once, when it loads the model.  It keeps a `DequantizeLinear` in the model, sinc
 So a `DequantizeLinear` decodes a weight only if the other operand of the product is also quantized.  With a float
 operand, the `DequantizeLinear` would run in each inference (a linear layer from 1024 to 4096 features would take four
 times as long at batch 1), or ONNX Runtime would fuse it into a kernel that also rounds the operand.
+
+A quantized operand is necessary, but not sufficient: the operator chooses between the two forms.  For example, a
+convolution with short sums uses a float kernel (`SHORT_SUM` in `archc.ops.conv`), so a `Cast` and a `Mul` decode its
+weight.
 """
 
 from __future__ import annotations

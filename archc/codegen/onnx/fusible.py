@@ -1,8 +1,9 @@
 """Rewrites of quantized models that let ONNX Runtime fuse integer kernels, with equal results.
 
 ONNX Runtime finds its integer kernels by patterns: an operator between `DequantizeLinear` and `QuantizeLinear`.  Four
-rewrites produce these patterns.  A *move* is an operator that computes nothing and only rearranges elements, such as
-`Reshape`.  `archc.codegen.onnx.rewrites` lists the rewrites.
+rewrites produce these patterns.  A *move* is an operator that takes the elements of its result from its operand and
+computes no new ones, such as `Reshape`.  Quantization can therefore precede or follow a move.
+`archc.codegen.onnx.rewrites` lists the rewrites.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from archc.ir.match import Match, any_value, chain_before, pattern, result_of, u
 from archc.types.tensor_type import DType
 
 MOVES = frozenset(("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators that only rearrange the elements of their first operand."""
+"""Moves that keep all elements of their first operand."""
 
 INT8_MOVES = MOVES | {"MaxPool", "Slice"}
-"""Moves of int8 values.
+"""Moves of int8 values, including those that select elements.
 
-`Slice` and `MaxPool` are moves here: dequantization is monotone, so it commutes with the maximum.  ONNX Runtime
-propagates quantization through all of these except `Flatten`.
+`Slice` selects elements by position, and `MaxPool` selects the largest element of each window.  Dequantization is
+monotone, so the largest integer of a window becomes its largest float.  ONNX Runtime propagates quantization through
+all of these except `Flatten`.
 """
 
 DEQUANTIZE, QUANTIZE = "DequantizeLinear", "QuantizeLinear"

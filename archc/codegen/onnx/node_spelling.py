@@ -43,6 +43,7 @@ class NodeSpelling:
         self.weights: Mapping[str, str] = _LazyMapping(node.weights, self._weight)
         self.types: Sequence[TensorType] = node.op.onnx_types(node.types)
         self._casts: dict[int, str] = {}
+        # Maps the name of each cast operand or weight to its name and dtype before the cast.
         self._before: dict[str, tuple[str, DType]] = {}
         self._inference = node.op.infer(self.types)
         self.results: Sequence[TensorType] = self._inference.results
@@ -54,7 +55,10 @@ class NodeSpelling:
 
     @property
     def storages(self) -> Mapping[str, Storage]:
-        """The storages of the weights; a transposed weight is decoded first, and counts as dense."""
+        """The storage of each weight, as the operator sees it.
+
+        If the operator uses the transpose of a weight, this is `Dense`: the weight is decoded before it is transposed.
+        """
         weights = self._onnx.graph.weights
         stored = {name: weights[path].storage for name, path in self._node.weights.items()}
         return stored | dict.fromkeys(self._node.transposed, Dense())
@@ -256,7 +260,7 @@ class ValueNames:
         return value in self._outputs
 
     def postpone(self, node: Node) -> None:
-        """Add the node when one of its results is first used."""
+        """Add no ONNX nodes for a node until the name of a result is first read."""
         for value in node.results:
             self._postponed[value] = node, self._onnx.nodes
 

@@ -19,8 +19,8 @@ class OnnxValue:
     Attributes:
         name: unique name in the model.
         producer: the node whose result the value is; None for inputs, initializers and values from outside a scan.
-        constant: dtype of an initializer.  For a result that is computed from initializers alone, dtype of the first
-            operand of its producer.  None for other values.
+        constant: the dtype, if the value is a constant: an initializer, or a result that is computed from initializers
+            alone.  Such a result has the dtype of its producer's first operand here.  None for any other value.
     """
 
     __slots__ = ("constant", "name", "producer")
@@ -81,8 +81,8 @@ class OnnxNodes:
         dtype_of: returns the dtype of an initializer with a given name; None for any other name.
 
     Attributes:
-        uses: the uses of values.  The outputs among them are used elsewhere: they are outputs of the graph, or bodies
-            of scans capture them.
+        uses: the use lists.  A value that is an output there is also used outside these nodes: it is an output of the
+            graph or of the body, or an operand of a node in the body of a scan.
     """
 
     def __init__(self, dtype_of: Callable[[str], DType | None]):
@@ -171,7 +171,13 @@ class OnnxNodes:
         self.uses.connect(node, filter(None, node.operands))
 
     def release(self, result: OnnxValue, substitute: str) -> None:
-        """Give the producer of a value another result, so that a new node can produce the value."""
+        """Detach a value from its producer, so that a new node can produce the value.
+
+        The consumers still use the value.  The producer gets a new result in its place.
+
+        Args:
+            substitute: the name of the new result.
+        """
         producer = result.producer
         assert producer is not None, "only a result can be released"
         result.producer = None

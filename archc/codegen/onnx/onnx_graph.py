@@ -29,8 +29,9 @@ class OnnxGraph:
     Args:
         graph: the graph that is emitted; its tensors must be bound.
         proto: an empty message, which is filled.
-        owns_weights: True if the model has its own copy of the weights.  The layout of this copy may differ from that
-            of the weights file.
+        owns_weights: True if the model contains its weights, or has a data file of its own for them.  It may then
+            store a weight in another layout, such as transposed.  False if the model refers to the weights file, which
+            other programs also read.
 
     Attributes:
         names: names of values and initializers in use.
@@ -92,7 +93,11 @@ class OnnxGraph:
         return self.initializers.constant(value, dtype)
 
     def shared(self, name: str, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node to the outermost graph, for use by any later node; return the name of its result."""
+        """Add a node to the outermost graph, and return the name of its result.
+
+        Every later node can use the result, including nodes in the bodies of scans.  Each call adds a node: the caller
+        keeps the name, so that one node serves all uses.
+        """
         unique = self.names.unique(name)
         self._outermost.append(self._outermost.new(op_type, inputs, [unique], attributes))
         return unique

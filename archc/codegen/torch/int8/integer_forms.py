@@ -16,7 +16,11 @@ from archc.ir.graph import Graph, Node
 
 @frozen_dataclass
 class IntegerForms:
-    """The forms of the statements of a graph."""
+    """The integer form of a statement, which the operators of its nodes declare.
+
+    Attributes:
+        graph: the graph of the nodes, which has their weights.
+    """
 
     graph: Graph
 

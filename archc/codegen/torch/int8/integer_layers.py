@@ -46,7 +46,8 @@ class IntegerLayers:
         functions: for other statements, a function from the expressions of operands to the statement's expression.
         quantizers: the statements that quantize.
         output_quantizers: the quantization of a layer's result, for each layer that quantizes its result in its kernel.
-        absorbed: the `quantize` and `relu` statements that the kernel of a layer computes; they have no emitted line.
+        absorbed: the `quantize` and `relu` statements that the kernel of an earlier layer computes.  The emitted code
+            has no line for such a statement; its result is the result of the layer.
     """
 
     modules: dict[OperatorStep, list[TorchModule]] = field(default_factory=dict)
@@ -75,7 +76,10 @@ def find_integer_layers(outline: Outline, graph: Graph) -> IntegerLayers:
 Readers = Mapping[Local, Sequence[OperatorStep]]
 """The operator statements of a body that use each local."""
 Layers = set[tuple[str, ...]]
-"""The layers of a statement, one for each node; the weights of a layer identify it."""
+"""A set of layers; the paths of the weights of a layer identify it.
+
+A statement has several layers if its definition has several instances.
+"""
 
 
 @frozen_dataclass
@@ -134,9 +138,10 @@ class _Search:
         return tuple(statement for statement in body if statement not in dropped)
 
     def _operand(self, step: OperatorStep, readers: Readers) -> _QuantizedOperand | None:
-        """The operand that a statement quantizes.
+        """The quantized operand that a `quantize` statement computes, with the statements that decode it.
 
-        None if the statement has no integer form, or if a result has a use other than `dequantize`.
+        None for any other statement, for a quantizer that is excluded or has no integer form, and for a quantizer with
+        a result that has a use other than `dequantize`.
         """
         transfers = _transfers(step, readers)
         parts = tuple(transfer.results[0] for transfer in transfers) or step.results
