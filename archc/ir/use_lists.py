@@ -57,7 +57,7 @@ class UseLists(Generic[N, V]):
         return value in self._outputs
 
     def only_consumer(self, value: V) -> N | None:
-        """Return the node that has the only use of a value; None if there is no use or another use."""
+        """Return the node that has the only use of a value; None if there is no use, or more than one."""
         users = self._counts.get(value, {})
         if len(users) != 1 or value in self._outputs:
             return None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import archc
+from archc.codegen.onnx import rewrites
+from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.ir.graph import Graph, Node
 from archc.ir.match import (
     PASSED,
@@ -98,7 +102,7 @@ def test_attributes_and_conditions() -> None:
     named = NoObstacle(lambda found: "" if found.kind == "relu" else f"`{found.kind}` {{is}} not a relu")
     assert reason(match(pattern(where=named), last(graph), graph)) == "`softmax` {is} not a relu"
     two = pattern("softmax", any_value(), any_value())
-    assert reason(match(two, last(graph), graph)) == "`softmax (line 1)` has 1 operands"
+    assert reason(match(two, last(graph), graph)) == "`softmax (line 1)` has 1 operand"
 
 
 def test_operands_of_a_commutative_pattern_match_in_any_order() -> None:
@@ -142,7 +146,8 @@ def test_a_node_between_passes_on_the_operand_that_its_pattern_binds() -> None:
 def test_a_value_that_is_used_twice_by_one_node_has_two_uses() -> None:
     form = pattern("add", result_of(pattern("relu"), only_use=True))
     graph = graph_of("r = x -> relu  output y = r + r")
-    assert reason(match(form, last(graph), graph)) == "the result of `relu (line 1)` has other uses"
+    text = "`add (line 1)` uses the result of `relu (line 1)` more than once"
+    assert reason(match(form, last(graph), graph)) == text
 
 
 def test_excluded_operands() -> None:
@@ -167,6 +172,112 @@ def test_chains() -> None:
     assert list(chain_before(flatten.operands[0], MOVE, graph, only_use=True)) == [transpose]
     assert list(chain_after(relu.result, MOVE, graph)) == [transpose, flatten]
     assert list(chain_after(graph.inputs[0], MOVE, graph)) == []
+
+
+def test_names_from_outside_do_not_choose_the_operand_that_is_passed_on() -> None:
+    through = result_of(pattern("linear", bind="fc"), through=pattern("abs"))
+    graph = graph_of("output y = (x -> tanh) * (x -> fc: linear(8) -> abs)")
+    found = matched(match(pattern("mul", any_value(PASSED), through), last(graph), graph))
+    assert found == {PASSED: last(graph).operands[0], "fc": graph.layers()["fc"]}
+
+
+def test_nodes_that_pass_nothing_on_do_not_match() -> None:
+    form = result_of(pattern("linear"), through=pattern())
+    graph = graph_of("output y = x + (ones((8, 8)) -> relu)")
+    value = last(graph).operands[1]
+    assert reason(match_value(form, value, graph)) == "`ones (line 1)` is `ones`, not `linear`"
+    assert [node.kind for node in chain_before(value, pattern(), graph)] == ["relu"]
+    graph = graph_of("a, b = x -> relu -> split([4, 4], -1)  output y = b -> tanh  output z = a")
+    value = last(graph).operands[0]
+    assert reason(match_value(result_of(pattern("relu"), through=pattern("split")), value, graph)) == (
+        "`split (line 1)` is `split`, not `relu`"
+    )
+    assert matched(match_value(result_of(pattern("split"), bind="second"), value, graph)) == {"second": value}
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "text"),
+    [
+        ("`{after}` is not in {1, 3}, {}", "`{after}` is not in {1, 3}, {}"),
+        ("{ {r} } after {t}", "{ relu (line 1) } after {t}"),
+        ("{r.kind} {0} {", "{r.kind} {0} {"),
+    ],
+)
+def test_other_braces_stay(otherwise: str, text: str) -> None:
+    graph = graph_of("h = x -> tanh  output z = h  output y = h -> relu")
+    relu = last(graph) if last(graph).kind == "relu" else graph.nodes()[-2]
+    for before in (
+        result_of(pattern("exp", otherwise=otherwise)),
+        result_of(pattern("tanh"), only_use=True, shared=otherwise),
+        unless(any_value(), otherwise),
+    ):
+        assert reason(match(pattern("relu", before, bind="r"), relu, graph)) == text
+
+
+def test_equal_names_match_only_the_same_value() -> None:
+    square = pattern("mul", any_value("a"), any_value("a"))
+    graph = graph_of("r = x -> relu  output y = r * r")
+    assert match(square, last(graph), graph) == {"a": last(graph).operands[0]}
+    graph = graph_of("r = x -> relu  output y = r * x")
+    text = "`<r: f32[N, 8, 8]>` and `<x: f32[N, 8, 8]>` differ, but the pattern binds both to `a`"
+    assert reason(match(square, last(graph), graph)) == text
+    same_node = pattern("mul", result_of(pattern("relu", bind="a")), result_of(pattern("relu", bind="a")))
+    graph = graph_of("output y = (x -> relu) * (x -> relu)")
+    assert "differ, but" in reason(match(same_node, last(graph), graph))
+
+
+def test_a_later_name_chooses_among_the_matches_of_an_earlier_pattern() -> None:
+    either = pattern("add", any_value("a"), any_value("b"), commutative=True)
+    for operand, other in (("p", "q"), ("q", "p")):
+        graph = graph_of(f"p = x -> relu  q = x -> tanh  output y = (p + q) * {operand}")
+        found = matched(match(pattern("mul", result_of(either), any_value("a")), last(graph), graph))
+        assert (found["a"].name, found["b"].name) == (operand, other)
+        forms = (pattern("add", any_value("a")), pattern("add", any_value(), any_value("a")))
+        found = matched(match(pattern("mul", result_of(one_of(*forms)), any_value("a")), last(graph), graph))
+        assert found["a"].name == operand
+
+
+def test_a_commutative_pattern_tries_each_operand_once_for_its_first_pattern() -> None:
+    tried = []
+    never = any_value(where=lambda found: bool(tried.append(found)))
+    graph = graph_of(f"output y = ({', '.join(['x -> relu'] * 9)}) -> concat(dim = 1)")
+    assert isinstance(match(pattern("concat", never, any_value(), commutative=True), last(graph), graph), NoMatch)
+    assert tried == list(last(graph).operands)
+
+
+def test_a_result_without_uses_has_a_reason() -> None:
+    graph = graph_of("a, b = x -> split([4, 4], -1)  output y = a")
+    unused = graph.nodes()[0].results[1]
+    assert reason(match_value(result_of(pattern(), only_use=True), unused, graph)).endswith("has no use")
+
+
+def test_an_absent_operand_is_a_value() -> None:
+    assert match_value(any_value("bias"), None, graph_of("output y = x -> relu")) == {"bias": None}
+
+
+def test_conditions_may_be_in_a_sequence() -> None:
+    graph = graph_of("output y = x -> relu")
+    form = pattern(where=[lambda node: True, Condition(lambda node: node.kind == "tanh", "it is no tanh")])
+    assert reason(match(form, last(graph), graph)) == "it is no tanh"
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: pattern("relu", pattern("linear")), "a ValuePattern is needed"),
+        (lambda: unless(pattern("linear")), "a ValuePattern is needed"),
+        (lambda: all_of(any_value(), pattern("linear")), "a ValuePattern is needed"),
+        (lambda: result_of(any_value()), "a NodePattern is needed"),
+        (lambda: result_of(pattern(), through=any_value()), "a NodePattern is needed"),
+        (lambda: one_of(pattern(), any_value()), "a NodePattern is needed"),
+        (lambda: one_of(), "at least one pattern"),
+        (lambda: pattern(where=3), "not 3"),
+        (lambda: any_value(where=["relu"]), "not 'relu'"),
+    ],
+)
+def test_wrong_patterns_are_refused(build: Callable[[], object], text: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=text):
+        build()
 
 
 # Laws ---------------------------------------------------------------------------------------------------------
@@ -223,6 +334,19 @@ def test_a_value_can_match_several_patterns() -> None:
 
 def test_the_kinds_of_alternatives_are_those_of_each() -> None:
     assert one_of(pattern("relu"), one_of(pattern(("tanh", "gelu")))).kinds == {"relu", "tanh", "gelu"}
+    assert one_of(pattern("relu"), pattern()).kinds == pattern().kinds == frozenset()
+
+
+def test_a_rewrite_of_every_operator_reaches_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = pytest.importorskip("onnx").GraphProto()
+    onnx = OnnxGraph(graph_of("output y = x -> relu -> tanh"), proto, owns_weights=True)
+    for kind, operand, result in (("Relu", "x", "r"), ("Tanh", "r", "y")):
+        onnx.nodes.append(onnx.nodes.new(kind, [operand], [result]))
+    reached: list[str] = []
+    form = one_of(pattern("Relu"), pattern())
+    monkeypatch.setattr(rewrites, "REWRITES", ((form, lambda onnx, node, found: reached.append(node.kind)),))
+    rewrites.rewrite(onnx, ["y"])
+    assert reached == ["Relu", "Tanh"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("+-o"), st.integers(0, 3), st.lists(st.integers(0, 4), max_size=3))))

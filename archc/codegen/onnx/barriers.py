@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from archc.codegen.onnx.nodes import OnnxNode, OnnxValue
 from archc.codegen.onnx.onnx_graph import OnnxGraph
-from archc.ir.match import PASSED, AnyValuePattern, Match, OneOf, all_of, any_value, one_of, pattern, result_of, unless
+from archc.ir.match import (
+    PASSED,
+    Match,
+    NodePattern,
+    ValuePattern,
+    all_of,
+    any_value,
+    one_of,
+    pattern,
+    result_of,
+    unless,
+)
 from archc.types.tensor_type import DType
 
 GUARDED = "guarded"
@@ -122,7 +133,7 @@ refuses a pool whose padding is as large as its window.
 """
 
 
-def _scaling(operand: AnyValuePattern, factor: AnyValuePattern) -> OneOf:
+def _scaling(operand: ValuePattern, factor: ValuePattern) -> NodePattern:
     """Pattern for the multiplication or division of an operand by a constant factor."""
     return one_of(pattern("Mul", factor, operand, commutative=True), pattern("Div", operand, factor))
 

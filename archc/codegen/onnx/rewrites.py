@@ -12,12 +12,12 @@ from typing import TypeAlias
 from archc.codegen.onnx import barriers, fusible, transposes
 from archc.codegen.onnx.nodes import OnnxNode
 from archc.codegen.onnx.onnx_graph import OnnxGraph
-from archc.ir.match import Match, NodePattern, NoMatch, OneOf, match
+from archc.ir.match import Match, NodePattern, NoMatch, match
 
 Change: TypeAlias = Callable[[OnnxGraph, OnnxNode, Match], None]
 """A function that changes the nodes of a graph around a node that matches."""
 
-REWRITES: tuple[tuple[NodePattern | OneOf, Change], ...] = (
+REWRITES: tuple[tuple[NodePattern, Change], ...] = (
     (transposes.TRANSPOSE, transposes.store_transpose),
     # Let ONNX Runtime fuse integer kernels.
     (fusible.RELU_OF_INTEGERS, fusible.replace_relu),
@@ -44,7 +44,7 @@ def rewrite(onnx: OnnxGraph, outputs: Iterable[str]) -> None:
         nodes.uses.add_output(nodes.value(name))
     for form, change in REWRITES:
         kinds = form.kinds
-        for node in [node for node in nodes if node.kind in kinds]:
+        for node in [node for node in nodes if not kinds or node.kind in kinds]:
             found = match(form, node, nodes.uses)
             if not isinstance(found, NoMatch):
                 change(onnx, node, found)
