@@ -234,7 +234,7 @@ class Graph:
         return self._index().uses.consumers(value)
 
     def only_consumer(self, value: Value) -> Node | None:
-        """Return the node that has the only use of a value; None if there is no use or another use."""
+        """Return the node that has the only use of a value; None if there is no use, or more than one."""
         return self._index().uses.only_consumer(value)
 
     def users(self, node: Node) -> list[Node]:
