@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import GraphProto
 
+import archc
+from archc.codegen.onnx import rewrites
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.ir.match import one_of, pattern
 from archc.types.tensor_type import DType
 
 
@@ -84,3 +90,15 @@ def test_order_and_uses_agree_with_a_list(steps: list[tuple[str, int]]) -> None:
 
 def users(nodes: list[OnnxNode], name: str) -> set[OnnxNode]:
     return {node for node in nodes if any(value is not None and value.name == name for value in node.operands)}
+
+
+def test_a_rewrite_of_every_operator_reaches_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = archc.parse("model m { input x: f32[N]  output y = x -> relu -> tanh }")
+    onnx = OnnxGraph(graph, GraphProto(), owns_weights=True)
+    for kind, operand, result in (("Relu", "x", "r"), ("Tanh", "r", "y")):
+        onnx.nodes.append(onnx.nodes.new(kind, [operand], [result]))
+    reached: list[str] = []
+    form = one_of(pattern("Relu"), pattern())
+    monkeypatch.setattr(rewrites, "REWRITES", ((form, lambda onnx, node, found: reached.append(node.kind)),))
+    rewrites.rewrite(onnx, ["y"])
+    assert reached == ["Relu", "Tanh"]
