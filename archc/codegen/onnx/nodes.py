@@ -151,15 +151,7 @@ class OnnxNodes:
 
     def remove(self, node: OnnxNode) -> None:
         """Remove a node; its results, if they have uses, become values without a producer."""
-        before, after = node._before, node._after
-        if before is None:
-            self._first = after
-        else:
-            before._after = after
-        if after is None:
-            self._last = before
-        else:
-            after._before = before
+        self._link(node._before, node._after)
         self.uses.disconnect(node, filter(None, node.operands))
         for result in node.results:
             result.producer = None
@@ -195,16 +187,20 @@ class OnnxNodes:
         value.producer, value.constant = producer, constant
         return value
 
-    def _insert(self, node: OnnxNode, before: OnnxNode | None, after: OnnxNode | None) -> None:
-        node._before, node._after = before, after
+    def _link(self, before: OnnxNode | None, after: OnnxNode | None) -> None:
+        """Make two nodes neighbours; None is the beginning or the end of the list."""
         if before is None:
-            self._first = node
+            self._first = after
         else:
-            before._after = node
+            before._after = after
         if after is None:
-            self._last = node
+            self._last = before
         else:
-            after._before = node
+            after._before = before
+
+    def _insert(self, node: OnnxNode, before: OnnxNode | None, after: OnnxNode | None) -> None:
+        self._link(before, node)
+        self._link(node, after)
         self.uses.connect(node, filter(None, node.operands))
 
 
