@@ -18,17 +18,18 @@ from ._quantize_dequantize import QdqInserter, integer_producer, results_to_quan
 
 Scheme = Literal["static", "dynamic", "weight"]
 
-LEAST = {"static": 400_000, "dynamic": 800_000, "weight": 0}
+LEAST = {"static": 400_000, "dynamic": 500_000, "weight": 0}
 """Multiply-adds per sample below which a linear layer is faster in floats, by scheme.
 
 Measured by `benchmarks.int8_models --widths`, at batch 1, for perceptrons with a `relu` or a `tanh` between the layers.
-A layer of width 512 has 262,144 multiply-adds, one of width 768 has 589,824, and one of width 1024 has 1,048,576.  The
+A layer of width 512 has 262,144 multiply-adds, one of width 640 has 409,600, and one of width 704 has 495,616.  The
 runtimes need different limits.  The default is the limit of PyTorch, since ONNX Runtime is faster above it, too:
 
-- In PyTorch on a CPU with VNNI (Emerald Rapids), the speed of int8 is 0.7 times that of floats at width 384, 0.9 times
-  at width 512, and 1.6 times at width 1024.  With a dynamic range, a layer has twice the overhead.
-- In ONNX Runtime, int8 is faster from width 256 on (AMD EPYC without VNNI) or 384 on (Emerald Rapids), and at least
-  twice as fast at width 512.
+- In PyTorch on a CPU with VNNI (Emerald Rapids), the speed of int8 is 0.6 times that of floats at width 384, 0.9 times
+  at width 512, 1.1 times at width 640 and 1.2 times at width 768.  With a dynamic range, it is 0.8 times at width 512
+  and 1.0 times at width 704.
+- In ONNX Runtime, int8 is faster from width 256 on (AMD EPYC without VNNI) or 320 on (Emerald Rapids), and more than
+  three times as fast at width 512 on the latter.
 
 On a CPU without VNNI, PyTorch computes int8 layers in floats, so int8 is slower at every width.
 """
@@ -95,7 +96,7 @@ class Quant(Pass):
     the session option `session.x64quantprecision` = "1".  The option has no effect at optimization levels below
     EXTENDED.  With the option, ONNX Runtime 1.23 refuses models that use an integer layer twice.
 
-    Without `least`, linear layers are quantized from 400,000 multiply-adds on, and from 800,000 on in the scheme
+    Without `least`, linear layers are quantized from 400,000 multiply-adds on, and from 500,000 on in the scheme
     `dynamic`.  In PyTorch at batch size 1, smaller layers are slower in int8 than in floats.  In ONNX Runtime, layers
     are faster in int8 from 100,000 on: for ONNX, give `least = 100_000`.
     """
