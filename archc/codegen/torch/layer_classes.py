@@ -28,7 +28,7 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.ir.stages import entered_stage
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
-from archc.types.storage import Dense, Masked
+from archc.types.storage import Dense, Int8, Masked
 
 TO_STAGE = "ToStage"
 """The class of modules that move a tensor to the device of a stage.
@@ -38,6 +38,9 @@ See `archc.codegen.torch.placement`.
 
 MASKED = "Masked"
 """Prefix of the classes in `archc.runtime.masked`, such as `MaskedLinear`."""
+
+INT8_WEIGHT = "Int8Weight"
+"""Prefix of the classes in `archc.runtime.int8` for layers that compute in floats, such as `Int8WeightLinear`."""
 
 
 def spelling(
@@ -71,7 +74,7 @@ def spelling(
 
 
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
-    """The module of a node: from `torch.nn`, `archc.runtime.masked` (for a masked weight), or `ToStage`.
+    """The module of a node: from `torch.nn`, from `archc.runtime` (for an encoded weight), or `ToStage`.
 
     None if the operator has no module, if a weight belongs to another layer, or if no module supports the storage of
     a weight.
@@ -89,8 +92,15 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
     }
     if module is None or not encoded:
         return module
-    can_mask = encoded == {"weight": Masked()} and node.op.torch_forward("weight") is not None
-    return replace(module, function=f"{MASKED}{module.function.removeprefix('nn.')}") if can_mask else None
+    if encoded.keys() != {"weight"} or node.op.torch_forward("weight") is None:
+        return None
+    kind = module.function.removeprefix("nn.")
+    match encoded["weight"]:
+        case Masked():
+            return replace(module, function=f"{MASKED}{kind}")
+        case Int8(axis):
+            return replace(module, function=f"{INT8_WEIGHT}{kind}", named={**module.named, "axis": (axis, 0)})
+    return None
 
 
 def owns(node: Node, parameter: str) -> bool:

@@ -35,6 +35,9 @@ MODULE_NAMES = frozenset({
     "Scale", "Quantized", "ONE", "pooled", "Keeping", "version_of", "Grid", "OnGrid", "Quantize", "quantize",
     "range_of", "Int8Weight", "Int8Layer", "ONES", "MKLDNN", "adds_exactly", "EXACT", "ending", "Int8Linear",
     "product_of_bytes", "Int8Conv2d",
+    "DecodedWeight", "DecodedConv", "DecodedConvTranspose", "Int8WeightLinear", "Int8WeightEmbedding",
+    "Int8WeightConv1d", "Int8WeightConv2d", "Int8WeightConv3d",
+    "Int8WeightConvTranspose1d", "Int8WeightConvTranspose2d", "Int8WeightConvTranspose3d",
 })  # fmt: skip
 """Names that an emitted module imports or defines, except the classes of the model and its blocks."""
 
