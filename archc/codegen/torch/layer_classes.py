@@ -40,7 +40,7 @@ MASKED = "Masked"
 """Prefix of the classes in `archc.runtime.masked`, such as `MaskedLinear`."""
 
 INT8_WEIGHT = "Int8Weight"
-"""Prefix of the classes in `archc.runtime.int8` for layers that compute in floats, such as `Int8WeightLinear`."""
+"""Prefix of the layers of `archc.runtime.int8` that compute in floats, such as `Int8WeightLinear`."""
 
 
 def spelling(
@@ -74,7 +74,7 @@ def spelling(
 
 
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
-    """The module of a node: from `torch.nn`, from `archc.runtime` (for an encoded weight), or `ToStage`.
+    """The module of a node: from `torch.nn`, `archc.runtime` (for an encoded weight), or `ToStage`.
 
     None if the operator has no module, if a weight belongs to another layer, or if no module supports the storage of
     a weight.
