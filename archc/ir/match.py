@@ -21,145 +21,15 @@ matcher, whose failed matches have reasons.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
-Reason: TypeAlias = str | Callable[[], str]
-"""Text, or function that returns it: most failed matches are never reported."""
-
-
-class AnyNode(Protocol):
-    """A node of any graph."""
-
-    @property
-    def kind(self) -> str:
-        """Name of the operator."""
-
-    @property
-    def title(self) -> str:
-        """Name of the node in reasons."""
-
-    @property
-    def operands(self) -> Sequence[Any]:
-        """Used values; None for an absent optional operand."""
-
-    @property
-    def results(self) -> Sequence[Any]:
-        """Produced values; the attribute `producer` of a value is a node or None."""
-
-    def attribute(self, name: str) -> Any:
-        """Return the value of an attribute; None if the node has no such attribute."""
-
-
-class Uses(Protocol):
-    """A graph that knows the uses of its values."""
-
-    def consumers(self, value: Any) -> Sequence[Any]:
-        """Return the nodes that use a value, each once."""
-
-    def is_output(self, value: Any) -> bool:
-        """Return True if a value is an output."""
-
-    def only_consumer(self, value: Any) -> Any:
-        """Return the node that has the only use of a value; None if there is no use, or more than one."""
-
-
-class NoMatch:
-    """Reason why a pattern does not match.
-
-    Args:
-        depth: number of nodes that had matched when the attempt failed.  Of several failed attempts, the reason of the
-            deepest is reported.
-    """
-
-    __slots__ = ("_reason", "depth")
-
-    def __init__(self, reason: Reason, depth: int = 0):
-        self._reason, self.depth = reason, depth
-
-    @property
-    def reason(self) -> str:
-        """The text; titles in it are those at the time of the call."""
-        return self._reason if isinstance(self._reason, str) else self._reason()
-
+from archc.ir.attempts import AnyNode, Attempts, Condition, NoMatch, NoObstacle, Reason, State, Uses
 
 Match: TypeAlias = Mapping[str, Any]
 """Bound nodes and values by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """A match in progress: the graph, and what is bound so far."""
-
-    uses: Uses
-    bound: Mapping[str, Any] = field(default_factory=dict)
-    depth: int = 0
-
-    def admit(self, found: Any, name: str, conditions: Sequence[Condition | NoObstacle] = ()) -> _State | NoMatch:
-        """Bind a node or a value to a name, and check conditions."""
-        before = self.bound.get(name, found)
-        if before is not found:
-            text = "`{}` and `{}` differ, but the pattern binds both to `{}`".format
-            return NoMatch(lambda: text(_title(before), _title(found), name), self.depth)
-        state = replace(self, bound={**self.bound, name: found}) if name else self
-        return next(filter(None, (condition.check(found, state) for condition in conditions)), state)
-
-    def fail(self, otherwise: str, reason: Reason) -> NoMatch:
-        """NoMatch with the text `otherwise`, or with the general reason if the text is empty."""
-        text = partial(re.sub, r"\{([^{}]+)\}", self._title_of, otherwise)
-        return NoMatch(text if otherwise else reason, self.depth)
-
-    def _title_of(self, name: re.Match[str]) -> str:
-        return _title(self.bound[name[1]]) if name[1] in self.bound else name[0]
-
-
-Attempts: TypeAlias = Iterator[_State | NoMatch]
-"""The results of all ways to match a pattern; later patterns choose among the matches."""
-
-
-def _title(found: Any) -> str:
-    return getattr(found, "title", None) or str(found)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Condition on a node or a value.
-
-    Attributes:
-        otherwise: reason if the condition does not hold.
-    """
-
-    holds: Callable[[Any], bool]
-    otherwise: str = ""
-
-    def check(self, found: Any, state: _State) -> NoMatch | None:
-        """Return the reason why the condition does not hold, or None."""
-        if self.holds(found):
-            return None
-        return state.fail(self.otherwise, lambda: f"a condition on `{_title(found)}` does not hold")
-
-
-@dataclass(frozen=True)
-class NoObstacle:
-    """Condition whose reasons are computed.
-
-    Attributes:
-        find: function from a node or a value to the reason why it does not match, or None.
-        otherwise: reason that replaces all of these.
-    """
-
-    find: Callable[[Any], Reason | None]
-    otherwise: str = ""
-
-    def check(self, found: Any, state: _State) -> NoMatch | None:
-        """Return the reason why the condition does not hold, or None."""
-        reason = self.find(found)
-        return None if reason is None else state.fail(self.otherwise, reason)
-
 
 _Condition: TypeAlias = Callable[[Any], bool] | Condition | NoObstacle
 Conditions: TypeAlias = _Condition | Sequence[_Condition]
@@ -168,11 +38,16 @@ Conditions: TypeAlias = _Condition | Sequence[_Condition]
 # Patterns -----------------------------------------------------------------------------------------------------
 
 
+Needs: TypeAlias = frozenset[frozenset[Hashable]]
+"""Sets of operators and of marks of values; a graph with a match has something of each set."""
+
+
 @dataclass(frozen=True)
 class ValuePattern:
     """Pattern for a value; see `any_value`, `result_of`, `unless` and `all_of`."""
 
-    attempts: Callable[[Any, _State], Attempts]
+    attempts: Callable[[Any, State], Attempts]
+    needs: Needs = frozenset()
 
 
 @dataclass(frozen=True)
@@ -183,8 +58,17 @@ class NodePattern:
         kinds: the accepted operators; empty if every operator is accepted.
     """
 
-    attempts: Callable[[Any, _State], Attempts]
+    attempts: Callable[[Any, State], Attempts]
     kinds: frozenset[str]
+    needs: Needs
+
+    def can_match(self, present: Set[Hashable]) -> bool:
+        """Return False if no node of a graph matches, because nothing of a set that a match needs is present."""
+        return all(not needed.isdisjoint(present) for needed in self.needs)
+
+    def accepts(self, found: AnyNode) -> bool:
+        """Return whether the operator of a node is accepted, which costs less than a match."""
+        return not self.kinds or found.kind in self.kinds
 
 
 PASSED = "passed"
@@ -227,14 +111,13 @@ def pattern(
 
     conditions = (NoObstacle(difference, otherwise), *_conditions(where))
 
-    def attempts(found: AnyNode, state: _State) -> Attempts:
+    def attempts(found: AnyNode, state: State) -> Attempts:
         bound = state.admit(found, bind, conditions)
         if isinstance(bound, NoMatch):
-            yield bound
-        else:
-            yield from _assign(operands, tuple(found.operands), replace(bound, depth=bound.depth + 1), commutative)
+            return (bound,)
+        return _assign(operands, tuple(found.operands), State(bound.uses, bound.bound, bound.depth + 1), commutative)
 
-    return NodePattern(attempts, accepted)
+    return NodePattern(attempts, accepted, _needs(accepted).union(*(operand.needs for operand in operands)))
 
 
 def one_of(*forms: NodePattern) -> NodePattern:
@@ -244,13 +127,24 @@ def one_of(*forms: NodePattern) -> NodePattern:
     _check(NodePattern, forms)
     kinds = [form.kinds for form in forms]
     accepted = frozenset[str]().union(*kinds) if all(kinds) else frozenset[str]()
-    return NodePattern(lambda node, state: chain.from_iterable(form.attempts(node, state) for form in forms), accepted)
+    needs = _needs(accepted) | frozenset[frozenset[Hashable]].intersection(*(form.needs for form in forms))
+
+    def attempts(found: AnyNode, state: State) -> Attempts:
+        return chain.from_iterable(form.attempts(found, state) for form in forms)
+
+    return NodePattern(attempts, accepted, needs)
 
 
-def any_value(bind: str = "", where: Conditions = ()) -> ValuePattern:
-    """Pattern for any value that meets conditions; None, an absent optional operand, is such a value, too."""
+def any_value(bind: str = "", where: Conditions = (), mark: Hashable = None) -> ValuePattern:
+    """Pattern for any value that meets conditions; None, an absent optional operand, is such a value, too.
+
+    Args:
+        mark: property of all values that meet the conditions.  A graph that knows the marks of its values can skip the
+            pattern, if no value has this mark.
+    """
     conditions = _conditions(where)
-    return ValuePattern(lambda found, state: iter((state.admit(found, bind, conditions),)))
+    needs = _needs(() if mark is None else (mark,))
+    return ValuePattern(lambda found, state: (state.admit(found, bind, conditions),), needs)
 
 
 def result_of(
@@ -276,17 +170,17 @@ def result_of(
     """
     _check(NodePattern, (of,) if through is None else (of, through))
 
-    def attempts(found: Any, state: _State) -> Attempts:
+    def attempts(found: Any, state: State) -> Attempts:
         bound = state.admit(found, bind)
         if isinstance(bound, NoMatch):
             yield bound
             return
-        while found is not None and found.producer is not None:
-            tried = list(of.attempts(found.producer, bound))
-            matches = [after for after in tried if isinstance(after, _State)]
-            passed = None if matches or through is None else _passed_on(through, found.producer, state.uses)
+        while found is not None and (node := found.producer) is not None:
+            tried = list(of.attempts(node, bound)) if of.accepts(node) else []
+            matches = [after for after in tried if isinstance(after, State)]
+            passed = None if matches or through is None else _passed_on(through, node, state.uses)
             if not matches and passed is None:
-                yield from tried
+                yield from tried or of.attempts(node, bound)
                 return
             if only_use and (obstacle := _uses_of(found, state.uses)) is not None:
                 yield (matches or [bound])[0].fail(shared, obstacle)
@@ -297,7 +191,7 @@ def result_of(
             found = passed
         yield bound.fail(otherwise, "an operand is not the result of another operator")
 
-    return ValuePattern(attempts)
+    return ValuePattern(attempts, of.needs)
 
 
 def unless(form: ValuePattern, otherwise: str = "") -> ValuePattern:
@@ -308,9 +202,9 @@ def unless(form: ValuePattern, otherwise: str = "") -> ValuePattern:
     """
     _check(ValuePattern, (form,))
 
-    def attempts(found: Any, state: _State) -> Attempts:
-        excluded = any(isinstance(after, _State) for after in form.attempts(found, state))
-        yield state.fail(otherwise, "an operand has a form that is excluded") if excluded else state
+    def attempts(found: Any, state: State) -> Attempts:
+        excluded = any(isinstance(after, State) for after in form.attempts(found, state))
+        return (state.fail(otherwise, "an operand has a form that is excluded") if excluded else state,)
 
     return ValuePattern(attempts)
 
@@ -318,7 +212,12 @@ def unless(form: ValuePattern, otherwise: str = "") -> ValuePattern:
 def all_of(*forms: ValuePattern) -> ValuePattern:
     """Pattern for a value that matches several patterns."""
     _check(ValuePattern, forms)
-    return ValuePattern(lambda found, state: _assign(forms, (found,) * len(forms), state))
+    needs = _needs(()).union(*(form.needs for form in forms))
+    return ValuePattern(lambda found, state: _assign(forms, (found,) * len(forms), state), needs)
+
+
+def _needs(present: Collection[Hashable]) -> Needs:
+    return frozenset((frozenset(present),) if present else ())
 
 
 def _check(wanted: type, forms: Sequence[object]) -> None:
@@ -339,12 +238,12 @@ def _conditions(where: Conditions) -> tuple[Condition | NoObstacle, ...]:
 
 def match(form: NodePattern, found: AnyNode, uses: Uses) -> Match | NoMatch:
     """Match a node, and return the bound nodes and values by name, or the reason of the failed match."""
-    return _first_match(form.attempts(found, _State(uses)))
+    return _first_match(form.attempts(found, State(uses)))
 
 
 def match_value(form: ValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
     """Match a value, and return the bound nodes and values by name, or the reason of the failed match."""
-    return _first_match(form.attempts(found, _State(uses)))
+    return _first_match(form.attempts(found, State(uses)))
 
 
 def chain_before(found: Any, form: NodePattern, uses: Uses, only_use: bool = False) -> Iterator[Any]:
@@ -373,12 +272,20 @@ def chain_after(found: Any, form: NodePattern, uses: Uses) -> Iterator[Any]:
 
 
 def _assign(
-    forms: tuple[ValuePattern, ...], values: tuple[Any, ...], state: _State, any_order: bool = False
+    forms: tuple[ValuePattern, ...], values: tuple[Any, ...], state: State, any_order: bool = False
 ) -> Attempts:
     """Match each pattern with a value of its own, in order or in any order; values may be left over."""
     if not forms:
-        yield state
-        return
+        return (state,)
+    if len(forms) == 1 and not any_order:
+        return forms[0].attempts(values[0], state)
+    return _assign_first(forms, values, state, any_order)
+
+
+def _assign_first(
+    forms: tuple[ValuePattern, ...], values: tuple[Any, ...], state: State, any_order: bool
+) -> Iterator[State | NoMatch]:
+    """Match the first pattern with a value, and the others with the other values."""
     for position, value in enumerate(values if any_order else values[:1]):
         for after in forms[0].attempts(value, state):
             if isinstance(after, NoMatch):
@@ -403,8 +310,10 @@ def _uses_of(value: Any, uses: Uses) -> Reason | None:
 
 def _passed_on(between: NodePattern, node: AnyNode, uses: Uses) -> Any:
     """Operand that a node between two others passes on, or None; see `through` of `result_of`."""
+    if len(node.results) != 1 or not between.accepts(node):
+        return None
     found = match(between, node, uses)
-    if isinstance(found, NoMatch) or len(node.results) != 1:
+    if isinstance(found, NoMatch):
         return None
     return found.get(PASSED, node.operands[0] if node.operands else None)
 
@@ -417,3 +326,25 @@ def _first_match(attempts: Attempts) -> Match | NoMatch:
             return attempt.bound
         failed.append(attempt)
     return max(failed, key=lambda attempt: attempt.depth)
+
+
+__all__ = [
+    "PASSED",
+    "Condition",
+    "Conditions",
+    "Match",
+    "NoMatch",
+    "NoObstacle",
+    "NodePattern",
+    "ValuePattern",
+    "all_of",
+    "any_value",
+    "chain_after",
+    "chain_before",
+    "match",
+    "match_value",
+    "one_of",
+    "pattern",
+    "result_of",
+    "unless",
+]

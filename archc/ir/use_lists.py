@@ -23,8 +23,11 @@ class UseLists(Generic[N, V]):
     def connect(self, node: N, operands: Iterable[V]) -> None:
         """Add the uses of a node's operands; a value that is two operands has two uses."""
         for value in operands:
-            users = self._counts.setdefault(value, {})
-            users[node] = users.get(node, 0) + 1
+            users = self._counts.get(value)
+            if users is None:
+                self._counts[value] = {node: 1}
+            else:
+                users[node] = users.get(node, 0) + 1
 
     def disconnect(self, node: N, operands: Iterable[V]) -> None:
         """Remove all uses of a node's operands."""

@@ -335,6 +335,24 @@ def test_the_kinds_of_alternatives_are_those_of_each() -> None:
     assert one_of(pattern("relu"), pattern()).kinds == pattern().kinds == frozenset()
 
 
+def test_what_a_match_needs() -> None:
+    wide = any_value(mark="wide")
+    scaled = one_of(pattern("mul", wide), pattern("div", any_value(), wide))
+    form = pattern(("relu", "tanh"), result_of(scaled, through=pattern("abs")), unless(result_of(pattern("exp"))))
+    assert form.can_match({"tanh", "div", "wide"}) and form.can_match({"relu", "mul", "wide", "add"})
+    for present in ({"div", "wide"}, {"tanh", "wide", "abs"}, {"tanh", "mul", "exp"}):
+        assert not form.can_match(present)
+    assert pattern().can_match(set()) and one_of(pattern("mul"), pattern()).can_match(set())
+    assert not pattern("relu", all_of(any_value(), result_of(pattern("mul")))).can_match({"relu"})
+
+
+@given(chains(), st.sampled_from(UNARY), st.sampled_from(UNARY))
+def test_a_pattern_can_match_if_a_node_matches(graph: Graph, first: str, second: str) -> None:
+    form = pattern(first, result_of(pattern(second), through=pattern("abs")))
+    if not all(isinstance(match(form, node, graph), NoMatch) for node in graph.nodes()):
+        assert form.can_match({node.kind for node in graph.nodes()})
+
+
 @given(st.lists(st.tuples(st.sampled_from("+-o"), st.integers(0, 3), st.lists(st.integers(0, 4), max_size=3))))
 def test_use_lists_agree_with_a_count(steps: list[tuple[str, int, list[int]]]) -> None:
     """Nodes 0 to 3 get, lose and change operands among the values 0 to 4."""

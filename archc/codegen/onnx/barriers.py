@@ -149,7 +149,7 @@ SCALED_AGAIN = _scaling(all_of(any_value(GUARDED, where=_varies), _SCALED, unles
 and another product uses z, the fusion removes a node that is still used, and ONNX Runtime refuses the model.
 """
 
-_F64_FACTOR = any_value(where=_is_f64)
+_F64_FACTOR = any_value(where=_is_f64, mark=DType.f64)
 _SCALED_IN_F64 = result_of(_scaling(_OPERAND, _F64_FACTOR), through=PASSING, bind=GUARDED)
 
 F64_PRODUCT_THEN_SCALED = _scaling(

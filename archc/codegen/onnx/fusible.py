@@ -58,7 +58,7 @@ def replace_relu(onnx: OnnxGraph, node: OnnxNode, found: Match) -> None:
     """
     nodes = onnx.nodes
     if not _is_quantized(nodes, node.results[0]):
-        node.kind = "Max"
+        nodes.set_kind(node, "Max")
         nodes.set_operand(node, 1, nodes.value(onnx.constant(0.0)))
 
 

@@ -6,7 +6,7 @@ use lists, its consumers.  Rewrites insert, change and remove nodes in O(1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from archc.ir.use_lists import UseLists
@@ -81,11 +81,13 @@ class OnnxNodes:
         dtype_of: returns the dtype of an initializer with a given name; None for any other name.
 
     Attributes:
+        present: the operators and the dtypes of constants in the graph; some may have been removed since.
         uses: the use lists.  A value that is an output there is also used outside these nodes: it is an output of the
             graph or of the body, or an operand of a node in the body of a scan.
     """
 
     def __init__(self, dtype_of: Callable[[str], DType | None]):
+        self.present: set[Hashable] = set()
         self.uses: UseLists[OnnxNode, OnnxValue] = UseLists()
         self._dtype_of = dtype_of
         self._values: dict[str, OnnxValue] = {}
@@ -103,6 +105,8 @@ class OnnxNodes:
         found = self._values.get(name)
         if found is None:
             found = self._values[name] = OnnxValue(name, constant=self._dtype_of(name))
+            if found.constant is not None:
+                self.present.add(found.constant)
         return found
 
     def capture(self, body: OnnxNodes) -> None:
@@ -131,7 +135,8 @@ class OnnxNodes:
         Args:
             operands, results: names of values; an absent optional operand is empty.
         """
-        used = [self.value(operand) if operand else None for operand in operands]
+        known = self._values.get
+        used = [known(operand) or self.value(operand) if operand else None for operand in operands]
         node = OnnxNode(kind, used, [], attributes or {}, domain, name or results[0])
         constant = _constant(used)
         node.results += [self._result(result, node, constant) for result in results]
@@ -155,6 +160,11 @@ class OnnxNodes:
         self.uses.disconnect(node, filter(None, node.operands))
         for result in node.results:
             result.producer = None
+
+    def set_kind(self, node: OnnxNode, kind: str) -> None:
+        """Replace the operator of a node."""
+        node.kind = kind
+        self.present.add(kind)
 
     def set_operand(self, node: OnnxNode, position: int, value: OnnxValue) -> None:
         """Replace an operand, or add one after the last."""
@@ -202,6 +212,7 @@ class OnnxNodes:
         self._link(before, node)
         self._link(node, after)
         self.uses.connect(node, filter(None, node.operands))
+        self.present.add(node.kind)
 
 
 def _constant(operands: Sequence[OnnxValue | None]) -> DType | None:

@@ -1,7 +1,8 @@
 """The rewrites of emitted nodes, in the order in which they run.
 
 Each rewrite avoids a fault of ONNX Runtime, which its docstring describes.  A rewrite is a pattern, and a function that
-changes the graph around a node that matches.
+changes the graph around a node that matches.  Most models lack an operator or a constant that a pattern needs, such as
+a quantizer, so most rewrites are skipped without a walk over the nodes.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def rewrite(onnx: OnnxGraph, outputs: Iterable[str]) -> None:
     for name in outputs:
         nodes.uses.add_output(nodes.value(name))
     for form, change in REWRITES:
-        kinds = form.kinds
-        for node in [node for node in nodes if not kinds or node.kind in kinds]:
-            found = match(form, node, nodes.uses)
-            if not isinstance(found, NoMatch):
-                change(onnx, node, found)
+        if form.can_match(nodes.present):
+            for node in [node for node in nodes if form.accepts(node)]:
+                found = match(form, node, nodes.uses)
+                if not isinstance(found, NoMatch):
+                    change(onnx, node, found)

@@ -11,7 +11,7 @@ import archc
 from archc.codegen.onnx import rewrites
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
-from archc.ir.match import one_of, pattern
+from archc.ir.match import one_of, pattern, result_of
 from archc.types.tensor_type import DType
 
 
@@ -84,6 +84,7 @@ def test_order_and_uses_agree_with_a_list(steps: list[tuple[str, int]]) -> None:
         else:
             nodes.set_operand(expected[place], 0, nodes.value(f"v{choice % 5}"))
     assert list(nodes) == expected
+    assert {node.kind for node in nodes} <= nodes.present
     for name in ("x", "v0", "v1", "v2", "v3", "v4"):
         assert set(nodes.uses.consumers(nodes.value(name))) == users(expected, name)
 
@@ -92,11 +93,34 @@ def users(nodes: list[OnnxNode], name: str) -> set[OnnxNode]:
     return {node for node in nodes if any(value is not None and value.name == name for value in node.operands)}
 
 
-def test_a_rewrite_of_every_operator_reaches_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dtypes_of_constants_and_new_operators_are_present() -> None:
+    nodes = nodes_of(("Relu", "a", "x"))
+    assert nodes.present == {"Relu"}
+    nodes.set_kind(nodes.new("Add", ["a", "w"], ["b"]), "Sub")
+    assert nodes.present == {"Relu", "Sub", DType.f32}
+
+
+def relu_then_tanh() -> OnnxGraph:
     graph = archc.parse("model m { input x: f32[N]  output y = x -> relu -> tanh }")
     onnx = OnnxGraph(graph, GraphProto(), owns_weights=True)
     for kind, operand, result in (("Relu", "x", "r"), ("Tanh", "r", "y")):
         onnx.nodes.append(onnx.nodes.new(kind, [operand], [result]))
+    return onnx
+
+
+def test_a_rewrite_is_skipped_if_something_that_it_needs_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = relu_then_tanh()
+    tried: list[str] = []
+    for second, expected in (("Relu", ["Tanh"]), ("Exp", [])):
+        tried.clear()
+        form = pattern("Tanh", result_of(pattern(second)), where=lambda node: not tried.append(node.kind))
+        monkeypatch.setattr(rewrites, "REWRITES", ((form, lambda onnx, node, found: None),))
+        rewrites.rewrite(onnx, ["y"])
+        assert tried == expected
+
+
+def test_a_rewrite_of_every_operator_reaches_all_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = relu_then_tanh()
     reached: list[str] = []
     form = one_of(pattern("Relu"), pattern())
     monkeypatch.setattr(rewrites, "REWRITES", ((form, lambda onnx, node, found: reached.append(node.kind)),))
