@@ -25,7 +25,6 @@ from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.rewrites import rewrite
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
 from archc.codegen.onnx.scans import add_scan
-from archc.codegen.onnx.scoped_names import layer_name
 from archc.declaration.base import Operator, OperatorError
 from archc.declaration.traits import DECODES
 from archc.diagnostics import ArchcError, Diagnostic, Note, error
@@ -185,7 +184,7 @@ class _Emitter:
                 self._spell(item)
 
     def _spell(self, node: Node) -> None:
-        prefix = self._onnx.node_name(layer_name(node))
+        prefix = self._onnx.node_name(self._onnx.scoped.layer(node))
         names = [self._values.name_for(value, node) for value in node.results]
         try:
             spelling = NodeSpelling(self._weights, self._sizes, self._values, node, prefix)

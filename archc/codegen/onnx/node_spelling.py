@@ -14,7 +14,6 @@ from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
-from archc.codegen.onnx.scoped_names import layer_name, name_in
 from archc.declaration.spelling import QuantizedValue
 from archc.ir.graph import Node, Value
 from archc.types.dims import SymbolicDim
@@ -269,8 +268,8 @@ class ValueNames:
         if value in self._outputs:
             return self._outputs[value]
         if value.name is not None:
-            return self._onnx.fresh(name_in(node.scope, value.name))
-        name = layer_name(node)
+            return self._onnx.fresh(self._onnx.scoped.name_in(node.scope, value.name))
+        name = self._onnx.scoped.layer(node)
         return self._onnx.fresh(name if len(node.results) == 1 else f"{name}.{value.index}")
 
     def quantized(self, value: Value) -> QuantizedValue | None:

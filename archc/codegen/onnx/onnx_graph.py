@@ -17,6 +17,7 @@ from onnx import AttributeProto
 
 from archc.codegen.onnx.initializers import Initializers, UniqueNames, onnx_dtype, raw_bytes
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
+from archc.codegen.onnx.scoped_names import ScopedNames
 from archc.ir.graph import Graph
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.dtype_conversion import name_of_numpy
@@ -35,6 +36,7 @@ class OnnxGraph:
 
     Attributes:
         names: names of values and initializers in use.
+        scoped: names that show the blocks.
         types: types of values by ONNX name; intermediate values of an operator have no entry.
         nodes: the nodes to which new nodes are added, of the graph or of the body of a scan.
         domains: domains of the operators used.
@@ -46,6 +48,7 @@ class OnnxGraph:
         self.domains: set[str] = set()
         inputs = [value.name or "" for value in graph.inputs]
         stored = [path for weight in graph.weights.values() for path in weight.tensors]
+        self.scoped = ScopedNames()
         self.names = UniqueNames([*inputs, *graph.outputs, *stored])
         self.initializers = Initializers(proto, self.names)
         self.types: dict[str, TensorType] = {}

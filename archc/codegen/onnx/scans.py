@@ -17,7 +17,6 @@ from archc.codegen.onnx.node_spelling import ValueNames
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.rewrites import rewrite
-from archc.codegen.onnx.scoped_names import name_in
 from archc.ir.graph import Node
 from archc.ir.scans import Scan
 from archc.types.tensor_type import TensorType
@@ -34,7 +33,7 @@ def add_scan(
     nodes, inner = onnx_graph.nodes, onnx_graph.body()
     entering = scan.enter.results[1:]
     items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
-    title = name_in(scan.enter.scope, "scan")
+    title = onnx_graph.scoped.name_in(scan.enter.scope, "scan")
     prefix = onnx_graph.node_name(title)
     body = onnx.GraphProto(name=f"{prefix}/step")
     started = [values[value] for value in scan.first_states]
