@@ -8,12 +8,14 @@ node is added.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, overload
 
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
+from archc.declaration.base import Inference
 from archc.declaration.spelling import QuantizedValue
 from archc.ir.graph import Node, Value
 from archc.types.dims import SymbolicDim
@@ -44,8 +46,15 @@ class NodeSpelling:
         self._casts: dict[int, str] = {}
         # Maps the name of each cast operand or weight to its name and dtype before the cast.
         self._before: dict[str, tuple[str, DType]] = {}
-        self._inference = node.op.infer(self.types)
-        self.results: Sequence[TensorType] = self._inference.results
+        # Without casts, the types of results and weights are those in the graph.  Inference is slow, so it is omitted.
+        self._has_casts = self.types != node.types
+        self.results: Sequence[TensorType] = (
+            self._inference.results if self._has_casts else [value.type for value in node.results]
+        )
+
+    @cached_property
+    def _inference(self) -> Inference:
+        return self._node.op.infer(self.types)
 
     @property
     def sizes(self) -> Mapping[str, Any]:
@@ -118,8 +127,8 @@ class NodeSpelling:
 
     def _of_dtype(self, name: str, kept: str) -> str:
         """The name of a weight's value in the dtype in which the operator is computed."""
-        dtype = self._inference.parameters[name].dtype
         have = self._onnx.graph.weights[self._node.weights[name]].dtype
+        dtype = self._inference.parameters[name].dtype if self._has_casts else have
         made = self._decoded.cast(kept, have, dtype)
         self._before[made] = kept, have
         return made
