@@ -209,10 +209,8 @@ class Operator(Typed, HasTraits):
         spelled for inference.  For several results, the returned expression is a tuple.
         """
         assert self.torch_name, f"{type(self).__name__} declares neither `torch_name` nor `torch`"
-        options = {info.name: getattr(self, info.name) for info in attributes(type(self))}
-        defaults = {info.name: info.default for info in attributes(type(self))}
-        changed = {name: value for name, value in options.items() if value != defaults[name]}
-        return call(self.torch_name, *spell.operands, *spell.weights.values(), **changed)
+        options = {info.name: (getattr(self, info.name), info.default) for info in attributes(type(self))}
+        return call(self.torch_name, *spell.operands, *spell.weights.values(), **spell.options(**options))
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
         """Constructor of a `torch.nn` module, for operators with state or different semantics in training.

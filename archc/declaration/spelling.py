@@ -59,6 +59,8 @@ class TorchSpelling:
         storages: storage of each parameter.
         device: an expression for the device of new tensors (`arange`); None for PyTorch's default.
         training: an expression that is true in training; None for inference semantics.
+        varying: the attributes that differ between the instances of a block.  The expression contains them even if they
+            have their defaults, so that the expressions of all instances differ only in literals.
     """
 
     operands: Sequence[str]
@@ -70,10 +72,23 @@ class TorchSpelling:
     storages: Mapping[str, Storage]
     device: str | None = None
     training: str | None = None
+    varying: Collection[str] = ()
 
     def size(self, dim: int | SymbolicDim) -> str:
         """A size as Python text."""
         return str(dim) if isinstance(dim, int) else self.size_text(dim)
+
+    def option(self, attribute: str, value: Any, default: Any) -> Any:
+        """A positional argument for an attribute; None to omit it, because PyTorch has the default."""
+        return value if value != default or attribute in self.varying else None
+
+    def options(self, **options: tuple[Any, Any]) -> dict[str, Any]:
+        """Keyword arguments for attributes, given as pairs of value and PyTorch's default; see `option`."""
+        return {name: value for name, (value, default) in options.items() if value != default or name in self.varying}
+
+    def unpacked(self, attribute: str, values: Sequence[Any]) -> Sequence[Any]:
+        """Positional arguments for the items of an attribute; one `*(0, 2, 1)` if it varies."""
+        return [Verbatim(f"*{literal(tuple(values))}")] if attribute in self.varying else values
 
 
 class QuantizedValue(NamedTuple):

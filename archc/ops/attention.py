@@ -66,7 +66,10 @@ class ScaledDotProductAttention(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         q, k, v, *mask = spell.operands
-        return _torch_attention(spell, (q, k, v), mask, self.is_causal, self.scale, self.dropout_p)
+        options = spell.options(
+            dropout_p=(self.dropout_p, 0.0), is_causal=(self.is_causal, False), scale=(self.scale, None)
+        )
+        return _torch_attention(spell, (q, k, v), mask, options)
 
     def onnx(self, spell: OnnxSpelling) -> str:
         q, k, v, *mask = spell.operands
@@ -162,7 +165,10 @@ class Attention(Operator):
         q, k, v = (
             method(method(one, "unflatten", 2, (heads, -1)), "transpose", 1, 2) for one, heads in zip((q, k, v), counts)
         )
-        joined = _torch_attention(spell, (q, k, v), mask, self.causal, self.scale, self.dropout, self.grouped)
+        options = spell.options(dropout=(self.dropout, 0.0), causal=(self.causal, False), scale=(self.scale, None))
+        if self.grouped or "kv_heads" in spell.varying:
+            options["grouped"] = self.grouped
+        joined = _torch_attention(spell, (q, k, v), mask, options)
         return method(method(joined, "transpose", 1, 2), "flatten", 2)
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -249,26 +255,20 @@ def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Exten
         )
 
 
+_TORCH_NAMES = {"dropout": "dropout_p", "causal": "is_causal", "grouped": "enable_gqa"}
+"""Keywords of PyTorch's function for the options of `attention`."""
+
+
 def _torch_attention(
-    spell: TorchSpelling,
-    operands: Sequence[str],
-    mask: Sequence[str],
-    causal: bool,
-    scale: float | None,
-    dropout: float,
-    grouped: bool = False,
+    spell: TorchSpelling, operands: Sequence[str], mask: Sequence[str], options: Mapping[str, Any]
 ) -> str:
-    named: dict[str, Any] = {}
-    if mask:
-        named["attn_mask"] = Verbatim(mask[0])
-    if dropout and spell.training is not None:
-        named["dropout_p"] = Verbatim(f"{literal(dropout)} if {spell.training} else 0.0")
-    if causal:
-        named["is_causal"] = True
-    if scale is not None:
-        named["scale"] = scale
-    if grouped:
-        named["enable_gqa"] = True
+    named: dict[str, Any] = {"attn_mask": Verbatim(mask[0])} if mask else {}
+    for option, value in options.items():
+        name = _TORCH_NAMES.get(option, option)
+        if name != "dropout_p":
+            named[name] = value
+        elif spell.training is not None:
+            named[name] = Verbatim(f"{literal(value)} if {spell.training} else 0.0")
     return call("F.scaled_dot_product_attention", *operands, **named)
 
 

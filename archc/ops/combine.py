@@ -45,7 +45,7 @@ class Concat(Operator):
         return Signature(tuple(operands), (Pattern("y", tuple(axes)),))
 
     def torch(self, spell: TorchSpelling) -> str:
-        return call("torch.cat", _tuple(spell.operands), self.dim if self.dim else None)
+        return call("torch.cat", _tuple(spell.operands), spell.option("dim", self.dim, 0))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add("Concat", *spell.operands, axis=self.dim)
@@ -77,7 +77,7 @@ class Stack(Operator):
         return {"n": len(types)}
 
     def torch(self, spell: TorchSpelling) -> str:
-        return call("torch.stack", _tuple(spell.operands), self.dim if self.dim else None)
+        return call("torch.stack", _tuple(spell.operands), spell.option("dim", self.dim, 0))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         axes = spell.constant([self.dim])
@@ -175,11 +175,11 @@ class Split(Splitter):
         return _equal_parts(self, operand, axis, self.split_size)
 
     def torch(self, spell: TorchSpelling) -> str:
-        sizes = self.split_size
+        sizes, dim = self.split_size, spell.option("dim", self.dim, 0)
         if isinstance(sizes, tuple):
             text = ", ".join(spell.size(size) for size in sizes) + ("," if len(sizes) == 1 else "")
-            return _single(spell, method(spell.operands[0], "split", Verbatim(f"({text})"), self.dim or None))
-        return _single(spell, method(spell.operands[0], "split", Verbatim(spell.size(sizes)), self.dim or None))
+            return _single(spell, method(spell.operands[0], "split", Verbatim(f"({text})"), dim))
+        return _single(spell, method(spell.operands[0], "split", Verbatim(spell.size(sizes)), dim))
 
 
 @operator
@@ -219,7 +219,7 @@ class Chunk(Splitter):
         )
 
     def torch(self, spell: TorchSpelling) -> str:
-        return _single(spell, method(spell.operands[0], "chunk", self.chunks, self.dim or None))
+        return _single(spell, method(spell.operands[0], "chunk", self.chunks, spell.option("dim", self.dim, 0)))
 
 
 def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> tuple[Extent, ...]:

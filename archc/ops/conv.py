@@ -111,8 +111,7 @@ class BaseConvolution(Operator, abstract=True):
         return max(self.strides) == 1 or not narrow
 
     def torch(self, spell: TorchSpelling) -> str:
-        named = {name: value for name, (value, default) in self._options().items() if value != default}
-        return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **named)
+        return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **spell.options(**self._options()))
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule:
         channels = spell.sizes["g"] * spell.sizes["i"]

@@ -68,10 +68,11 @@ class Arange(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         numbers = [spell.size(self.end)]
-        if self.start != 0 or self.step != 1:
+        step = spell.option("step", self.step, 1)
+        if step is not None or spell.option("start", self.start, 0) is not None:
             numbers.insert(0, spell.size(self.start))
-        if self.step != 1:
-            numbers.append(str(self.step))
+        if step is not None:
+            numbers.append(str(step))
         # `torch.arange` rejects an `end` beyond the range of its dtype.  So numbers of narrow dtypes are made as i64
         # and then cast: integers wrap around, and floats become infinite.
         direct = self.dtype in _COUNTING

@@ -63,7 +63,7 @@ class BatchNorm(Operator):
     def torch(self, spell: TorchSpelling) -> str:
         weights = spell.weights
         affine = (weights["weight"], weights["bias"]) if self.affine else ()
-        options = {} if self.eps == 1e-5 else {"eps": self.eps}
+        options = spell.options(eps=(self.eps, 1e-5))
         return call(
             "F.batch_norm", *spell.operands, weights["running_mean"], weights["running_var"], *affine, **options
         )
@@ -123,7 +123,7 @@ class InstanceNorm(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         weights = {name: Verbatim(text) for name, text in spell.weights.items()}
-        options = {} if self.eps == 1e-5 else {"eps": self.eps}
+        options = spell.options(eps=(self.eps, 1e-5))
         return call("F.instance_norm", *spell.operands, **weights, **options)
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
@@ -183,7 +183,7 @@ class GroupNorm(Operator):
         return replace(self, num_groups=extents["g"], num_channels=channels)
 
     def torch(self, spell: TorchSpelling) -> str:
-        options = {} if self.eps == 1e-5 else {"eps": self.eps}
+        options = spell.options(eps=(self.eps, 1e-5))
         return call("F.group_norm", *spell.operands, self.num_groups, *spell.weights.values(), **options)
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
@@ -325,7 +325,7 @@ class LayerNorm(LastAxesNorm):
         return self.elementwise_affine and (name == "weight" or self.bias)
 
     def torch(self, spell: TorchSpelling) -> str:
-        options = {} if self.eps == 1e-5 else {"eps": self.eps}
+        options = spell.options(eps=(self.eps, 1e-5))
         return call("F.layer_norm", *spell.operands, self._torch_shape(spell), *spell.weights.values(), **options)
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
@@ -372,7 +372,7 @@ class RmsNorm(LastAxesNorm):
     elementwise_affine: bool = attribute(True, doc="multiply by a learned weight")
 
     def torch(self, spell: TorchSpelling) -> str:
-        options = {} if self.eps is None else {"eps": self.eps}
+        options = spell.options(eps=(self.eps, None))
         return call("F.rms_norm", *spell.operands, self._torch_shape(spell), *spell.weights.values(), **options)
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:

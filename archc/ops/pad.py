@@ -128,9 +128,10 @@ class Pad(Operator):
         return 0 if not any(self.padding) else None
 
     def torch(self, spell: TorchSpelling) -> str:
-        if self.mode != "constant":
-            return call("F.pad", *spell.operands, self.padding, mode=self.mode)
-        return call("F.pad", *spell.operands, self.padding, **({"value": self.value} if self.value else {}))
+        options = spell.options(mode=(self.mode, "constant"))
+        if self.mode == "constant":
+            options |= spell.options(value=(self.value, 0))
+        return call("F.pad", *spell.operands, self.padding, **options)
 
     def onnx(self, spell: OnnxSpelling) -> str:
         if self.mode == "circular" and any(not isinstance(size, int) for size in spell.types[0].shape):

@@ -84,8 +84,7 @@ class Pooling(Operator, abstract=True):
         return self._torch_call(f"F.{self.name}", spell)
 
     def _torch_call(self, function: str, spell: TorchSpelling) -> str:
-        named = {name: value for name, (value, default) in self._options().items() if value != default}
-        return call(function, *spell.operands, self.kernel_size, **named)
+        return call(function, *spell.operands, self.kernel_size, **spell.options(**self._options()))
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
         """Keyword arguments of PyTorch's function, with their defaults."""

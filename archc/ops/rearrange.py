@@ -200,8 +200,7 @@ class Flatten(Rearrangement):
         return start, end
 
     def torch(self, spell: TorchSpelling) -> str:
-        end = None if self.end_dim == -1 else self.end_dim
-        return method(spell.operands[0], "flatten", self.start_dim, end)
+        return method(spell.operands[0], "flatten", self.start_dim, spell.option("end_dim", self.end_dim, -1))
 
     def torch_integers(self, spell: TorchSpelling) -> str:
         return self.torch(spell)
@@ -287,7 +286,7 @@ class Permute(Rearrangement):
         return _pattern(names, [names[number] for number in numbers])
 
     def torch(self, spell: TorchSpelling) -> str:
-        return method(spell.operands[0], "permute", *(self.dims or ((),)))
+        return method(spell.operands[0], "permute", *(spell.unpacked("dims", self.dims) or ((),)))
 
 
 @operator

@@ -66,7 +66,7 @@ class Reduction(Operator, abstract=True):
 
     def torch_reduce(self, spell: TorchSpelling, dim: int | tuple[int, ...] | None, **named: Any) -> str:
         """Text of the method call: `x.mean((2, 3))`."""
-        kept = {"keepdim": True} if self.keepdim else {}
+        kept = spell.options(keepdim=(self.keepdim, False))
         return method(spell.operands[0], self.torch_name.rpartition(".")[2], dim, **named, **kept)
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -154,7 +154,7 @@ class Var(Reduction):
     correction: int = attribute(1, keyword=True, doc="1 for an unbiased estimate, 0 for the mean square deviation")
 
     def torch_reduce(self, spell: TorchSpelling, dim: int | tuple[int, ...] | None, **named: Any) -> str:
-        corrected = {} if self.correction == 1 else {"correction": self.correction}
+        corrected = spell.options(correction=(self.correction, 1))
         return super().torch_reduce(spell, dim, **named, **corrected)
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -196,8 +196,7 @@ class Norm(Reduction):
             raise OperatorError("bad-attribute", f"`p` of `norm` must be above 0, got {self.p}", attribute="p")
 
     def torch(self, spell: TorchSpelling) -> str:
-        named = {"dim": self.dim, "keepdim": self.keepdim}
-        given = {name: value for name, value in named.items() if value is not None and value is not False}
+        given = spell.options(dim=(self.dim, None), keepdim=(self.keepdim, False))
         order = int(self.p) if self.p.is_integer() else self.p
         return call("torch.linalg.vector_norm", *spell.operands, order, **given)
 
@@ -311,8 +310,8 @@ class Topk(Operator):
         return (types[0].dtype, DType.i64)
 
     def torch(self, spell: TorchSpelling) -> str:
-        named = {"largest": False} if not self.largest else {}
-        return method(spell.operands[0], "topk", self.k, None if self.dim == -1 else self.dim, **named)
+        largest = spell.options(largest=(self.largest, True))
+        return method(spell.operands[0], "topk", self.k, spell.option("dim", self.dim, -1), **largest)
 
     def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
         count, largest = spell.constant([self.k]), int(self.largest)

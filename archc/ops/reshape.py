@@ -84,7 +84,7 @@ class Reshape(Operator):
         written = -1 in self.shape and not any(symbolic(size) or size == 0 for size in self.shape)
         sizes = self.shape if written else _torch_shape(spell, spell.results[0].shape)
         arguments = [Verbatim(spell.size(size)) for size in sizes] if written else sizes
-        return method(spell.operands[0], "reshape", *(arguments or [()]))
+        return method(spell.operands[0], "reshape", *(spell.unpacked("shape", arguments) or [()]))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.reshape(spell.operands[0], spell.results[0].shape)
@@ -185,7 +185,7 @@ class Expand(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         sizes: list[Any] = [Verbatim(spell.size(size)) for size in self.sizes]
-        return method(spell.operands[0], "expand", *(sizes or [()]))
+        return method(spell.operands[0], "expand", *(spell.unpacked("sizes", sizes) or [()]))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add("Expand", spell.operands[0], spell.shape(spell.results[0].shape))

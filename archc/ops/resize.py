@@ -109,10 +109,9 @@ class Upsample(Operator):
         named: dict[str, Any] = {"scale_factor": self.scale_factor}
         if self.size is not None:
             named = {"size": _spelled(self.size, spell)}
-        if self.mode != "nearest":
-            named["mode"] = self.mode
-        if self.align_corners:
-            named["align_corners"] = True
+        named |= spell.options(mode=(self.mode, "nearest"))
+        if self.mode != "nearest":  # PyTorch refuses `align_corners=False` in the mode "nearest"
+            named |= spell.options(align_corners=(self.align_corners, False))
         operand = spell.operands[0]
         if self.mode == "nearest" and layout_matters(self._axes(spell.types[0], spell.results[0])):
             operand = method(operand, "contiguous")

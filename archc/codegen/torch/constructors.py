@@ -190,11 +190,14 @@ def _value(text: str) -> object:
 
 def _annotation(values: Values) -> str:
     kinds = {_kind(_value(text)) for text in values}
-    return "" if "" in kinds else f": {' | '.join(sorted(kinds, key=lambda kind: (kind.startswith('tuple'), kind)))}"
+    order = sorted(kinds, key=lambda kind: (kind == "None", kind.startswith("tuple"), kind))
+    return "" if "" in kinds else f": {' | '.join(order)}"
 
 
 def _kind(value: object) -> str:
-    """The type of a value: `int`, `list[int]`, `tuple[int, int]`; empty for other types."""
+    """The type of a value: `int`, `None`, `list[int]`, `tuple[int, int]`; empty for other types."""
+    if value is None:
+        return "None"
     if isinstance(value, list):
         kinds = {_kind(item) for item in value}
         return "" if "" in kinds or not kinds else f"list[{' | '.join(sorted(kinds))}]"

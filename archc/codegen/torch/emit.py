@@ -214,9 +214,14 @@ def _form(value: object) -> Hashable:
     """Key of an operator or an attribute, with a marker for each constant in it."""
     if isinstance(value, Operator):
         return tuple(_form(getattr(value, info.name)) for info in attributes(type(value)))
-    if isinstance(value, tuple) and not is_argument(value):
+    if isinstance(value, tuple) and not _is_constant(value):
         return tuple(map(_form, value))
-    return ANY if is_argument(value) else value
+    return ANY if _is_constant(value) else value
+
+
+def _is_constant(value: object) -> bool:
+    """Return whether an argument can have a value: None, a number, a string, or a tuple of these."""
+    return value is None or is_argument(value) or (isinstance(value, tuple) and all(map(_is_constant, value)))
 
 
 def _check(graph: Graph) -> None:

@@ -8,7 +8,7 @@ argument after the tensors.  A weight outside the class is also an argument of `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from archc.codegen.outline.alignment import is_argument
@@ -220,7 +220,8 @@ class ExpressionWriter:
         if all((node.op, node.types, self.placement.away(node)) == (first.op, first.types, here) for node in nodes[1:]):
             return lambda operands: self._spell(0, first, operands, weights)
         holes = placeholders(len(first.operands))
-        texts = [self._spell(k, node, holes, weights) for k, node in enumerate(nodes)]
+        varying = _varying(nodes)
+        texts = [self._spell(k, node, holes, weights, varying) for k, node in enumerate(nodes)]
         if all(text == texts[0] for text in texts):
             return lambda operands: self._spell(0, first, operands, weights)
         names = attribute_names(nodes)
@@ -232,7 +233,14 @@ class ExpressionWriter:
         kind = type(texts[0])
         return lambda operands: kind(fill_placeholders(merged, operands))
 
-    def _spell(self, instance: int, node: Node, operands: Sequence[str], weights: Mapping[str, str]) -> str:
+    def _spell(
+        self,
+        instance: int,
+        node: Node,
+        operands: Sequence[str],
+        weights: Mapping[str, str],
+        varying: Collection[str] = (),
+    ) -> str:
         sizes = self.around
         for name in self.placement.away(node):
             weights = {**weights, name: method(weights[name], "to", f"{atom(operands[0])}.device")}
@@ -244,6 +252,7 @@ class ExpressionWriter:
             lambda dim: sizes.size(instance, dim),
             sizes.device,
             training="self.training",
+            varying=varying,
         )
         return node.op.torch(spell)
 
@@ -271,6 +280,13 @@ class ExpressionWriter:
             else:
                 lines += lines_of("", f"self.register_buffer({literal(name)}, {text})", 2)
         return lines
+
+
+def _varying(nodes: Sequence[Node]) -> set[str]:
+    """The attributes that differ between nodes of one operator class."""
+    names = [info.name for info in attributes(type(nodes[0].op))]
+    rows = [[getattr(node.op, name) for name in names] for node in nodes]
+    return {name for name, values in zip(names, zip(*rows)) if any(value != values[0] for value in values)}
 
 
 def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:

@@ -8,7 +8,7 @@ only statement is the operator; the emitter then treats the layer like a block.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from archc.codegen.outline.definitions import (
@@ -51,6 +51,7 @@ def spelling(
     size_text: Callable[[SymbolicDim], str] = str,
     device: str | None = None,
     training: str | None = None,
+    varying: Collection[str] = (),
 ) -> TorchSpelling:
     """Return the `TorchSpelling` from which a node's operator generates its PyTorch expression.
 
@@ -58,6 +59,7 @@ def spelling(
         size_text: returns the text of a symbolic size.
         device: the expression of the device of new tensors; None for the default device.
         training: the expression of the training mode; None for inference.
+        varying: the attributes that differ between the instances of a block; see `TorchSpelling`.
     """
     inference = node.op.infer(node.types)
     return TorchSpelling(
@@ -70,6 +72,7 @@ def spelling(
         storages={name: graph.weights[path].storage for name, path in node.weights.items()},
         device=device,
         training=training,
+        varying=varying,
     )
 
 

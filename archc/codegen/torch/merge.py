@@ -6,7 +6,8 @@ An argument is a name, or a formula such as `C // 2`, which needs parentheses as
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -57,23 +58,25 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
     pieces = [gaps[0]]
     for position, (gap, literal) in enumerate(zip(gaps[1:], literals)):
         values = tuple(skeleton.literals[position].text for skeleton in skeletons)
-        text = literal.text
-        if any(value != text for value in values):
+        text = literal.source
+        if any(value != literal.text for value in values):
             text = argument(values, literal.keyword)
             text = atom(text) if literal.tight else text
         pieces += [text, gap]
-    return spaced("".join(pieces))
+    return tidied("".join(pieces))
 
 
 class _Literal(NamedTuple):
     """A literal in a text.
 
     Attributes:
+        source: the literal with the parentheses around it: `(-2)` in `x * (-2)`.
         keyword: the keyword of the argument that the literal is in, or "".
         tight: True if a formula needs parentheses in its place.
     """
 
     text: str
+    source: str
     keyword: str
     tight: bool
 
@@ -95,15 +98,38 @@ class _Skeleton(NamedTuple):
 @lru_cache(maxsize=4096)
 def _skeleton(text: str) -> _Skeleton:
     """Split a text at its literals."""
+    text = _with_all_bounds(text)
     encoded = text.encode()  # `ast` counts offsets in bytes
     gaps, literals = [], []
     end = 0
     for start, stop, keyword, tight in sorted(_literals(text)):
-        gaps.append(encoded[end:start].decode())
-        literals.append(_Literal(encoded[start:stop].decode(), keyword, tight))
-        end = stop
+        first, last = _with_parentheses(encoded, start, stop)
+        gaps.append(encoded[end:first].decode())
+        literals.append(_Literal(encoded[start:stop].decode(), encoded[first:last].decode(), keyword, tight))
+        end = last
     gaps.append(encoded[end:].decode())
-    return _Skeleton(tuple(gaps), tuple(literals))
+    return _Skeleton(tuple(gap.replace(" ** ", "**") for gap in gaps), tuple(literals))
+
+
+def _with_all_bounds(text: str) -> str:
+    """An expression with the defaults that its slices omit: `x[0:5:1]` for `x[:5]`.
+
+    `tidied` removes these defaults.
+    """
+    edits: list[_Edit] = []
+    for node in ast.walk(ast.parse(text, mode="eval")):
+        if isinstance(node, ast.Slice):
+            start, stop = node.col_offset, node.end_col_offset or 0
+            bounds = [_source(bound, text) or default for bound, default in zip(_bounds(node), _BOUNDS)]
+            edits.append(_Edit(start, stop, ":".join(bounds)))
+    return _edited(text, edits)
+
+
+def _with_parentheses(text: bytes, start: int, stop: int) -> tuple[int, int]:
+    """Start and end of a literal with the parentheses around it, which are not those of a call."""
+    before, after = text[:start].decode(), text[stop : stop + 1]
+    grouped = before.endswith("(") and after == b")" and not re.search(r"[\w\])]\($", before)
+    return (start - 1, stop + 1) if grouped else (start, stop)
 
 
 def _literals(text: str) -> Iterator[tuple[int, int, str, bool]]:
@@ -129,27 +155,63 @@ def _is_tight(parent: ast.AST, child: ast.AST) -> bool:
     return not isinstance(parent, ast.Tuple | ast.List | ast.keyword | ast.Slice)
 
 
-def spaced(text: str) -> str:
-    """An expression with the formatter's blanks around `:` and `**`: `x[:, self.by :]`, `(4 * C) ** 2`."""
+class _Edit(NamedTuple):
+    """The replacement of a part of a text; start and end count bytes."""
+
+    start: int
+    end: int
+    replacement: str
+
+
+def _edited(text: str, edits: Iterable[_Edit]) -> str:
+    """A text after edits that do not overlap."""
     encoded = text.encode()
-    edits: list[tuple[int, int, str]] = []
+    for edit in sorted(edits, reverse=True):
+        encoded = encoded[: edit.start] + edit.replacement.encode() + encoded[edit.end :]
+    return encoded.decode()
+
+
+def tidied(text: str) -> str:
+    """An expression in its usual form.
+
+    - Blanks around `:` and `**` as the formatter writes them: `x[:, self.by :]`, `(4 * C) ** 2`.
+    - No bounds of slices that equal their defaults: `x[:5]` for `x[0:5:1]`.
+    - No unpacked tuples: `f(0, width)` for `f(*(0, width))`.
+    """
+    edits: list[_Edit] = []
     for node in ast.walk(ast.parse(text, mode="eval")):
         if isinstance(node, ast.Slice):
-            edits.append((node.col_offset, node.end_col_offset or 0, _slice_text(node, text)))
+            edits.append(_Edit(node.col_offset, node.end_col_offset or 0, _slice_text(node, text)))
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
             start, stop = node.left.end_col_offset or 0, node.right.col_offset
             blank = "" if _is_plain(node.left) and _is_plain(node.right) else " "
-            between = encoded[start:stop].decode().replace(" ", "")
-            edits.append((start, stop, between.replace("**", f"{blank}**{blank}")))
-    for start, stop, replacement in sorted(edits, reverse=True):
-        encoded = encoded[:start] + replacement.encode() + encoded[stop:]
-    return encoded.decode()
+            between = text.encode()[start:stop].decode().replace(" ", "")
+            edits.append(_Edit(start, stop, between.replace("**", f"{blank}**{blank}")))
+        elif isinstance(node, ast.Starred) and isinstance(node.value, ast.Tuple) and node.value.elts:
+            stop = node.end_col_offset or 0
+            edits.append(_Edit(node.col_offset, node.value.col_offset + 1, ""))
+            edits.append(_Edit(stop - 2 if text.encode()[stop - 2 : stop] == b",)" else stop - 1, stop, ""))
+    return _edited(text, edits)
+
+
+_BOUNDS = ("0", "None", "1")
+"""Texts of the default bounds of a slice."""
+
+
+def _bounds(node: ast.Slice) -> tuple[ast.expr | None, ...]:
+    return node.lower, node.upper, node.step
+
+
+def _source(node: ast.expr | None, text: str) -> str:
+    """The text of a part of an expression; empty for None."""
+    return "" if node is None else ast.get_source_segment(text, node) or ""
 
 
 def _slice_text(node: ast.Slice, text: str) -> str:
     """A slice with blanks around its colons, unless each bound is a name, a number or absent."""
-    bounds = [node.lower, node.upper, *([node.step] if node.step is not None else [])]
-    texts = [ast.get_source_segment(text, bound) or "" if bound is not None else "" for bound in bounds]
+    bounds = [None if _source(bound, text) == default else bound for bound, default in zip(_bounds(node), _BOUNDS)]
+    bounds = bounds if bounds[-1] is not None else bounds[:-1]
+    texts = [_source(bound, text) for bound in bounds]
     if all(bound is None or (_is_plain(bound) and not isinstance(bound, ast.Attribute)) for bound in bounds):
         return ":".join(texts)
     words = [word for bound in texts for word in (bound, ":")][:-1]
