@@ -189,25 +189,42 @@ def _operator_key(graph: Graph) -> OperatorKey:
     Numbers and other constants may differ, since the class of a block takes them as constructor arguments.  There are
     two exceptions:
 
-    - A shared block is one module with several calls, and its constructor arguments are fixed.  So its nodes may share
-      a statement only if their operators and types are equal.
+    - A shared layer is one module with several calls, and its constructor arguments are fixed.  So if its uses differ
+      in operators or types, they may not share a statement.
     - Functions between int8 layers must be equal, since the kernel of a layer may absorb them.
     """
-    scopes: dict[str, set[Scope]] = defaultdict(set)
-    for node in graph.nodes():
-        for scope in node.scope.ancestors()[1:]:
-            scopes[scope.path].add(scope)
-    shared = {path for path, uses in scopes.items() if len(uses) > 1}
+    changing = _changing_layers(graph)
     has_integers = any(node.op.has(DECODES) for node in graph.nodes())
 
     def key(node: Node, op: Operator) -> Hashable:
-        if shared and any(scope.path in shared for scope in node.scope.ancestors()[1:]):
-            return (_form(op) if node.weights else op), node.types
+        if changing and any(scope.path in changing for scope in node.scope.ancestors()[1:]):
+            return _fixed_part(node, op)
         if has_integers and node.name is None and type(op).torch_integers is not Operator.torch_integers:
             return op
         return _form(op)
 
     return key
+
+
+def _changing_layers(graph: Graph) -> set[str]:
+    """The paths of shared layers whose uses differ in operators or types."""
+    uses: dict[str, set[Scope]] = defaultdict(set)
+    for node in graph.nodes():
+        for scope in node.scope.ancestors()[1:]:
+            uses[scope.path].add(scope)
+    shared = {path for path, scopes in uses.items() if len(scopes) > 1}
+    contents: dict[Scope, list[Hashable]] = defaultdict(list)
+    for node in graph.nodes() if shared else ():
+        for scope in node.scope.ancestors()[1:]:
+            if scope.path in shared:
+                contents[scope].append(_fixed_part(node, node.op))
+    first = {path: contents[next(iter(uses[path]))] for path in shared}
+    return {scope.path for scope, content in contents.items() if content != first[scope.path]}
+
+
+def _fixed_part(node: Node, op: Operator) -> Hashable:
+    """The part of a node that must be equal in all uses of a shared layer."""
+    return (_form(op) if node.weights else op), node.types
 
 
 def _form(value: object) -> Hashable:

@@ -124,6 +124,58 @@ def test_an_attribute_without_a_value_becomes_an_optional_argument(tmp_path: Pat
     assert_agrees(graph, tmp_path)
 
 
+SHARED = {
+    "one layer, called twice": "layer a = B(2)\nlayer b = B(-3)\noutput y = x -> a -> a -> b -> b",
+    "a shared and a plain layer": "layer a = B(2)\noutput y = x -> a -> a -> b: B(3)",
+}
+"""Models with two layers of a block, of which at least one is shared."""
+
+
+@pytest.mark.parametrize("body", SHARED.values(), ids=SHARED)
+@pytest.mark.parametrize("inner", ["x * k", "x -> inner: C(k)"])
+def test_layers_that_differ_in_numbers_share_a_class_if_a_layer_is_shared(
+    inner: str, body: str, tmp_path: Path
+) -> None:
+    graph = graph_of(f"""
+    block C(k) {{
+        input x: f32[N, 8]
+        output x * k -> relu
+    }}
+    block B(k) {{
+        input x: f32[N, 8]
+        x = {inner}
+        output x -> fc: linear(8)
+    }}
+    model m {{
+        input x: f32[N, 8]
+        {body}
+    }}
+    """)
+    source = source_of(graph)
+    assert source.count("class B") == 1
+    assert source.count("class C") == source.count("self.inner") // 2
+    assert_agrees(graph, tmp_path)
+
+
+def test_a_shared_layer_whose_uses_differ_has_no_class(tmp_path: Path) -> None:
+    graph = graph_of("""
+    block B(k) {
+        input x: f32[N, T, 8]
+        output x[:, k:] + x[:, : T - k] * k -> fc: linear(8)
+    }
+    model m {
+        input x: f32[N, 6, 8]
+        layer a = B(1)
+        layer b = B(2)
+        output y = x -> a -> a -> b
+    }
+    """)
+    source = source_of(graph)
+    assert source.count("class B") == 1
+    assert 'self.a["fc"]' in source
+    assert_agrees(graph, tmp_path)
+
+
 LISTS = [
     ("x.permute(*self.k)", "k", "y = x -> permute(k)", ("(0, 2, 3, 1)", "(0, 3, 1, 2)")),
     ("x.reshape(*self.k)", "k", "y = x -> reshape(k)", ("(4, 64)", "(4, 4, 16)")),
