@@ -22,6 +22,7 @@ from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.ir.scans import scan_end, scan_parts
 from archc.types.attributes import attributes
+from archc.types.storage import Dense
 
 ANY = object()
 """In a key, replaces every value that can be an argument: `3`, `(1, 7)` or "same"."""
@@ -296,7 +297,9 @@ class _Aligner:
         weights: list[Hashable] = []
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
-                weights.append((parameter, self.graph.weights[path].storage))
+                # An attribute such as `bias` determines whether the layer has a dense parameter.
+                storage = self.graph.weights[path].storage
+                weights += [(parameter, storage)] if storage != Dense() else []
             else:
                 # A tied weight: `item` uses the weight of another layer.  If `item` has a name, the tie is in `ties` of
                 # the block that contains both layers, so the key needs no path.  If `item` has no name, no `ties` have

@@ -187,21 +187,23 @@ def _operator_key(graph: Graph) -> OperatorKey:
     """The key of a node; nodes that share a statement must have equal keys.
 
     Numbers and other constants may differ, since the class of a block takes them as constructor arguments.  There are
-    two exceptions:
+    three exceptions:
 
     - A shared layer is one module with several calls, and its constructor arguments are fixed.  So if its uses differ
       in operators or types, they may not share a statement.
+    - Layers without a module must have the same weights, because their code contains each weight.
     - Functions between int8 layers must be equal, since the kernel of a layer may absorb them.
     """
     changing = _changing_layers(graph)
     has_integers = any(node.op.has(DECODES) for node in graph.nodes())
 
     def key(node: Node, op: Operator) -> Hashable:
+        weights = tuple(node.weights) if module_of(node, graph) is None else None
         if changing and any(scope.path in changing for scope in node.scope.ancestors()[1:]):
-            return _fixed_part(node, op)
+            return _fixed_part(node, op), weights
         if has_integers and node.name is None and type(op).torch_integers is not Operator.torch_integers:
             return op
-        return _form(op)
+        return _form(op), weights
 
     return key
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from archc.codegen.torch.merge import Mismatch, merge
+from archc.compiler import parse
+from archc.language.printing.printer import print_graph
 from tests.codegen.torch_modules import assert_agrees, graph_of, source_of
 
 
@@ -109,6 +111,41 @@ def test_a_default_that_all_uses_have_is_not_written(
     keyword = expression.partition("=")[0]
     assert "self.k" not in source
     assert "=" not in expression or f"{keyword}=" not in source
+
+
+PARAMETERS = [
+    ("nn.Linear(4, 4, bias=k)", "y = x -> fc: linear(4, bias = k)"),
+    ("nn.Conv2d(4, 4, 1, bias=k)", "y = x -> conv: conv2d(4, 1, bias = k)"),
+    ("nn.BatchNorm2d(4, affine=k)", "y = x -> bn: batch_norm(affine = k)"),
+    ("nn.LayerNorm(4, bias=k)", "y = x -> norm: layer_norm(bias = k)"),
+]
+"""Constructor call in PyTorch, and a statement in which k determines whether a layer has a parameter."""
+
+
+@pytest.mark.parametrize(("call", "statement"), PARAMETERS)
+def test_layers_with_and_without_a_parameter_share_a_class(call: str, statement: str, tmp_path: Path) -> None:
+    graph = graph_of(text_of("k = true", statement, ("false", "")))
+    source = source_of(graph)
+    assert source.count("class B") == 1
+    assert call in source
+    assert_agrees(graph, tmp_path)
+    printed = print_graph(graph)
+    assert printed.count("block B") == 1
+    assert parse(printed) == graph
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "y = x -> norm: group_norm(2, affine = k)",
+        "y = x -> norm: layer_norm(elementwise_affine = k)",
+        "layer first = linear(4)\ny = x -> first -> fc: linear(4, weight = first.weight, bias = k)",
+    ],
+)
+def test_layers_with_and_without_a_module_have_own_classes(statement: str, tmp_path: Path) -> None:
+    graph = graph_of(text_of("k = true", statement, ("false", "")))
+    assert source_of(graph).count("class B") == 2
+    assert_agrees(graph, tmp_path)
 
 
 def test_an_attribute_without_a_value_becomes_an_optional_argument(tmp_path: Path) -> None:
