@@ -29,6 +29,8 @@ class Quantize(Operator):
     The results are q, scale and zero_point, the operands of `dequantize`.  Scale and zero point are buffers: one of
     each, or one for each position along `axis`.  With `dynamic` there are no buffers: scale and zero point follow from
     the range of the data (from its minimum to its maximum, extended to include 0).
+
+    The result for NaN is not defined, nor is a dynamic range of infinite data.
     """
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"

@@ -1,7 +1,9 @@
 """Layers that compute in int8, and the quantization of their operands.
 
 A kernel of torch multiplies the integers if it is exact and faster than floating
-point.  Otherwise the integers are multiplied in floating point.
+point.  Otherwise the integers are multiplied in floating point.  So are those of a
+program that `torch.export`, `torch.compile` or `torch.jit.trace` records: the kernels
+need scales as Python numbers, and a recorded program may run on another CPU.
 
 archc writes this file beside programs with int8 layers, as `archc_int8.py`.
 """
@@ -35,14 +37,26 @@ __all__ = [
 ]
 
 
+# A layer calls these functions in every call, and a short name saves half their time.
+in_dynamo = torch.compiler.is_dynamo_compiling
+in_trace = torch._C._is_tracing
+
+
+def recorded() -> bool:
+    """Return whether torch records the operations for a program."""
+    return torch.compiler.is_compiling() or in_trace()
+
+
 class Scale:
     """Scale and zero point of integers q in 0..255: x = size * (q - zero_point).
+
+    Both are Python numbers, or tensors while torch records a program.
 
     `fixed` is True for a constant scale of the model.  A constant scale is the same
     object in all calls, so that it can be part of a cache key.
     """
 
-    def __init__(self, size: float, zero_point: int, fixed: bool):
+    def __init__(self, size: Any, zero_point: Any, fixed: bool):
         self.size, self.zero_point = size, zero_point
         self.fixed = fixed
 
@@ -65,8 +79,11 @@ class Quantized:
     def integers(self) -> Tensor:
         """The bytes q."""
         if self.held.dtype != torch.uint8:
-            # PyTorch converts to int8 fast, but to uint8 slowly.
-            self.held = self.signed().bitwise_xor_(-128).view(torch.uint8)
+            zero_point = self.scale.zero_point
+            if isinstance(zero_point, Tensor):
+                self.held = (self.steps() + zero_point).byte()
+            else:  # PyTorch converts to int8 fast, but to uint8 slowly.
+                self.held = self.signed().bitwise_xor_(-128).view(torch.uint8)
         return self.held
 
     def signed(self) -> Tensor:
@@ -81,7 +98,7 @@ class Quantized:
         zero_point = self.scale.zero_point
         if self.held.dtype == torch.uint8:
             return self.held.float().sub_(zero_point)
-        low = 0 if self.relu else -zero_point
+        low = zero_point * (self.relu - 1)  # zero after a `relu`
         return self.held.round_().clamp_(low, 255 - zero_point)
 
     def decoded(self) -> Tensor:
@@ -141,19 +158,23 @@ class Keeping(nn.Module):
 
     def kept(self, form: Any, make: Callable[[], Any]) -> Any:
         """The cached value of key `form`, computed by `make` if it is missing."""
+        if in_dynamo() or in_trace():  # `recorded` would be slower
+            return make()
         buffers = self._buffers
         for name, buffer, version in self._seen:  # runs in every call of a layer
             now = buffers[name]
             if now is not buffer or version is not None and now._version != version:
                 self._forms = {}
                 break
-        forms = self._forms
-        if form not in forms:
-            if not forms:
+        found = self._forms.get(form)
+        if found is None:
+            if recorded():  # `torch.export` replaces the buffers by new ones
+                return make()
+            if not self._forms:
                 self._seen = [(name, b, version_of(b)) for name, b in buffers.items()]
             with torch.inference_mode(False), torch.no_grad():
-                forms[form] = make()
-        return forms[form]
+                found = self._forms[form] = make()
+        return found
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_forms": {}, "_seen": []}  # the cache is not copied
@@ -182,6 +203,8 @@ class Grid(Keeping):
 
     def read(self) -> Scale:
         """The scale from the buffers."""
+        if recorded():
+            return Scale(self.scale, self.zero_point.float(), fixed=True)
         return Scale(float(self.scale), int(self.zero_point), fixed=True)
 
 
@@ -204,7 +227,7 @@ class Quantize(Grid):
 
 def quantize(x: Tensor) -> Quantized:
     """Quantize with a scale that spans the range of x and zero."""
-    size, zero_point = range_of(x)
+    size, zero_point = recorded_range_of(x) if recorded() else range_of(x)
     return Quantized(x / size, Scale(size, zero_point, fixed=False))
 
 
@@ -217,6 +240,14 @@ def range_of(x: Tensor) -> tuple[float, int]:
     scale = max(c_float(c_float(high - low).value / 255).value, 1e-30)
     known = math.isfinite(scale)
     return scale, min(round(c_float(-low / scale).value), 255) if known else 0
+
+
+def recorded_range_of(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The range of x as `range_of` computes it, in tensors."""
+    low, high = torch.aminmax(F.pad(x.flatten(), (0, 1)))  # the range contains zero
+    scale = ((high - low) / 255).clamp(min=1e-30)
+    zero_point = (-low / scale).round().clamp(max=255)
+    return scale, torch.where(scale.isfinite(), zero_point, 0.0)
 
 
 class Int8Weight(Keeping):
@@ -362,17 +393,17 @@ class Int8Layer(Int8Weight):
     ) -> Any:
         """The result as a tensor; with `to`, quantized."""
         unit = ONES if to is None else to.grid()
-        if self.pays(x.held):
+        if self.pays(x):
             y = self.in_integers(x, unit, to is not None, relu)
         else:
             y = self.in_floats(x, unit)
         return y if to is None else Quantized(y, unit, relu)
 
-    def pays(self, x: Tensor) -> bool:
+    def pays(self, x: Quantized) -> bool:
         """Return whether an integer kernel is exact and faster for this operand."""
-        if x.is_cpu and not EXACT:
+        if isinstance(x.scale.size, Tensor) or x.held.is_cpu and not EXACT:
             return False
-        return max(x.numel(), self.fewest) * self.work >= self.least
+        return max(x.held.numel(), self.fewest) * self.work >= self.least
 
     def in_floats(self, x: Quantized, unit: Scale) -> Tensor:
         """The result in units of `unit`, computed in floating point."""

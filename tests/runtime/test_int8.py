@@ -49,9 +49,9 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_quantize_rounds_halves_to_even_and_clamps() -> None:
-    q = quantizer(0.5, 3)(torch.tensor([0.25, 0.75, -0.25, 1000.0, -1000.0]))
-    assert q.integers().tolist() == [3, 5, 3, 255, 0]
-    assert q.decoded().tolist() == [0.0, 1.0, 0.0, 126.0, -1.5]
+    q = quantizer(0.5, 3)(torch.tensor([0.25, 0.75, -0.25, 1000.0, -1000.0, torch.inf, -torch.inf]))
+    assert q.integers().tolist() == [3, 5, 3, 255, 0, 255, 0]
+    assert q.decoded().tolist() == [0.0, 1.0, 0.0, 126.0, -1.5, 126.0, -1.5]
 
 
 def test_bytes_and_steps_are_the_same_integers() -> None:

@@ -34,7 +34,7 @@ MODULE_NAMES = frozenset({
     "MaskedConvTranspose1d", "MaskedConvTranspose2d", "MaskedConvTranspose3d",
     "Scale", "Quantized", "ONE", "pooled", "Keeping", "version_of", "Grid", "OnGrid", "Quantize", "quantize",
     "range_of", "Int8Weight", "Int8Layer", "ONES", "MKLDNN", "adds_exactly", "EXACT", "ending", "Int8Linear",
-    "product_of_bytes", "Int8Conv2d",
+    "product_of_bytes", "Int8Conv2d", "in_dynamo", "in_trace", "recorded", "recorded_range_of",
     "DecodedWeight", "DecodedConv", "DecodedConvTranspose", "Int8WeightLinear", "Int8WeightEmbedding",
     "Int8WeightConv1d", "Int8WeightConv2d", "Int8WeightConv3d",
     "Int8WeightConvTranspose1d", "Int8WeightConvTranspose2d", "Int8WeightConvTranspose3d",

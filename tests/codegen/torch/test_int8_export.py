@@ -1,0 +1,147 @@
+"""Programs that torch records from int8 modules compute what the modules compute."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import archc
+from archc.runtime import int8
+
+ENCODER = """
+block Layer(heads) {
+    input x: f32[N, T, D]
+    q = x -> query: linear(D)
+    k = x -> key: linear(D)
+    v = x -> value: linear(D)
+    x = x + ((q, k, v) -> attention(heads) -> proj: linear(D)) -> norm1: layer_norm
+    output x + (x -> up: linear(4 * D) -> gelu -> down: linear(D)) -> norm2: layer_norm
+}
+model encoder(width = 32) {
+    input x: f32[N, 5, width]
+    for i in 0..2 { x = x -> h[i]: Layer(4) }
+    output y = x -> head: linear(16)
+}
+"""
+MODELS: dict[str, tuple[Path | str, dict[str, int], tuple[int, ...]]] = {
+    "cnn": (Path("specs/cnn.arch"), {"width": 8}, (1, 28, 28)),
+    "mlp": (Path("specs/mlp.arch"), {"features": 32, "width": 64}, (32,)),
+    "encoder": (ENCODER, {}, (5, 32)),
+}
+SCHEMES = ["static", "dynamic", "weight"]
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.manual_seed(shape[0]))
+
+
+@pytest.fixture(params=[(name, scheme) for name in MODELS for scheme in SCHEMES], ids="-".join)
+def model(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
+    """A model with a module that Python finds by its name, as Dynamo does, and the shape of one sample."""
+    name, scheme = request.param
+    text, values, shape = MODELS[name]
+    least = "" if scheme == "weight" else ", least = 0"
+    compiled = archc.compile(text, set=values, passes=f'quant(scheme = "{scheme}"{least})')
+    compiled.write(tmp_path, emit="torch", check=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.compiler.reset()
+    yield importlib.import_module(name).load(), shape
+    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, loaded)
+
+
+def library_of(model: nn.Module) -> object:
+    return sys.modules[type(model).__module__].archc_int8
+
+
+@pytest.mark.parametrize(("exact", "strict"), [(False, False), (True, False), (False, True)])
+def test_an_exported_program_computes_what_the_module_does(
+    model: tuple[nn.Module, tuple[int, ...]], exact: bool, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, shape = model
+    monkeypatch.setattr(library_of(module), "EXACT", exact)
+    # Integer kernels add exactly, so that a sum at a tie may be rounded to the other neighbour.
+    atol, rtol = (0.05, 0.0) if exact else (1e-6, 1e-5)
+    batches = [random(rows, *shape) for rows in (3, 2, 64)]
+    expected = [module(x) for x in batches]  # the module has cached forms of its weights
+    program = torch.export.export(module, (batches[0],), dynamic_shapes=[{0: torch.export.Dim("N")}], strict=strict)
+    for x, y in zip(batches, expected):
+        torch.testing.assert_close(program.module()(x), y, atol=atol, rtol=rtol)
+        assert torch.equal(module(x), y), "an export must not change the module"
+    assert program.state_dict.keys() == module.state_dict().keys()
+    assert all(constant.numel() <= 1 for constant in program.constants.values()), "a cached form is in the program"
+
+
+def test_a_compiled_module_is_one_graph(
+    model: tuple[nn.Module, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, shape = model
+    monkeypatch.setattr(library_of(module), "EXACT", False)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        for rows in (2, 7):
+            torch.testing.assert_close(compiled(random(rows, *shape)), module(random(rows, *shape)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_traced_module_computes_what_the_module_does(
+    model: tuple[nn.Module, tuple[int, ...]], warm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, shape = model
+    monkeypatch.setattr(library_of(module), "EXACT", False)
+    with torch.no_grad():
+        if warm:
+            module(random(2, *shape))
+        traced = torch.jit.trace(module, (random(2, *shape),))
+        for rows in (2, 7):
+            torch.testing.assert_close(traced(random(rows, *shape)), module(random(rows, *shape)))
+
+
+class Stages(nn.Module):
+    """Quantization, and a convolution that takes the bytes, as in two stages of a pipeline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantize, self.on_grid, self.conv = int8.Quantize(), int8.OnGrid(), int8.Int8Conv2d(4, 6, 3)
+        for grid in (self.quantize, self.on_grid):
+            grid.scale.fill_(0.02)
+            grid.zero_point.fill_(120)
+        self.conv.weight.random_(-60, 61, generator=torch.manual_seed(0))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        q = int8.pooled(self.quantize(x), 2).to(x.device).integers()
+        return q, self.conv(int8.pooled(self.on_grid(q), 2))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("record", [torch.export.export, torch.jit.trace])
+def test_bytes_between_stages_are_recorded(record: object) -> None:
+    module, x = Stages(), random(2, 4, 16, 16)
+    expected = module(x)
+    program = record(module, (x,))  # type: ignore[operator]
+    q, y = program.module()(x) if isinstance(program, torch.export.ExportedProgram) else program(x)
+    assert torch.equal(q, expected[0])
+    torch.testing.assert_close(y, expected[1])
+
+
+class Dynamic(nn.Module):
+    """Quantization with the range of each operand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return int8.quantize(x).decoded()
+
+
+def test_a_recorded_range_is_that_of_the_module() -> None:
+    x = random(4, 9)
+    program = torch.export.export(Dynamic(), (x,), dynamic_shapes=[{0: torch.export.Dim("N")}]).module()
+    for each in (x, x.abs(), -x.abs(), 0 * x, x * 3e38, x * torch.inf, x * torch.nan, x[:0]):
+        assert torch.equal(program(each).nan_to_num(7), int8.quantize(each).decoded().nan_to_num(7))
