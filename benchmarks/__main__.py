@@ -28,6 +28,7 @@ SCRIPTS = {
     "memory_format": "Convolutions in channels-last layout",
     "int8_models": "int8 models against float ones",
     "int8_kernels": "int8 kernels in PyTorch",
+    "quantize_dynamic": "ONNX Runtime's quantizer on emitted models",
 }
 """Heading of each benchmark script."""
 

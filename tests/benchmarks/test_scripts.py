@@ -22,6 +22,7 @@ TINY = {
     "large_specs": "--runs 1",
     "references": "--batches 1 --length 4 --pairs 1",
     "memory_format": "--models cnn resnet18 --batches 1 2 --pixels 28 --pairs 1",
+    "quantize_dynamic": "--models mlp --batches 1 2 --rounds 1 --seconds 0.001",
 }
 MEASUREMENT = """
 import json
@@ -46,6 +47,7 @@ ROWS = {
     "large_specs": 4,
     "references": 2,
     "memory_format": 4,
+    "quantize_dynamic": 6,
 }
 
 
