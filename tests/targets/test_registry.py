@@ -18,7 +18,15 @@ from archc.codegen.target import ModelToEmit, Runtime, Target
 from archc.codegen.torch.load import load_model
 from archc.diagnostics import ArchcError
 from archc.targets import registry
-from archc.targets.registry import BUILT_IN, REGISTERED, default_targets, find_target, register_target, target_names
+from archc.targets.registry import (
+    BUILT_IN,
+    REGISTERED,
+    default_targets,
+    find_target,
+    names_of,
+    register_target,
+    target_names,
+)
 from archc.targets.torch import TORCH
 
 TEXT = "model net { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
@@ -29,6 +37,8 @@ COUNT = register_target(Target("{name}", "{suffix}", "count", text=lambda model:
 """
 
 Announce = Callable[[str, str], None]
+
+NAMES = [target.name for target in BUILT_IN]
 
 LARGE = {"torch", "onnx", "onnxruntime", "numpy", "importlib.metadata"}
 
@@ -51,7 +61,7 @@ def test_names_suffixes_and_runtimes_are_unique() -> None:
     assert [target.name for target in BUILT_IN] == list(REGISTERED) == target_names()
     assert len({target.suffix for target in BUILT_IN}) == len(BUILT_IN) > 2
     runtimes = [target.runtime.name for target in BUILT_IN if target.runtime is not None]
-    assert len(set(runtimes)) == len(runtimes) == 2
+    assert len(set(runtimes)) == len(runtimes) > 1
     assert registry.RESERVED_SUFFIXES.keys().isdisjoint(target.suffix for target in BUILT_IN)
 
 
@@ -75,7 +85,8 @@ def test_a_target_that_needs_weights_is_refused_without_weights(tmp_path: Path) 
     register_target(replace(COUNT, needs_weights=True, title="index"))
     with pytest.raises(ArchcError, match="an index needs weights, and `net` was compiled without") as caught:
         archc.compile(TEXT, weights="none").write(tmp_path, emit="count")
-    assert caught.value.diagnostics[0].help == "without weights, use `--emit torch,arch` and a model of one stage"
+    possible = names_of(default_targets(with_weights=False))
+    assert caught.value.diagnostics[0].help == f"without weights, use `--emit {possible}` and a model of one stage"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,7 +131,7 @@ def test_a_malformed_target_is_refused(change: dict[str, object], message: str) 
 def test_a_definition_that_runs_again_replaces_the_target() -> None:
     register_target(COUNT)
     again = register_target(replace(COUNT, title="number"))
-    assert find_target("count") is again and list(REGISTERED) == [*(target.name for target in BUILT_IN), "count"]
+    assert find_target("count") is again and list(REGISTERED) == [*NAMES, "count"]
     with pytest.raises(ValueError, match="there is a target `count` already"):
         register_target(replace(COUNT, text=ModelToEmit.__repr__))  # a function of another module
 
@@ -212,13 +223,14 @@ def test_an_unknown_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     file = plugin(tmp_path)
     assert compile_with(tmp_path, "tf") == 2
     first, second, *_ = capsys.readouterr().err.splitlines()
-    assert first == "archc compile: argument --emit: `tf` is no choice; the choices are torch, onnx, arch"
+    choices = ", ".join(NAMES)
+    assert first == f"archc compile: argument --emit: `tf` is no choice; the choices are {choices}"
     assert second.startswith("usage: archc compile ")
     assert compile_with(tmp_path, "tf", "--load", file) == 2
-    assert "the choices are torch, onnx, arch, count\n" in capsys.readouterr().err
+    assert f"the choices are {choices}, count\n" in capsys.readouterr().err
     assert compile_with(tmp_path, "counts", "--load", file) == 2
     assert "did you mean `count`?" in capsys.readouterr().err
-    with pytest.raises(ValueError, match='`emit` takes a list of "torch", "onnx", "arch", "count", not \'tf\''):
+    with pytest.raises(ValueError, match=r'`emit` takes a list of "torch", .*, "count", not .tf.'):
         archc.compile(TEXT).write(tmp_path / "out", emit="tf")
     assert not (tmp_path / "out").exists()
 
@@ -257,7 +269,7 @@ def test_the_check_runs_a_loaded_target(
     assert compile_with(tmp_path, "count", "--load", file, "--check") == 1
     error = capsys.readouterr().err
     assert error.startswith("error[check-failed]") and message in error
-    assert "leave `count` out of `--emit`, for instance `--emit torch,onnx,arch`" in error
+    assert f"leave `count` out of `--emit`, for instance `--emit {names_of(BUILT_IN)}`" in error
     assert not (tmp_path / "out").exists()
 
 
@@ -278,7 +290,7 @@ def test_a_target_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     plugin(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     announce("count", "counting:COUNT")
-    assert target_names() == ["torch", "onnx", "arch", "count"]
+    assert target_names() == [*NAMES, "count"]
     assert compile_with(tmp_path, "arch") == 0
     assert "counting" not in sys.modules, "the package is imported only if `--emit` names the target"
     assert compile_with(tmp_path, "count") == 0
@@ -320,7 +332,7 @@ def test_a_package_cannot_take_the_place_of_a_target(tmp_path: Path, announce: A
     announce("arch", "nothing_of_that_name:ARCH")
     (tmp_path / "net.arch").write_text(TEXT)
     assert compile_with(tmp_path, "arch") == 0
-    assert target_names() == ["torch", "onnx", "arch"]
+    assert target_names() == NAMES
 
 
 @pytest.mark.parametrize(
