@@ -43,9 +43,19 @@ def explanation(steps: Sequence[PassReport]) -> str:
     for step in steps:
         lines = [heading(f"{step.text}  ({step.preserves})")]
         width = max((len(remark.layer) for remark in step.remarks), default=0)
-        lines += [f"  {line}" for remark in step.remarks for line in _remark(remark, width)] or ["  nothing to do"]
+        lines += [f"  {line}" for remark in step.remarks for line in _remark(remark, width)]
+        if step.changed and not any(remark.kind == "rewrote" for remark in step.remarks):
+            lines.append(f"  changed the graph without a remark: {_nodes(step)}")
+        elif not step.remarks:
+            lines.append("  nothing to do")
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
+
+
+def _nodes(step: PassReport) -> str:
+    """The number of nodes before and after a pass."""
+    before, after = step.before.nodes, step.after.nodes
+    return f"{before:,} → {after:,} nodes" if before != after else f"{after:,} nodes before and after"
 
 
 def _remark(remark: Remark, width: int) -> list[str]:

@@ -29,10 +29,11 @@ def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
 def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> None:
     """Warn of a pass that changed nothing, or of globs in `on` and `keep` without effect.
 
-    The effect is determined from the remarks: a pass adds a remark on every layer that it rewrote or could rewrite.
+    The effect of a glob is determined from the remarks: a pass adds a remark on every layer that it rewrote or could
+    rewrite.
     """
     rewrote = [remark.layer for remark in report.remarks if remark.kind == "rewrote"]
-    if not rewrote and report.before == report.after and report.error == 0:
+    if not rewrote and not report.changed:
         diagnostics.warn(
             "pass-without-effect",
             f"the pass `{step}` changed nothing",

@@ -15,6 +15,7 @@ class PassReport:
     """Outcome of one pass.
 
     Attributes:
+        changed: True if the graph or a stored tensor differs from that before this pass.
         error: relative error of the outputs, compared with the graph before this pass.
         total_error: relative error of the outputs, compared with the graph before the first pass.
 
@@ -27,6 +28,7 @@ class PassReport:
     preserves: Preserves
     before: Cost
     after: Cost
+    changed: bool
     error: float
     total_error: float
     remarks: tuple[Remark, ...]

@@ -65,7 +65,7 @@ def run_passes(
         original = previous = calibration.outputs(graph)
     for step in passes:
         progress(str(step))
-        before = cost(graph, sizes)
+        before, form = cost(graph, sizes), graph.canonical()
         found = diagnostics if diagnostics is not None else Diagnostics()
         warn_of_options(step, found)
         context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
@@ -79,7 +79,8 @@ def run_passes(
             change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
         _hold_to_promise(step, change)
         _refuse_infinite(step, max(change, total))
-        report = PassReport(str(step), step.preserves, before, cost(graph, sizes), change, total, remarks)
+        changed = graph.canonical() != form or _identities(graph.tensors or {}) != _identities(stored)
+        report = PassReport(str(step), step.preserves, before, cost(graph, sizes), changed, change, total, remarks)
         warn_of_idle(step, report, found)
         yield report
         previous = outputs
@@ -103,6 +104,11 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
     context.rewriter.remove_unused_weights()
     _verify(graph, step, interface)
     return tuple(context.remarks)
+
+
+def _identities(tensors: Mapping[str, LazyTensor]) -> dict[str, int]:
+    """The identity of each stored tensor by name; a pass replaces tensors, and never changes them in place."""
+    return {name: id(tensor) for name, tensor in tensors.items()}
 
 
 def _check_selectors(graph: Graph, step: Pass) -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import archc
-from archc.diagnostics import ArchcError
+from archc.cli.pass_report import explanation
+from archc.diagnostics import ArchcError, Diagnostics
+from archc.ops.arithmetic import Neg
 from archc.passmanager.base import REGISTERED
 from archc.passmanager.comparison import largest_error
 
@@ -91,8 +93,25 @@ class Rounding(Shifting):
     preserves = "rounding"
 
 
+@dataclass(frozen=True)
+class Silent(archc.Pass):
+    """Pass that adds no remark; with `negate`, it inserts two negations after the first layer."""
+
+    name = "test_silent"
+
+    negate: bool = archc.attribute(True)
+
+    def run(self, graph: archc.Graph, context: archc.Context) -> None:
+        if self.negate:
+            (layer,) = (node for node in graph.nodes() if node.path == "fc1")
+            users, negated = graph.consumers(layer.result), layer.result
+            for _ in range(2):
+                negated = context.rewriter.add(Neg(), (negated,), near=layer).result
+            context.rewriter.replace_uses(layer.result, negated, users)
+
+
 # Other tests list all registered passes and must not find these.
-for made in (Doubling, ExactDoubling, Renaming, Cutting, Failing, Shifting, Rounding):
+for made in (Doubling, ExactDoubling, Renaming, Cutting, Failing, Shifting, Rounding, Silent):
     del REGISTERED[made.name]
 
 
@@ -165,3 +184,18 @@ def test_an_infinite_error_is_refused() -> None:
     with pytest.raises(ArchcError, match="makes outputs infinite or NaN") as refused:
         archc.compile(text, passes=[Doubling(1e36)])
     assert refused.value.diagnostics[0].code == "pass-not-finite"
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (Silent(), "changed the graph without a remark: 3 → 5 nodes"),
+        (Shifting(1e-6), "changed the graph without a remark: 3 nodes before and after"),
+        (Silent(negate=False), "nothing to do"),
+    ],
+)
+def test_the_explanation_of_a_pass_without_remarks(step: archc.Pass, told: str) -> None:
+    found = Diagnostics()
+    reports = archc.compile(TEXT, passes=[step], diagnostics=found).passes
+    assert explanation(reports).splitlines()[1:] == [f"  {told}"]
+    assert [one.code for one in found.warnings] == (["pass-without-effect"] if told == "nothing to do" else [])
