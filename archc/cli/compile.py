@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.output
     with ExitStack() as watched:
         progress = watched.enter_context(output.progress())
+        _warn_of_options(arguments, found)
         compiled = options.compiled(arguments, found, progress)
         if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
             watched.close()
@@ -114,6 +115,14 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.activations,
         )
     return 0
+
+
+def _warn_of_options(arguments: argparse.Namespace, found: Diagnostics) -> None:
+    """Warn of options that need another option, or that another option overrides."""
+    options.warn_without("passes", arguments, found, ("explain",))
+    options.warn_without("weights", arguments, found, ("allow-pickle",))
+    if arguments.explain and arguments.json:
+        options.warn_without_effect(found, "explain", "with `--json`: the report has all remarks")
 
 
 def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any], found: Diagnostics) -> None:

@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     load_plugins(arguments.load)
     found = Diagnostics()
     graph, read = _graph(arguments, found)
+    if arguments.depth and all(node.scope.parent is None for node in graph.nodes()):
+        options.warn_without_effect(found, "depth", f"on `{graph.name}`, which has no blocks")
     options.hold_to_strict(arguments, found)
     scene = compose(graph, arguments.depth, arguments.open)
     path: Path = arguments.picture or Path(f"{graph.name}.svg")
@@ -113,7 +115,8 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
 
     The model is compiled only if the options ask for passes, weights or calibration data.
     """
-    options.warn_without_passes(arguments, found, ("sizes", "calib", "seed"))
+    options.warn_without("passes", arguments, found, ("sizes", "weights", "calib", "seed"))
+    options.warn_without("weights", arguments, found, ("allow-pickle",))
     if options.asks_for_compilation(arguments):
         with output.progress() as progress:
             compiled = options.compiled(arguments, found, progress)

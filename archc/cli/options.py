@@ -221,15 +221,21 @@ def asks_for_compilation(arguments: argparse.Namespace) -> bool:
     )
 
 
-def warn_without_passes(arguments: argparse.Namespace, diagnostics: Diagnostics, names: Sequence[str]) -> None:
-    """Warn of options that affect only passes, if no passes are given."""
-    for name in names if not arguments.passes else ():
-        if getattr(arguments, name):
-            diagnostics.warn(
-                "option-without-effect",
-                f"`--{name}` has no effect without `--passes`",
-                help="leave it out, or give the passes",
-            )
+def warn_without(needed: str, arguments: argparse.Namespace, diagnostics: Diagnostics, names: Sequence[str]) -> None:
+    """Warn of options that are given without another option, and have no effect without it.
+
+    Args:
+        needed: name of the other option, such as `passes`.
+        names: names of the options that need it.
+    """
+    for name in names if not getattr(arguments, needed) else ():
+        if getattr(arguments, name.replace("-", "_")):
+            warn_without_effect(diagnostics, name, f"without `--{needed}`", f"leave it out, or give `--{needed}`")
+
+
+def warn_without_effect(diagnostics: Diagnostics, name: str, reason: str, help: str = "leave it out") -> None:
+    """Warn of an option without effect (`option-without-effect`)."""
+    diagnostics.warn("option-without-effect", f"`--{name}` has no effect {reason}", help=help)
 
 
 def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: Callable[[str], None]) -> Compiled:
@@ -257,7 +263,19 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
         progress=progress,
     )
     compiled.files |= {Path(path).absolute() for path in arguments.load}
+    _warn_of_data(arguments, compiled, diagnostics)
     return compiled
+
+
+def _warn_of_data(arguments: argparse.Namespace, compiled: Compiled, diagnostics: Diagnostics) -> None:
+    """Warn of calibration data and of a seed that nothing uses."""
+    from archc.passmanager.sizes import choose_sizes
+
+    # The data also gives the values of symbolic sizes, at which costs are counted.
+    if arguments.calib and compiled.sizes == choose_sizes(compiled.graph, arguments.sizes):
+        warn_without("passes", arguments, diagnostics, ("calib",))
+    if arguments.seed and compiled.graph.tensors is None:
+        warn_without_effect(diagnostics, "seed", "with `--weights none`")
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

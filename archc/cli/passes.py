@@ -46,8 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     from archc.passmanager.registry import pass_help
 
     load_plugins(arguments.load)
+    found = Diagnostics()
+    options.warn_without("groups", arguments, found, ("model", "set", "allow-absolute-imports"))
     if arguments.groups is not None:
-        return _groups(arguments)
+        return _groups(arguments, found)
+    output.diagnostics(found)
     if arguments.name is None:
         passes = known_passes()
         if arguments.json:
@@ -69,21 +72,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _groups(arguments: argparse.Namespace) -> int:
+def _groups(arguments: argparse.Namespace, found: Diagnostics) -> int:
     """Print the channel groups of a model; this needs no weights."""
     from archc.analysis.coupling import Coupling
     from archc.cli import group_table
     from archc.compiler import parse
     from archc.driver.parsing import parse_settings
 
-    found = Diagnostics()
     values = parse_settings(arguments.set)
     graph = parse(Path(arguments.groups), arguments.model, values, found, arguments.allow_absolute_imports)
+    output.diagnostics(found)
     coupling = Coupling(graph)
     if arguments.json:
         output.print_json(group_table.to_json(coupling))
     else:
-        output.diagnostics(found)
         print(group_table.text(coupling))
     return 0
 

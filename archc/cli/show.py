@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.file == "-":
         # Standard input can be read only once, and the model is built twice: before and after passes.
         arguments.file = options.text_of(arguments.file)
+    options.warn_without("passes", arguments, found, ("seed",))
+    options.warn_without("weights", arguments, found, ("allow-pickle",))
     if arguments.sweep is not None:
         return _sweep(arguments, found)
     if arguments.plot is not None:
@@ -139,7 +141,6 @@ def _title(arguments: argparse.Namespace) -> str:
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Compiled | None]:
     """The model, compiled only if passes, weights or data are given."""
-    options.warn_without_passes(arguments, found, ("seed",))
     if not options.asks_for_compilation(arguments):
         return _parsed(arguments, found), None
     with output.progress() as progress:

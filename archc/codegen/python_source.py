@@ -20,11 +20,12 @@ from typing import Literal
 
 from archc.frozen_dataclass import frozen_dataclass
 
-WriteBeside = Callable[[str, str], str]
+WriteBeside = Callable[[str, str], str | None]
 """A function that writes a text file beside an emitted file, and returns the name of the file.
 
 The arguments are a name, which begins with `archc_`, and the text.  The function returns another name if the folder
-already has a different file of the given name, which other emitted files import.
+already has a different file of the given name, which other emitted files import.  It returns None, and writes nothing,
+if the emitted file must import no other file.
 """
 
 Activations = Literal["functions", "modules"]

@@ -47,7 +47,8 @@ class ModelToEmit:
             needs no weights, and for targets with `holds_weights` if no other target is written.
         passes: the passes that changed the graph, with their options.
         compilation: for a stage, an identifier of the compilation, which all stages share; None for a whole model.
-        write_beside: writes a file that the emitted file imports.  None if the emitted file must import no other file.
+        write_beside: writes a file that the emitted file imports.  If it is None or returns None, the emitted file must
+            import no other file.
         activations: the form of activations.  A target without modules ignores it.
     """
 

@@ -93,7 +93,8 @@ class Compiled(Compilation):
             ArchcError: a target cannot be loaded or cannot express the model, the check fails, the folder cannot be
                 written, or an output would replace a file that the compilation read.
         """
-        from archc.driver.emission import check_weights, warn_of_activations, write_files
+        from archc.driver.emission import check_weights, write_files
+        from archc.driver.option_warnings import warn_of_activations
         from archc.driver.output_folder import OutputFolder
 
         check_types(folder=folder, check=check, progress=progress, announce=announce, single_file=single_file)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
-from archc.declaration.traits import DECODES
 from archc.diagnostics import ArchcError, Diagnostic, Source, error
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.ir.stages import has_stages
@@ -42,21 +41,6 @@ def check_weights(compiled: Compilation, targets: Sequence[Target], check: bool 
 def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
     """Return the error `needs-weights`: `what` needs weights, but the model was compiled without weights."""
     return error("needs-weights", f"{what} needs weights, and `{compiled.name}` was compiled without", help=help)
-
-
-def warn_of_activations(compiled: Compilation, targets: Sequence[Target]) -> None:
-    """Warn that activations cannot become modules (`option-without-effect`)."""
-    nodes = compiled.graph.nodes()
-    if not any(target.has_activations for target in targets):
-        reason, help_ = "have no effect: no target with modules is written", "add `torch`, or leave the option out"
-    elif not any(node.op.activation_module() is not None for node in nodes):
-        reason, help_ = f"have no effect: `{compiled.name}` has no activation", "leave the option out"
-    elif any(node.op.has(DECODES) for node in nodes):
-        reason = "have no effect in layers that compute in int8: their kernels apply activations"
-        help_ = 'use a float model for attribution, or `quant(scheme = "weight")`'
-    else:
-        return
-    compiled.diagnostics.warn("option-without-effect", f"activations as modules {reason}", help=help_)
 
 
 def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) -> str | None:
@@ -99,6 +83,7 @@ def write_files(
         ArchcError: a target cannot express the model, or the check fails.
     """
     from archc.driver.imported_files import ImportedFiles
+    from archc.driver.option_warnings import warn_of_check, warn_of_single_file
     from archc.driver.stage_files import stages_of, stages_report, write_stages
     from archc.driver.target_files import write_target
     from archc.driver.weights_file import needs_weights_file, write_weights
@@ -106,12 +91,11 @@ def write_files(
     name = compiled.name
     whole: dict[str, Path] = {}
     names = [name, *(stage.name for stage in stages_of(compiled))]
-    imported = ImportedFiles(out, [f"{each}{target.suffix}" for each in names for target in targets])
-    write_beside = None if single_file else imported.write
+    imported = ImportedFiles(out, [f"{each}{target.suffix}" for each in names for target in targets], single_file)
 
     def write(target: Target, weights: WeightsFile | None = None) -> None:
         progress(f"write the {target.title}")
-        whole.update(write_target(target, model_to_emit(compiled, weights, write_beside, activations), out))
+        whole.update(write_target(target, model_to_emit(compiled, weights, imported.write, activations), out))
 
     for target in targets:
         if not target.needs_weights:
@@ -125,9 +109,14 @@ def write_files(
         for target in targets:
             if target.needs_weights:
                 write(target, weights)
-        stages = write_stages(compiled, out, targets, weights, write_beside, activations, progress)
+        stages = write_stages(compiled, out, targets, weights, imported.write, activations, progress)
+    runnable = bool(runnable_targets(whole))
+    if single_file and not imported.requested:
+        warn_of_single_file(compiled)
+    if check and not runnable:
+        warn_of_check(compiled)
     report = {**make_report(compiled), **stages_report(stages, compiled.sizes.values)}
-    reason = unchecked_reason(compiled, check, bool(runnable_targets(whole)))
+    reason = unchecked_reason(compiled, check, runnable)
     if reason is not None:
         report["check"] = {"unchecked": reason}
     else:

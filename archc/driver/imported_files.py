@@ -24,13 +24,18 @@ class ImportedFiles:
 
     Args:
         own: names of the files that this compilation replaces.
+        single_file: write no file: the emitted files contain the code that they would import.
+
+    Attributes:
+        requested: True after the first call of `write`.
     """
 
-    def __init__(self, out: OutputFolder, own: Collection[str]):
-        self._out, self._own = out, own
+    def __init__(self, out: OutputFolder, own: Collection[str], single_file: bool = False):
+        self._out, self._own, self._single_file = out, own, single_file
+        self.requested = False
         self._texts: dict[str, str] = {}
 
-    def write(self, name: str, text: str) -> str:
+    def write(self, name: str, text: str) -> str | None:
         """Write a file, and return its name; see `WriteBeside`.
 
         Raises:
@@ -38,6 +43,9 @@ class ImportedFiles:
         """
         if not name.startswith(PREFIX):
             raise ValueError(f"the name of an imported file begins with `{PREFIX}`, unlike {name!r}")
+        self.requested = True
+        if self._single_file:
+            return None
         if name in self._own or self._texts.get(name, text) != text or self._is_taken(name, text):
             digest = hashlib.sha256(text.encode()).hexdigest()[:8]
             name = f"{Path(name).stem}_{digest}{Path(name).suffix}"

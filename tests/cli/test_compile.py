@@ -14,10 +14,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from archc.driver import emission
+from archc.targets.registry import BUILT_IN
 from tests.cli.conftest import SPECS, Run
 
 CNN = SPECS / "cnn.arch"
-FILES = ["cnn.arch", "cnn.onnx", "cnn.py", "cnn.safetensors", "report.json"]
+FILES = sorted([*(f"cnn{target.suffix}" for target in BUILT_IN), "cnn.safetensors", "report.json"])
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -280,3 +281,37 @@ def test_a_pass_from_a_plugin(run: Run, tmp_path: Path, plugins: None) -> None:
     assert result.status == 0 and "warning[pass-without-effect]" in result.err  # the pass rewrites nothing
     assert "count(least = 2)  (exact)\n  note    cnn  4 of at least 2\n" in result.out
     assert "least: an integer = 0" in run("passes", "count", "--load", plugin).out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--single-file --emit torch", "the single file has no effect: no program of `cnn` imports a file"),
+        ("--single-file --emit arch --passes quant", "the single file has no effect"),
+        ("--check --emit arch", "the check has no effect: no emitted file can be run"),
+        ("--explain --emit arch", "`--explain` has no effect without `--passes`"),
+        ("--explain --emit arch --passes fold", "`--explain` has no effect with `--json`"),
+        ("--allow-pickle --emit arch", "`--allow-pickle` has no effect without `--weights`"),
+        ("--weights none --seed 3", "`--seed` has no effect with `--weights none`"),
+        ("--calib digits.npz --emit arch", "`--calib` has no effect without `--passes`"),
+    ],
+)
+def test_an_option_without_effect_is_reported(
+    given: str, message: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("digits.npz", image=np.random.default_rng(0).random((8, 1, 28, 28), np.float32))
+    warnings = run("compile", CNN, *given.split(), "--json").json["warnings"]
+    found = [one["message"] for one in warnings if one["code"] == "option-without-effect"]
+    assert any(text.startswith(message) for text in found), found
+
+
+def test_options_with_an_effect_are_not_reported(run: Run, tmp_path: Path) -> None:
+    """The data gives the size `T`, at which costs are counted, also without passes."""
+    path = tmp_path / "in.arch"
+    path.write_text("model m { input x: f32[N, T, 8]  output y = x -> linear(8) }")
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((4, 12, 8), np.float32))
+    data = ["--calib", tmp_path / "data.npz"]
+    for given in (data, ["--single-file", "--passes", "quant(least = 0)", *data], ["--seed", "3", "--sizes", "T=8"]):
+        report = run("compile", path, "-o", tmp_path, "--check", "--json", *given).json
+        assert [one["code"] for one in report["warnings"]] == [], given

@@ -123,5 +123,9 @@ def test_options_of_passes_without_passes_are_reported(run: Run, tmp_path: Path)
     report = run("draw", CNN, "-o", path, "--sizes", "N=4", "--seed", "3", "--json").json
     assert [warning["code"] for warning in report["warnings"]] == ["option-without-effect"] * 2
     assert run("draw", CNN, "-o", path, "--seed", "3", "--strict").status == 1
+    assert run("draw", CNN, "-o", path, "--depth", "2").err.startswith(
+        "warning[option-without-effect]: `--depth` has no effect on `cnn`, which has no blocks\n"
+    )
+    assert run("draw", SPECS / "gpt2.arch", "-o", path, "--depth", "2").err == ""
     assert "file-not-found" in run("draw", CNN, "-o", path, "--calib", tmp_path / "none.npz").err
     assert "rename-without-weights" in run("draw", CNN, "-o", path, "--rename", tmp_path / "none.txt").err

@@ -119,3 +119,10 @@ def test_the_groups_of_a_model(run: Run) -> None:
 def test_a_name_of_another_library_is_answered(run: Run) -> None:
     result = run("ops", "Dense")
     assert result.status == 1 and "help: write `x -> linear(128)`" in result.err
+
+
+def test_options_of_the_groups_need_them(run: Run) -> None:
+    result = run("passes", "prune", "--set", "classes=3", "--json")
+    assert result.json["name"] == "prune"
+    assert result.err.startswith("warning[option-without-effect]: `--set` has no effect without `--groups`\n")
+    assert run("passes", "prune", "--groups", SPECS / "lenet5.arch", "--set", "classes=3").err == ""

@@ -191,3 +191,8 @@ def test_data_sets_the_sizes_without_passes(run: Run, write: Write, tmp_path: Pa
     result = run("show", path, "--calib", tmp_path / "data.npz", "--seed", "1")
     assert "T = 5" in result.out and "`--seed` has no effect without `--passes`" in result.err
     assert "file-not-found" in run("show", path, "--calib", tmp_path / "none.npz").err
+
+
+def test_options_without_effect_are_reported_with_a_sweep(run: Run) -> None:
+    result = run("show", SPECS / "cnn.arch", "--sweep", "classes=1,2", "--seed", "3", "--allow-pickle")
+    assert result.status == 0 and result.err.count("warning[option-without-effect]") == 2

@@ -57,7 +57,7 @@ def emit(
         compilation: for a stage of a pipeline, an identifier of the compilation; None for a whole model.  An empty
             identifier is not written.
         write_beside: called for a module with int8 layers, which imports their classes from a file in its folder.  With
-            None, the module has copies of these classes, and needs no other source file.
+            None, or if it returns None, the module has copies of these classes, and needs no other source file.
         activations: "modules" for a module such as `nn.ReLU` at each use of an activation.
 
     Raises:
@@ -73,9 +73,9 @@ def emit(
     placement = context.placement
     place = "" if placement.stages is None else _place(placement, model.name)
     used = [name for name in exported("int8") if has_name(code, name, called=name.islower())]
-    imports_int8 = bool(used) and write_beside is not None
-    if used and write_beside is not None:
-        helpers = _int8_import(write_beside(INT8_FILE, library("int8")), used)
+    int8_file = write_beside(INT8_FILE, library("int8")) if used and write_beside is not None else None
+    if int8_file is not None:
+        helpers = _int8_import(int8_file, used)
     else:
         helpers = copied("int8", used, {"stages"} if place else ())
     helpers += copied("masked", _masked_layers(graph))
@@ -94,7 +94,7 @@ def emit(
         place=place,
         channels_last=images_last,
         helpers=helpers,
-        imports_int8=imports_int8,
+        imports_int8=int8_file is not None,
         classes=classes,
         model=model.name,
         load="\n".join(signature("load", load, f" -> {model.name}", 0)),

@@ -1,0 +1,49 @@
+"""Warnings of options of `Compiled.write` that have no effect (`option-without-effect`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from archc.declaration.traits import DECODES
+from archc.driver.compilation import Compilation
+
+if TYPE_CHECKING:
+    from archc.codegen.target import Target
+
+
+def warn_of_activations(compiled: Compilation, targets: Sequence[Target]) -> None:
+    """Warn that activations cannot become modules."""
+    nodes = compiled.graph.nodes()
+    if not any(target.has_activations for target in targets):
+        reason, help = "have no effect: no target with modules is written", "add `torch`, or leave the option out"
+    elif not any(node.op.activation_module() is not None for node in nodes):
+        reason, help = f"have no effect: `{compiled.name}` has no activation", "leave the option out"
+    elif any(node.op.has(DECODES) for node in nodes):
+        reason = "have no effect in layers that compute in int8: their kernels apply activations"
+        help = 'use a float model for attribution, or `quant(scheme = "weight")`'
+    else:
+        return
+    _warn(compiled, f"activations as modules {reason}", help)
+
+
+def warn_of_single_file(compiled: Compilation) -> None:
+    """Warn that a single file was requested, although no emitted file imports another file."""
+    _warn(
+        compiled,
+        f"the single file has no effect: no program of `{compiled.name}` imports a file, as one with int8 layers does",
+        "leave the option out, or emit `torch` after the pass `quant`",
+    )
+
+
+def warn_of_check(compiled: Compilation) -> None:
+    """Warn that a check was requested, although no emitted file can be run."""
+    _warn(
+        compiled,
+        "the check has no effect: no emitted file can be run",
+        "leave the option out, or emit a target with a runtime, such as `torch`",
+    )
+
+
+def _warn(compiled: Compilation, message: str, help: str) -> None:
+    compiled.diagnostics.warn("option-without-effect", message, help=help)
