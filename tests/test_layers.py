@@ -33,7 +33,7 @@ LEVELS = [
     {"declaration"},
     {"weights"},
     {"types"},
-    {"partitioning", "runtime", "entry_points"},
+    {"partitioning", "runtime", "entry_points", "extension_failure"},
     {"diagnostics"},
     {"frozen_dataclass", "garbage_collector", "version"},
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from archc.declaration.operator_failure import OperatorFailure
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.ir.scans import repetition_counts
@@ -79,7 +80,10 @@ class NodeCosts:
 
 def multiply_adds(node: Node, sizes: Mapping[str, int] | None = None) -> int:
     """Return the multiply-adds of one execution of a node; symbolic sizes that are not in `sizes` are 1."""
-    return evaluate(node.op.multiply_adds(node.op.infer(node.types), node.types), sizes=sizes)
+    try:
+        return evaluate(node.op.multiply_adds(node.op.infer(node.types), node.types), sizes=sizes)
+    except OperatorFailure as failure:
+        raise failure.at(node.span) from failure.__cause__
 
 
 def activation_bytes(node: Node, sizes: Mapping[str, int] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 The file of a command has the command's name, an `add_parser` and a `run`.  `main` runs a command and returns its exit
 status: 0 success, 1 errors in the input, 2 wrong usage, 70 internal error; 129, 130 or 143 after SIGHUP, SIGINT or
-SIGTERM.  With the environment variable ARCHC_DEBUG=1, an internal error prints a traceback.
+SIGTERM.  With the environment variable ARCHC_DEBUG=1, an internal error or a failure of an extension prints
+a traceback.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ def _guarded(argv: Sequence[str] | None) -> int:
         output.message("interrupted; nothing was written")
         return INTERRUPTED
     except ArchcError as failure:
+        if os.environ.get("ARCHC_DEBUG") and failure.__cause__ is not None:
+            _print_traceback(failure.__cause__)
         output.failure(failure, as_json=getattr(arguments, "json", False))
         return WRONG_INPUT
     except (OSError, MemoryError) as reason:
@@ -108,6 +111,13 @@ def _guarded(argv: Sequence[str] | None) -> int:
             "ARCHC_DEBUG=1 shows the traceback."
         )
         return INTERNAL_ERROR
+
+
+def _print_traceback(cause: BaseException) -> None:
+    """Print the traceback of an exception in an extension, which the diagnostic after it names."""
+    from traceback import print_exception
+
+    print_exception(cause)
 
 
 def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from archc.declaration.axis_attributes import check_axis_declarations, declared_axes
 from archc.declaration.errors import OperatorError
 from archc.declaration.notation import FormulaKind
+from archc.declaration.operator_failure import OperatorFailure
+from archc.declaration.operator_guard import guard_operator
 from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.declaration.table import OperatorTable, snake_case
 from archc.declaration.trait_declarations import check_axis, check_indices
@@ -76,6 +78,7 @@ class Operator(Typed, HasTraits):
         if not abstract:  # the signature may follow in a subclass
             check_axis_declarations(cls, cls.signature, cls.parameters)
             check_axis(cls, set(declared_axes(cls)))
+            guard_operator(cls, Operator)
             if cls.signature and cls.signature_for is Typed.signature_for:
                 check_indices(cls, cls.signature)
         if cls.formula is not None and "symbol" in cls.__dict__:
@@ -208,7 +211,8 @@ class Operator(Typed, HasTraits):
         `spell.training` is None or a Python expression that is true in training.  If it is None, the operator is
         spelled for inference.  For several results, the returned expression is a tuple.
         """
-        assert self.torch_name, f"{type(self).__name__} declares neither `torch_name` nor `torch`"
+        if not self.torch_name:
+            raise OperatorFailure(self, f"the operator `{self.name}` has neither `torch_name` nor `torch`")
         options = {info.name: (getattr(self, info.name), info.default) for info in attributes(type(self))}
         return call(self.torch_name, *spell.operands, *spell.weights.values(), **spell.options(**options))
 
@@ -258,7 +262,8 @@ class Operator(Typed, HasTraits):
 
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
         """Add the ONNX nodes that compute the operator, and return the name of the result, or of each result."""
-        assert self.onnx_name, f"{type(self).__name__} declares neither `onnx_name` nor `onnx`"
+        if not self.onnx_name:
+            raise OperatorFailure(self, f"the operator `{self.name}` has neither `onnx_name` nor `onnx`")
         return spell.add(self.onnx_name, *spell.operands, *spell.weights.values())
 
 

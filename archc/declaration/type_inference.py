@@ -14,6 +14,7 @@ from archc.declaration.axis_attributes import axis_numbers
 from archc.declaration.dtypes import ANY, ONNX_MOST, Declared, Kernels, check_dtypes, onnx_types
 from archc.declaration.errors import OperatorError, check_representable, rank_error, shape_error, too_many_axes
 from archc.declaration.notation import Notation
+from archc.declaration.operator_failure import OperatorFailure
 from archc.declaration.parameter import Parameter
 from archc.diagnostics import ArchcError
 from archc.frozen_dataclass import frozen_dataclass
@@ -162,6 +163,8 @@ class Typed(Notation):
             sizes += _sizes_in(getattr(self, info.name))
         try:
             return _infer(self, types, bounds(sizes))
+        except OperatorFailure:
+            raise
         except ArchcError as limit:  # the expression of a size is too complex
             (problem,) = limit.diagnostics
             raise OperatorError(problem.code, f"`{self.name}`: {problem.message}", help=problem.help) from None

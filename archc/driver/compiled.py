@@ -11,6 +11,7 @@ from archc.driver.arguments import check_activations, check_types, targets_of
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.graph_views import draw
 from archc.garbage_collector import paused_collector
+from archc.ir.failed_nodes import located
 from archc.passmanager.sizes import warn_of_assumed
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Compiled(Compilation):
         from archc.driver.live_module import live_module
 
         check_activations(activations)
-        return live_module(self, device, activations)
+        with located(self.graph):
+            return live_module(self, device, activations)
 
     def write(
         self,
@@ -104,7 +106,7 @@ class Compiled(Compilation):
         if activations == "modules":
             warn_of_activations(self, targets)
         warn_of_assumed(self.sizes, self.diagnostics)
-        with OutputFolder(folder, self.files) as out, paused_collector():
+        with OutputFolder(folder, self.files) as out, paused_collector(), located(self.graph):
             report = write_files(self, out, targets, check, single_file, activations, progress)
             if announce is not None:
                 out.prepare()
@@ -134,10 +136,11 @@ class Compiled(Compilation):
             return name
 
         model = model_to_emit(self, write_beside=write_beside, activations=activations)
-        whole = {
-            f"{self.name}{target.suffix}": target.text(model)
-            for target in default_targets(with_weights=False)
-            if target.text is not None
-        }
-        stages = stage_sources(self, write_beside, activations)
+        with located(self.graph):
+            whole = {
+                f"{self.name}{target.suffix}": target.text(model)
+                for target in default_targets(with_weights=False)
+                if target.text is not None
+            }
+            stages = stage_sources(self, write_beside, activations)
         return {**dict(sorted(whole.items())), **imported, **stages}

@@ -13,7 +13,7 @@ from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
 from archc.codegen.python_source import Activations, WriteBeside
 from archc.codegen.target import ModelToEmit, Target, WeightsFile
-from archc.driver.target_files import write_target
+from archc.driver.target_files import reported, write_target
 from archc.driver.weights_file import hash_with_weights, needs_weights_file, write_weights
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.stages import has_stages
@@ -85,13 +85,13 @@ def _pipeline_sources(
     compiled: Compilation, targets: Sequence[Target], stages: Sequence[ModelStage], compilation: str
 ) -> dict[str, str]:
     """Sources of the programs that run each stage in a process of its own, by file name."""
-    return {
-        f"{compiled.name}_pipeline{target.suffix}": target.pipeline(
-            compiled.graph, stages, compiled.source_name, compilation
-        )
-        for target in targets
-        if target.pipeline is not None
-    }
+    sources: dict[str, str] = {}
+    for target in targets:
+        if target.pipeline is not None:
+            with reported(target, target.pipeline):
+                source = target.pipeline(compiled.graph, stages, compiled.source_name, compilation)
+            sources[f"{compiled.name}_pipeline{target.suffix}"] = source
+    return sources
 
 
 def stage_sources(compiled: Compilation, write_beside: WriteBeside | None, activations: Activations) -> dict[str, str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import glob
-import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from archc.codegen.target import ModelToEmit, Target
 from archc.diagnostics import ArchcError, error
 from archc.driver.output_folder import OutputFolder
+from archc.extension_failure import line_of, reason_of
 from archc.targets.registry import BUILT_IN
 from archc.weights.input_files import DISK_FULL
 
@@ -35,14 +38,8 @@ def _write(target: Target, model: ModelToEmit, path: Path) -> None:
     if target in BUILT_IN:
         target.write_file(model, path)
         return
-    try:
+    with reported(target, target.text or target.write):
         target.write_file(model, path)
-    except (ArchcError, MemoryError):
-        raise
-    except (Exception, SystemExit) as failure:  # code of the user may raise any exception
-        if isinstance(failure, OSError) and failure.errno in DISK_FULL:
-            raise
-        raise _failed(target, f"{type(failure).__name__}: {failure}", failure) from failure
     if not path.is_file():
         raise _failed(target, f"it wrote no file `{path.name}`")
     for made in path.parent.iterdir():
@@ -50,14 +47,28 @@ def _write(target: Target, model: ModelToEmit, path: Path) -> None:
             raise _failed(target, f"it made the folder `{made.name}`, but a target writes files only")
 
 
-def _failed(target: Target, reason: str, failure: BaseException | None = None) -> ArchcError:
-    frames = traceback.extract_tb(failure.__traceback__) if failure is not None else []
-    function = target.text or target.write
-    code = getattr(function, "__code__", None)
-    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+@contextmanager
+def reported(target: Target, function: Callable[..., Any] | None) -> Iterator[None]:
+    """Report an exception in a function of a target from outside archc.
+
+    Raises:
+        ArchcError: the function fails (`target-failed`).
+    """
+    try:
+        yield
+    except (ArchcError, MemoryError):
+        raise
+    except (Exception, SystemExit) as failure:  # code of the user may raise any exception
+        if target in BUILT_IN or (isinstance(failure, OSError) and failure.errno in DISK_FULL):
+            raise
+        line = line_of(failure, function)
+        raise _failed(target, reason_of(failure), [f"in {line}"] if line is not None else []) from failure
+
+
+def _failed(target: Target, reason: str, notes: Sequence[str] = ()) -> ArchcError:
     return error(
         "target-failed",
         f"the target `{target.name}` failed: {reason}",
-        notes=[f"in line {own[-1].lineno} of `{own[-1].filename}`"] if own else (),
+        notes=notes,
         help=f"correct the target, or leave `{target.name}` out of `--emit`",
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.declaration.traits import AFFINE_IN_WEIGHT
-from archc.driver.target_files import with_data_files
+from archc.driver.target_files import reported, with_data_files
 from archc.ir.graph import Graph
 from archc.targets.registry import runnable_targets
 from archc.weights.tensor import ComputedTensor, FileTensor, LazyTensor, Weights
@@ -98,7 +98,8 @@ def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folde
         copies[target.suffix] = folder / path.name
         for file in with_data_files(path):
             shutil.copyfile(file, folder / file.name)
-        target.runtime.scale(copies[target.suffix], factors)
+        with reported(target, target.runtime.scale):
+            target.runtime.scale(copies[target.suffix], factors)
     return copies
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from archc.declaration.spelling import TorchHelper
+from archc.declaration.operator_failure import OperatorFailure, operator_failure
+from archc.declaration.spelling import TorchHelper, TorchSpelling
+from archc.extension_failure import is_outside
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
 from archc.ir.torch_spelling import node_spelling
@@ -160,6 +162,7 @@ def run_node(
 
     Raises:
         NodeFailure: PyTorch rejects the operands.
+        OperatorFailure: an operator from outside archc fails.
     """
 
     def failure(reason: str) -> NodeFailure:
@@ -177,12 +180,31 @@ def run_node(
         lambda path: f"weights[{path!r}]",
         size_text,
     )
-    function = _function(node.op.torch(spelling), node.op.torch_helpers)
+    expression = _expression(node, spelling)
     try:
-        result = function(operands, weights)
+        result = _function(expression, node.op.torch_helpers)(operands, weights)
     except OPERAND_ERRORS as refusal:
         raise failure((str(refusal).strip() or type(refusal).__name__).splitlines()[0]) from refusal
+    except Exception as mistake:
+        if not is_outside(type(node.op)):
+            raise
+        raise operator_failure(node.op, "torch", mistake, [f"the expression is `{expression}`"], node.span) from mistake
     return tuple(result) if len(node.results) > 1 else (result,)
+
+
+def _expression(node: Node, spelling: TorchSpelling) -> str:
+    """The PyTorch expression of a node.
+
+    Raises:
+        NodeFailure: a size in the expression is too large.
+        OperatorFailure: the operator fails.
+    """
+    try:
+        return node.op.torch(spelling)
+    except OperatorFailure as failed:
+        if isinstance(failed.__cause__, NodeFailure):
+            raise failed.__cause__ from None
+        raise failed.at(node.span) from failed.__cause__
 
 
 def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:

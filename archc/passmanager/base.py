@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Literal
 
 from archc.analysis.devices import Devices
 from archc.diagnostics import Diagnostics
+from archc.extension_failure import guard
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.failure import failed_check
 from archc.types.attributes import arguments_text
 
 Preserves = Literal["exact", "rounding", "approximate"]
@@ -58,6 +60,7 @@ class Pass(ABC):
                 raise ValueError(
                     f"`{option}` of the pass `{cls.name}` is no attribute of an operator: leave out `axis=`"
                 )
+        guard(cls, ("check",), failed_check)
         REGISTERED[cls.name] = cls
 
     def check(self) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from archc.analysis.cost import cost
 from archc.analysis.devices import Devices
 from archc.diagnostics import ArchcError, Diagnostics, error, silent
+from archc.extension_failure import is_outside
+from archc.ir.failed_nodes import located
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import LONGEST, SelectorError
@@ -21,12 +23,14 @@ from archc.passmanager.base import Context, Pass, Remark, select
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error
 from archc.passmanager.effect_warnings import warn_of_idle, warn_of_options, warn_of_random
+from archc.passmanager.failure import pass_failure
 from archc.passmanager.order import check_order
 from archc.passmanager.report import PassReport
 from archc.passmanager.sizes import choose_sizes
 from archc.passmanager.threads import one_thread
 from archc.types.attributes import AttributeProblem
 from archc.types.tensor_type import TensorType
+from archc.weights.input_files import DISK_FULL
 
 if TYPE_CHECKING:
     from archc.weights.tensor import LazyTensor
@@ -61,7 +65,7 @@ def run_passes(
         _check_selectors(graph, passes[0])
     if sizes is None:
         sizes = choose_sizes(graph, {}, calibration.shapes).values
-    with one_thread():
+    with one_thread(), located(graph):
         original = previous = calibration.outputs(graph)
     for step in passes:
         progress(str(step))
@@ -71,7 +75,7 @@ def run_passes(
         context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
         calibration.asked = False
         stored = dict(graph.tensors or {})
-        with one_thread():
+        with one_thread(), located(graph):
             remarks = _run(graph, step, context)
             _refuse_infinite_weights(graph, step, context.rewriter.not_finite, stored)
             warn_of_random(calibration, step, found)
@@ -97,8 +101,13 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
             step.run(graph, context)
     except SelectorError as problem:
         raise _wrong_selector(step, problem) from None
-    except Exception as bug:
-        bug.add_note(f"while the pass `{step}` ran")  # a traceback does not show which pass ran
+    except (ArchcError, MemoryError):
+        raise
+    except (Exception, SystemExit) as failure:
+        no_space = isinstance(failure, OSError) and failure.errno in DISK_FULL
+        if is_outside(type(step)) and not no_space:
+            raise pass_failure(step, "run", failure) from failure
+        failure.add_note(f"while the pass `{step}` ran")  # a traceback does not show which pass ran
         raise
     context.rewriter.remove_unused_nodes()
     context.rewriter.remove_unused_weights()
@@ -107,7 +116,7 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
 
 
 def _identities(tensors: Mapping[str, LazyTensor]) -> dict[str, int]:
-    """The identity of each stored tensor by name; a pass replaces tensors, and never changes them in place."""
+    """Identity of each stored tensor by name; tensors are replaced, and never changed in place."""
     return {name: id(tensor) for name, tensor in tensors.items()}
 
 

@@ -8,6 +8,7 @@ from dataclasses import field
 from typing import Any, NoReturn, get_args, get_origin
 
 from archc.declaration.base import Inference, Operator, OperatorError
+from archc.declaration.operator_failure import OperatorFailure
 from archc.diagnostics import Span
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Value
@@ -117,6 +118,8 @@ def configure_operator(
             or problem.help
         )
         elaboration.report(instance, problem.code, problem.message, place, help=help_)
+    except OperatorFailure as failure:
+        raise failure.at(span) from failure.__cause__
 
 
 def _help_for_argument(
@@ -194,6 +197,8 @@ def add_node(
         )
     except OperatorError as problem:
         _report_misfit(elaboration, instance, op, operands, problem, arguments, span)
+    except OperatorFailure as failure:
+        raise failure.at(span) from failure.__cause__
     return node.results
 
 
