@@ -30,7 +30,7 @@ from archc.declaration.operator_failure import OperatorFailure
 from archc.declaration.operator_guard import guard_operator
 from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.declaration.table import OperatorTable, snake_case
-from archc.declaration.trait_declarations import check_axis, check_indices
+from archc.declaration.trait_declarations import check_axis, check_consistency, check_indices
 from archc.declaration.traits import IDEMPOTENT, INVOLUTION, SAME_IF_SAME_TYPE, HasTraits, Uniform
 from archc.declaration.type_inference import Inference, SizeOf, Typed, symbolic
 from archc.frozen_dataclass import frozen_dataclass as operator
@@ -81,6 +81,7 @@ class Operator(Typed, HasTraits):
             guard_operator(cls, Operator)
             if cls.signature and cls.signature_for is Typed.signature_for:
                 check_indices(cls, cls.signature)
+            check_consistency(cls)
         if cls.formula is not None and "symbol" in cls.__dict__:
             FORMULAS[cls.formula][cls.symbol] = cls
         if not abstract:

@@ -1,4 +1,4 @@
-"""Checks of traits that name indices of the signature, or attributes that select axes.
+"""Checks of traits: names of indices and of attributes that select axes, and contradictions.
 
 A wrong name would have no effect: `prune` would remove elements along an axis that the author wanted to keep.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archc.declaration.traits import HasTraits, Indices, Rigid
+from archc.declaration.traits import POINTWISE, Blocks, HasTraits, Indices, Rigid, Trait, Unused
 from archc.types.signature import Index, Spread, parse_signature
 
 
@@ -47,6 +47,28 @@ def check_axis(cls: type[HasTraits], axes: set[str]) -> None:
                 f'the trait "{trait}" of `{cls.__name__}` names `{trait.axis}`, which must be declared with'
                 f' `attribute(axis="x")`, for an operand `x`'
             )
+
+
+def check_consistency(cls: type[HasTraits]) -> None:
+    """Check that no trait of an operator class excludes another one.
+
+    Raises:
+        ValueError: two traits contradict each other.
+    """
+    traits = {type(trait): trait for trait in cls.all_traits() if isinstance(trait, Indices)}
+    rigid = traits.get(Rigid)
+    if rigid is None:
+        return
+    if POINTWISE in cls.all_traits():
+        raise _contradiction(cls, POINTWISE, rigid, "an element depends only on the elements at its position")
+    for kind, why in ((Unused, "elements that affect no result can be removed"), (Blocks, "`prune` shrinks blocks")):
+        other = traits.get(kind)
+        if other is not None and set(rigid.indices) & set(other.indices):
+            raise _contradiction(cls, other, rigid, why)
+
+
+def _contradiction(cls: type[HasTraits], first: Trait, second: Trait, why: str) -> ValueError:
+    return ValueError(f'the traits "{first}" and "{second}" of `{cls.__name__}` contradict each other: {why}')
 
 
 def _index_names(signature: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
+from archc.diagnostics import did_you_mean
 from archc.frozen_dataclass import frozen_by_identity
 
 Number = bool | int | float
@@ -131,12 +132,14 @@ class HasTraits:
 
 
 def _check_declaration(cls: type[HasTraits]) -> None:
-    """Check that a class declares traits, and has the attributes that these traits name.
+    """Check that a class declares traits, each once, and has the attributes that these traits name.
 
     Raises:
-        ValueError: the declaration is not a tuple of traits, or a trait names an attribute that does not exist.
+        ValueError: the declaration is not a tuple of traits, two traits are of one kind, or a trait names an attribute
+            that does not exist.
     """
     declared = vars(cls).get("traits", ())
+    seen: dict[object, Trait] = {}
     if not isinstance(declared, tuple):
         raise ValueError(f"`traits` of `{cls.__name__}` is not a tuple of traits; write `traits = (POINTWISE,)`")
     for trait in declared:
@@ -146,6 +149,9 @@ def _check_declaration(cls: type[HasTraits]) -> None:
                 f"`traits` of `{cls.__name__}` has {given}, which is no trait; traits are such as `POINTWISE` and"
                 " `Rigid('d')`"
             )
+        earlier = seen.setdefault(trait.key(), trait)
+        if earlier is not trait or declared.count(trait) > 1:
+            raise ValueError(f'`traits` of `{cls.__name__}` has "{earlier}" and "{trait}"; give one of them')
         for name in trait.attributes():
             # The decorator `operator` has not made the class a dataclass yet.
             if not hasattr(cls, name) and not any(name in inspect.get_annotations(base) for base in cls.__mro__):
@@ -228,11 +234,15 @@ PREFERS_CHANNELS_LAST = Flag(
 )
 
 
+SCHEMES = ("static", "dynamic", "weight")
+"""Schemes of quantization: of operands and weights (static or dynamic), or of weights alone."""
+
+
 class Quantizable(Trait):
     """The weights can become int8.
 
     Args:
-        schemes: schemes of the pass `quant` (`static`, `dynamic`, `weight`) that do not make the operator slower.
+        schemes: those of `SCHEMES` that do not make the operator slower.
         channel_axis: axis along which a weight may have a scale for each slice; None if any axis is allowed.
         integer_result: True if the integer kernels return integers, so that the result is quantized like the operand.
     """
@@ -240,12 +250,22 @@ class Quantizable(Trait):
     name = "quantizable"
 
     def __init__(self, *schemes: str, channel_axis: int | None = 0, integer_result: bool = False):
+        for scheme in schemes:
+            if scheme not in SCHEMES:
+                way = did_you_mean(scheme, SCHEMES) or f"the schemes are {', '.join(SCHEMES)}"
+                raise ValueError(f"`Quantizable` has no scheme {scheme!r}; {way}")
+        _refuse_repetition(self.name, schemes)
         self.schemes = schemes
         self.channel_axis = channel_axis
         self.integer_result = integer_result
 
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(self.schemes)})"
+
+
+def _refuse_repetition(trait: str, names: Sequence[str]) -> None:
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"the trait {trait!r} names `{repeated[0]}` twice")
 
 
 # Axes ------------------------------------------------------------------------------------------------------
@@ -263,6 +283,7 @@ class Indices(Trait):
     name = "indices"
 
     def __init__(self, *indices: str):
+        _refuse_repetition(self.name, indices)
         self.indices = indices
 
     def covers(self, index: str) -> bool:

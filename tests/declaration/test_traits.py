@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, get_args
 
 import pytest
 
@@ -13,6 +14,7 @@ from archc.declaration.traits import (
     CLIPS,
     IMPURE,
     POINTWISE,
+    SCHEMES,
     Blocks,
     Flag,
     Flexible,
@@ -22,6 +24,7 @@ from archc.declaration.traits import (
     Traits,
     Unused,
 )
+from archc.passes.quant import Scheme
 
 NO_TRAIT = "which is no trait; traits are such as `POINTWISE` and `Rigid('d')`"
 SMOOTH = Flag("smooth", "The derivative is continuous.")
@@ -79,6 +82,9 @@ def test_a_name_covers_its_numbered_indices() -> None:
         (("pointwise",), f"`traits` of `Wrong` has 'pointwise', {NO_TRAIT}"),
         ((IMPURE.when("nois"),), 'the trait "impure if `nois`" of `Wrong` names `nois`, which is not an attribute'),
         ((Rigid(axis="dim"),), 'the trait "rigid axis `dim`" of `Wrong` names `dim`, which is not an attribute'),
+        ((CLIPS, CLIPS), '`traits` of `Wrong` has "clips" and "clips"; give one of them'),
+        ((IMPURE, IMPURE.when("noise")), '`traits` of `Wrong` has "impure" and "impure if `noise`"; give one of them'),
+        ((Rigid("s"), Rigid("s.0")), '`traits` of `Wrong` has "rigid `s`" and "rigid `s.0`"; give one of them'),
     ],
 )
 def test_a_wrong_declaration_is_an_error_of_the_class(traits: Any, words: str) -> None:
@@ -100,3 +106,40 @@ def test_a_wrong_name_of_an_index_or_an_axis_is_an_error_of_the_class(trait: Tra
     with pytest.raises(ValueError, match=re.escape(words)):
         type("Wrong", (Base,), {"traits": (trait,), "__module__": __name__})
     assert "wrong" not in OPERATORS
+
+
+@pytest.mark.parametrize(
+    ("traits", "words"),
+    [
+        ((POINTWISE, Rigid("d")), 'the traits "pointwise" and "rigid `d`" of `Wrong` contradict each other'),
+        ((Rigid("d"), Unused("d")), 'the traits "unused `d`" and "rigid `d`" of `Wrong` contradict each other'),
+        (
+            (Rigid("d", "b"), Blocks("b")),
+            'the traits "blocks `b`" and "rigid `d`, `b`" of `Wrong` contradict each other',
+        ),
+    ],
+)
+def test_contradictory_traits_are_an_error_of_the_class(traits: Traits, words: str) -> None:
+    members = {"signature": "x[*b, d] -> y[*b, d]", "traits": traits, "__module__": __name__}
+    with pytest.raises(ValueError, match=re.escape(words)):
+        type("Wrong", (archc.Operator,), members)
+    assert "wrong" not in OPERATORS
+
+
+@pytest.mark.parametrize(
+    ("declare", "words"),
+    [
+        (lambda: Quantizable("statik"), "`Quantizable` has no scheme 'statik'; did you mean `static`?"),
+        (lambda: Quantizable("x"), "`Quantizable` has no scheme 'x'; the schemes are static, dynamic, weight"),
+        (lambda: Quantizable("weight", "weight"), "the trait 'quantizable' names `weight` twice"),
+        (lambda: Rigid("d", "d"), "the trait 'rigid' names `d` twice"),
+    ],
+)
+def test_a_wrong_argument_of_a_trait_is_refused(declare: Callable[[], Trait], words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        declare()
+    assert str(caught.value) == words
+
+
+def test_the_schemes_are_those_of_the_pass() -> None:
+    assert get_args(Scheme) == SCHEMES
