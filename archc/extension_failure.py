@@ -52,7 +52,7 @@ def _guarded(
             result = function(self, *args, **kwargs)
         except (ArchcError, MemoryError):
             raise
-        except (Exception, SystemExit) as failure:
+        except Exception as failure:  # a signal raises SystemExit, which ends the process
             reported = fail(self, name, failure)
             if reported is None:
                 raise
