@@ -52,7 +52,7 @@ def _guarded(
             result = function(self, *args, **kwargs)
         except (ArchcError, MemoryError):
             raise
-        except Exception as failure:  # a signal raises SystemExit, which ends the process
+        except (Exception, SystemExit) as failure:
             reported = fail(self, name, failure)
             if reported is None:
                 raise

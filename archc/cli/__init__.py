@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from archc.cli import output
 from archc.cli.options import Parser, UsageError, VersionAction
@@ -91,6 +92,8 @@ def _guarded(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         output.message("interrupted; nothing was written")
         return INTERRUPTED
+    except Signalled as ended:
+        return SIGNALLED + ended.number
     except ArchcError as failure:
         if os.environ.get("ARCHC_DEBUG") and failure.__cause__ is not None:
             _print_traceback(failure.__cause__)
@@ -155,4 +158,16 @@ def _unwind_on_signals() -> None:
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under `nohup`, SIGHUP is ignored
-            signal.signal(number, lambda number, frame: sys.exit(SIGNALLED + number))
+            signal.signal(number, _raise_signalled)
+
+
+class Signalled(BaseException):
+    """Exception that SIGTERM or SIGHUP raises; guards of extensions do not catch it, unlike `SystemExit`."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+
+def _raise_signalled(number: int, frame: object) -> NoReturn:
+    raise Signalled(number)

@@ -103,7 +103,7 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
         raise _wrong_selector(step, problem) from None
     except (ArchcError, MemoryError):
         raise
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         no_space = isinstance(failure, OSError) and failure.errno in DISK_FULL
         if is_outside(type(step)) and not no_space:
             raise pass_failure(step, "run", failure) from failure

@@ -67,6 +67,7 @@ def test_the_operator_without_mistakes(tmp_path: Path) -> None:
     [
         (TORCH, "return 1 / 0", "`torch` of the operator `wave` failed: ZeroDivisionError: division by zero"),
         (TORCH, "return None", "`torch` of the operator `wave` returned None, not str"),
+        (TORCH, "raise SystemExit(0)", "`torch` of the operator `wave` failed: SystemExit: 0"),
         (TORCH, "raise archc.OperatorError('a', 'no')", "`torch` of the operator `wave` failed: OperatorError: no"),
         (TORCH, "return f'torch.sin({spell.operands[0]}'", "`torch` of the operator `wave` failed: SyntaxError: "),
         (TORCH, TORCH.replace("sin", "sine"), "failed: AttributeError: module 'torch' has no attribute 'sine'"),
