@@ -27,6 +27,8 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from archc.ir.attempts import AnyNode, Attempts, Condition, NoMatch, NoObstacle, Reason, State, Uses
+from archc.ir.graph import Node, Value
+from archc.ir.pattern_names import Names, check_names
 
 Match: TypeAlias = Mapping[str, Any]
 """Bound nodes and values by name."""
@@ -48,6 +50,7 @@ class ValuePattern:
 
     attempts: Callable[[Any, State], Attempts]
     needs: Needs = frozenset()
+    names: Names = frozenset()
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,14 @@ class NodePattern:
 
     Attributes:
         kinds: the accepted operators; empty if every operator is accepted.
+        needs: see `can_match`.
+        names: the operators and attributes that the pattern and its operands name.
     """
 
     attempts: Callable[[Any, State], Attempts]
     kinds: frozenset[str]
     needs: Needs
+    names: Names
 
     def can_match(self, present: Set[Hashable]) -> bool:
         """Return False if no node of a graph matches, because nothing of a set that a match needs is present."""
@@ -94,6 +100,8 @@ def pattern(
         commutative: match each operand pattern with an operand of its own, in any order.
         bind: name to which the node is bound.
         otherwise: reason if the kind, an attribute or the number of operands does not match.
+
+    `match` raises a `ValueError` if an operator or attribute does not exist and resembles an existing one.
     """
     accepted = frozenset((kinds,) if isinstance(kinds, str) else kinds)
     wanted_kinds = " or ".join(f"`{kind}`" for kind in sorted(accepted))
@@ -117,7 +125,8 @@ def pattern(
             return (bound,)
         return _assign(operands, tuple(found.operands), State(bound.uses, bound.bound, bound.depth + 1), commutative)
 
-    return NodePattern(attempts, accepted, _needs(accepted).union(*(operand.needs for operand in operands)))
+    needs = _needs(accepted).union(*(operand.needs for operand in operands))
+    return NodePattern(attempts, accepted, needs, _names(operands) | {(accepted, tuple(attributes or ()))})
 
 
 def one_of(*forms: NodePattern) -> NodePattern:
@@ -132,7 +141,7 @@ def one_of(*forms: NodePattern) -> NodePattern:
     def attempts(found: AnyNode, state: State) -> Attempts:
         return chain.from_iterable(form.attempts(found, state) for form in forms)
 
-    return NodePattern(attempts, accepted, needs)
+    return NodePattern(attempts, accepted, needs, _names(forms))
 
 
 def any_value(bind: str = "", where: Conditions = (), mark: Hashable = None) -> ValuePattern:
@@ -168,7 +177,8 @@ def result_of(
         shared: reason if a value does not have exactly one use, although `only_use` is set.
         bind: name to which the value is bound.
     """
-    _check(NodePattern, (of,) if through is None else (of, through))
+    nodes = (of,) if through is None else (of, through)
+    _check(NodePattern, nodes)
 
     def attempts(found: Any, state: State) -> Attempts:
         bound = state.admit(found, bind)
@@ -191,7 +201,7 @@ def result_of(
             found = passed
         yield bound.fail(otherwise, "an operand is not the result of another operator")
 
-    return ValuePattern(attempts, of.needs)
+    return ValuePattern(attempts, of.needs, _names(nodes))
 
 
 def unless(form: ValuePattern, otherwise: str = "") -> ValuePattern:
@@ -206,18 +216,22 @@ def unless(form: ValuePattern, otherwise: str = "") -> ValuePattern:
         excluded = any(isinstance(after, State) for after in form.attempts(found, state))
         return (state.fail(otherwise, "an operand has a form that is excluded") if excluded else state,)
 
-    return ValuePattern(attempts)
+    return ValuePattern(attempts, names=form.names)
 
 
 def all_of(*forms: ValuePattern) -> ValuePattern:
     """Pattern for a value that matches several patterns."""
     _check(ValuePattern, forms)
     needs = _needs(()).union(*(form.needs for form in forms))
-    return ValuePattern(lambda found, state: _assign(forms, (found,) * len(forms), state), needs)
+    return ValuePattern(lambda found, state: _assign(forms, (found,) * len(forms), state), needs, _names(forms))
 
 
 def _needs(present: Collection[Hashable]) -> Needs:
     return frozenset((frozenset(present),) if present else ())
+
+
+def _names(forms: Sequence[NodePattern | ValuePattern]) -> Names:
+    return frozenset[tuple[frozenset[str], tuple[str, ...]]]().union(*(form.names for form in forms))
 
 
 def _check(wanted: type, forms: Sequence[object]) -> None:
@@ -237,12 +251,24 @@ def _conditions(where: Conditions) -> tuple[Condition | NoObstacle, ...]:
 
 
 def match(form: NodePattern, found: AnyNode, uses: Uses) -> Match | NoMatch:
-    """Match a node, and return the bound nodes and values by name, or the reason of the failed match."""
+    """Match a node, and return the bound nodes and values by name, or the reason of the failed match.
+
+    Raises:
+        ValueError: the pattern names an operator or an attribute that does not exist.
+    """
+    if isinstance(found, Node):  # the nodes of an ONNX graph have other operators
+        check_names(form.names)
     return _first_match(form.attempts(found, State(uses)))
 
 
 def match_value(form: ValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
-    """Match a value, and return the bound nodes and values by name, or the reason of the failed match."""
+    """Match a value, and return the bound nodes and values by name, or the reason of the failed match.
+
+    Raises:
+        ValueError: the pattern names an operator or an attribute that does not exist.
+    """
+    if isinstance(found, Value):  # the values of an ONNX graph are results of other operators
+        check_names(form.names)
     return _first_match(form.attempts(found, State(uses)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from archc.ir.match import (
     PASSED,
     Condition,
     Match,
+    NodePattern,
     NoMatch,
     NoObstacle,
     all_of,
@@ -297,7 +299,8 @@ def chains(draw: st.DrawFn) -> Graph:
 @given(chains(), st.sampled_from(UNARY), st.sets(st.sampled_from(UNARY)), st.booleans())
 def test_results_agree_with_a_search(graph: Graph, wanted: str, between: set[str], only_use: bool) -> None:
     form = pattern(
-        (), result_of(pattern(wanted, bind="found"), through=pattern(sorted(between) or "no"), only_use=only_use)
+        (),
+        result_of(pattern(wanted, bind="found"), through=pattern(sorted(between) or "no_operator"), only_use=only_use),
     )
     for one in graph.nodes():
         found = match(form, one, graph)
@@ -382,3 +385,35 @@ def check(uses: UseLists[int, int], operands: dict[int, list[int]], outputs: lis
         assert uses.is_output(entry) == (entry in outputs)
         total = sum(values.count(entry) for values in operands.values()) + outputs.count(entry)
         assert uses.only_consumer(entry) == (users[0] if total == 1 and users else None)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (pattern("linaer"), "the operator `linaer`, which does not exist; did you mean `linear`?"),
+        (pattern("relu", result_of(pattern(("conv2d", "liner")))), "the operator `liner`, which does not exist"),
+        (
+            pattern(("relu", "tanh"), attributes={"aproximate": "none"}),
+            "the attribute `aproximate`, which `relu` or `tanh` does not have; leave it out",
+        ),
+        (
+            pattern(("relu", "softmax"), attributes={"dmi": 1}),
+            "the attribute `dmi`, which `relu` or `softmax` does not have; did you mean `dim`?",
+        ),
+    ],
+)
+def test_a_name_that_does_not_exist_is_an_error_at_the_first_use(form: NodePattern, message: str) -> None:
+    graph = graph_of("output y = x -> fc: linear(4) -> relu")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            match(form, last(graph), graph)
+
+
+def test_names_of_operators_that_may_be_loaded_later_are_accepted() -> None:
+    graph = graph_of("output y = x -> fc: linear(4) -> relu")
+    for form in (
+        pattern("wavelet_transform", attributes={"levels": 2}),
+        pattern(("relu", "softmax"), attributes={"dim": 1}),
+        pattern(attributes={"levels": 2}),
+    ):
+        assert isinstance(match(form, last(graph), graph), NoMatch)
