@@ -176,6 +176,10 @@ class Keeping(nn.Module):
                 found = self._forms[form] = make()
         return found
 
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._forms = {}  # tensors made in inference mode do not count their changes
+
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_forms": {}, "_seen": []}  # the cache is not copied
 
@@ -403,6 +407,8 @@ class Int8Layer(Int8Weight):
         """Return whether an integer kernel is exact and faster for this operand."""
         if isinstance(x.scale.size, Tensor) or x.held.is_cpu and not EXACT:
             return False
+        if self._buffers["weight_scale"].dtype is not torch.float32:
+            return False  # the kernels have scales of 32 bits
         return max(x.held.numel(), self.fewest) * self.work >= self.least
 
     def in_floats(self, x: Quantized, unit: Scale) -> Tensor:

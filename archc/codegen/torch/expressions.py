@@ -264,7 +264,7 @@ class ExpressionWriter:
         owner, _, name = relative.rpartition(".")
         module = self.access(owner, bases) if owner else "self"
         weight = self.graph.weights[paths[0]]
-        return decoded(weight.storage, module, name, len(weight.shape), weight.dtype)
+        return decoded(weight.storage, module, name, len(weight.shape))
 
     def registration(self, parameter: str) -> list[str]:
         """The lines of `__init__` that register the stored tensors of one of the class's own parameters."""

@@ -52,14 +52,13 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
 
 
-def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) -> str:
+def decoded(storage: Storage, owner: str, name: str, rank: int) -> str:
     """The expression of a decoded weight.
 
     Args:
         owner: the expression of the module that has the stored tensors.
         name: the name of the weight in that module.
         rank: the number of axes of the weight.
-        dtype: the dtype of the decoded weight.
     """
     access = f"{owner}.{name}"
     if isinstance(storage, Masked):
@@ -76,8 +75,7 @@ def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) ->
     if storage.axis is not None:
         axes = ", ".join(":" if axis == storage.axis else "None" for axis in range(rank))
         scale = f"{scale}[{axes}]"
-    convert = ".float()" if dtype is DType.f32 else f".to({literal(dtype)})"
-    return Infix(f"{access}{convert} * {scale}")
+    return Infix(f"{access} * {scale}")
 
 
 def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType) -> str:
