@@ -277,7 +277,7 @@ def literal(value: Any) -> str:
     if isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
             return f'float("{value}")'
-        return repr(value)
+        return repr(value).replace("e+", "e")  # as the formatter writes it
     if isinstance(value, str):
         import json
 

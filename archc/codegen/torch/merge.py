@@ -143,7 +143,16 @@ def _literals(text: str) -> Iterator[tuple[int, int, str, bool]]:
         if isinstance(node, ast.keyword):
             keyword = node.arg or ""
         tight = not isinstance(node, ast.Compare)  # formulas bind more strongly than comparisons
-        stack.extend((child, keyword, tight and _is_tight(node, child)) for child in ast.iter_child_nodes(node))
+        stack.extend((child, keyword, tight and _is_tight(node, child)) for child in _parts(node))
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of an expression; several indices, as in `x[0, 1]`, are no tuple of the text."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(node, ast.Subscript) and child is node.slice and isinstance(child, ast.Tuple):
+            yield from child.elts
+        else:
+            yield child
 
 
 def _is_tight(parent: ast.AST, child: ast.AST) -> bool:
@@ -227,7 +236,7 @@ def _is_plain(node: ast.expr) -> bool:
 
 def _is_literal(node: ast.AST) -> bool:
     if isinstance(node, ast.Constant):
-        return True
+        return node.value is not ...
     if isinstance(node, ast.UnaryOp):
         return isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant)
     return isinstance(node, (ast.Tuple, ast.List)) and bool(node.elts) and all(map(_is_literal, node.elts))
@@ -246,7 +255,8 @@ def fill_placeholders(text: str, operands: Sequence[str]) -> str:
         operand = operands[number]
         pieces += [encoded[end:start].decode(), atom(operand) if tight else operand]
         end = stop
-    return "".join([*pieces, encoded[end:].decode()])
+    filled = "".join([*pieces, encoded[end:].decode()])
+    return tidied(filled) if "**" in filled else filled
 
 
 @lru_cache(maxsize=4096)

@@ -39,6 +39,11 @@ SIGNS = {
     "x.flatten(1, self.k)": "y = x -> flatten(1, k)",
     "x[:, :, self.k]": "y = x[:, :, k]",
     "x[:, :, self.k :]": "y = x[:, :, k:]",
+    "x[..., self.k]": "y = x[..., k]",
+    "x[self.k, ..., 0]": "y = x[k, ..., 0]",
+    "x[1, self.k, 0]": "y = x[1, k, 0]",
+    "torch.tanh(x) ** self.k": "y = (x -> tanh) ** k",
+    "(x + 2) ** self.k": "y = (x + 2) ** k",
 }
 """Statements with a number k, and their expressions in PyTorch."""
 
