@@ -65,11 +65,17 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
 
 
 def store_as_int8(
-    graph: Graph, context: Context, layer: Layer, names: Iterable[str], by_channel: bool, least: Mapping[str, Array]
+    graph: Graph,
+    context: Context,
+    layer: Layer,
+    names: Iterable[str],
+    axes: Mapping[str, int] | None,
+    least: Mapping[str, Array],
 ) -> StoredWeights:
     """Store weights of a layer as int8, except shared weights that an earlier layer has stored.
 
     Args:
+        axes: the axis along which the scales of a weight differ, by path; see `channel_axes`.  None for single scales.
         least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
     """
     before = after = 0
@@ -81,15 +87,24 @@ def store_as_int8(
         if graph.weights[path].storage.elementwise:
             if isinstance(graph.weights[path].storage, Masked):
                 context.note(layer.path, "int8 replaces its mask; masked weights stay zero")
-            axis = layer.quantizable.channel_axis
-            axis = _best_axis(values) if axis is None else axis
-            storage = Int8(axis if by_channel else None)
-            stored = storage.encode(path, values, least.get(path, 0.0)) if by_channel else None
+            storage, stored = Int8(None), None
+            if axes is not None:
+                storage = Int8(axes[path] if path in axes else _best_axis(values))
+                stored = storage.encode(path, values, least.get(path, 0.0))
             context.rewriter.set_storage(path, storage, stored)
         after += graph.weights[path].nbytes
         errors.append(_norm(graph.weight_values(path) - values))
         norms.append(_norm(values))
     return StoredWeights(before, after, math.hypot(*errors) / (math.hypot(*norms) or 1.0))
+
+
+def channel_axes(layers: Iterable[Layer]) -> dict[str, int]:
+    """Axes along which the scales of weights differ, by path, for the layers whose kernels need one.
+
+    A shared weight may also belong to a layer that allows any axis.
+    """
+    axes = ((layer, layer.quantizable.channel_axis) for layer in layers)
+    return {path: axis for layer, axis in axes if axis is not None for path in layer.weights.values()}
 
 
 def minimum_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:

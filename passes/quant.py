@@ -11,7 +11,7 @@ from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
-from ._int8_weights import StoredWeights, minimum_scales, obstacles, store_as_int8
+from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacles, store_as_int8
 from ._layers import Layer, Work, layers_with_weights, work_at
 from ._observers import Range, observe
 from ._quantize_dequantize import QdqInserter, integer_producer, results_to_quantize
@@ -157,9 +157,10 @@ class Quant(Pass):
         for node in (node for layer, scheme in schemes.items() if scheme != "weight" for node in layer.nodes):
             inserter.quantize_operand(node)
         least = minimum_scales(graph, schemes)
+        axes = channel_axes(schemes) if self.granularity == "channel" else None
         for layer, scheme in schemes.items():
             names = [name for name in layer.weights if name not in obstacles_of[layer]]
-            stored = store_as_int8(graph, context, layer, names, self.granularity == "channel", least)
+            stored = store_as_int8(graph, context, layer, names, axes, least)
             _remark(context, layer, scheme, received.get(layer, []), stored)
 
     def _calibrate(

@@ -122,3 +122,20 @@ def test_dynamic_stores_the_weights_of_convolutions(tmp_path: Path) -> None:
         wanted, _ = written(plain, tmp_path / "plain", x)
     for found in written(compiled, tmp_path / "int8", x):
         assert (torch.as_tensor(found) - wanted).norm() / wanted.norm() < 0.03
+
+
+@pytest.mark.parametrize("use", ["q -> mean(0)", "(x, q) -> matmul"])
+def test_scales_of_a_weight_that_a_parameter_shares_are_along_the_axis_of_the_kernel(use: str, tmp_path: Path) -> None:
+    compiled = archc.compile(
+        f"""
+        model m {{
+            input x: f32[N, 8]
+            layer p = parameter((8, 8))
+            q = p()
+            output y = x + ({use}) -> f: linear(8, weight = p.weight)
+        }}
+        """,
+        passes="quant(least = 0)",
+    )
+    assert compiled.graph.weights["p.weight"].storage == Int8(0)
+    compiled.write(tmp_path, check=True)
