@@ -91,18 +91,9 @@ def measured_bound(
     undecided = {name: _undecided(tensor, [run[name] for run in runs]) for name, tensor in expected.items()}
     known = decided(expected, undecided)
     grown = MARGIN * max(largest_error(known, decided(run, undecided), shares) for run in runs)
-    what = f"{MARGIN} × the effect of {_disturbance(graph)}, measured through the graph"
     if not math.isfinite(grown) or grown <= least.tolerance:
         return Bound(least.tolerance, least.origin, undecided)
-    return Bound(grown, what, undecided)
-
-
-def _disturbance(graph: Graph) -> str:
-    dtype = coarsest(graph)
-    text = f"a relative error of {UNITS[dtype]:.2g} in each {dtype} result"
-    if any(map(quantized, _values(graph))):
-        return f"{text} and an error of one quantization step in {FLIPS:.1%} of the elements of each quantized tensor"
-    return text
+    return Bound(grown, f"{MARGIN} × the measured effect of rounding", undecided)
 
 
 def coarsest(graph: Graph) -> str:

@@ -80,7 +80,7 @@ def test_amplified_rounding_and_unscaled_models_are_reported(run: Run, tmp_path:
     (tmp_path / "own.arch").write_text(own)
     (tmp_path / "shared.arch").write_text(shared)
     magnified = run("compile", tmp_path / "own.arch", "-o", tmp_path / "out", "--check").out
-    assert ", measured through the graph)\n" in magnified and "give trained" not in magnified
+    assert ", 2 × the measured effect of rounding)\n" in magnified and "give trained" not in magnified
     nothing = run("compile", tmp_path / "shared.arch", "-o", tmp_path / "out", "--check").out
     assert "\n      no layer could be scaled; give trained weights with `--weights`\n" in nothing
     assert "weights scaled" not in nothing
