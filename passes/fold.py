@@ -58,7 +58,7 @@ class Fold(Pass):
                     context.rewrote(one, "removed: it is the identity in inference")
                 else:
                     context.left(one, "not selected")
-            channel_map = one.op.channel_map(_Values(graph, one)) if one.weights else None
+            channel_map = _channel_map(graph, one)
             if channel_map is None:
                 continue
             before = match(after_layer, one, graph)
@@ -77,6 +77,17 @@ class Fold(Pass):
                 _set(graph, context, user, *_into_operand(graph, user, *channel_map))
                 context.rewriter.replace(one, one.operands)
                 context.rewrote(one, f"folded into `{user.title}` after it")
+
+
+def foldable(graph: Graph) -> Iterator[tuple[Node, Node]]:
+    """Yield each batch norm that `fold` can fold into the layer before it, with this layer."""
+    nodes = graph.nodes()
+    after_layer, _ = _patterns(graph, nodes)
+    for one in nodes:
+        if _channel_map(graph, one) is not None:
+            found = match(after_layer, one, graph)
+            if not isinstance(found, NoMatch):
+                yield one, found["layer"]
 
 
 # Patterns -----------------------------------------------------------------------------------------------------
@@ -126,6 +137,11 @@ def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]
         if not graph.weights[path].storage.elementwise:
             return f"`{path}` is stored as {graph.weights[path].storage}"
     return None
+
+
+def _channel_map(graph: Graph, node: Node) -> tuple[Array, Array] | None:
+    """Scale and shift of each channel, if a node with weights is such a map in inference; else None."""
+    return node.op.channel_map(_Values(graph, node)) if node.weights else None
 
 
 # Folded weights -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacle
 from ._layers import Layer, Work, layers_with_weights, work_at
 from ._observers import Range, observe
 from ._quantize_dequantize import QdqInserter, integer_producer, results_to_quantize
+from .fold import foldable
 
 Scheme = Literal["static", "dynamic", "weight"]
 
@@ -151,6 +152,7 @@ class Quant(Pass):
             for layer, scheme in schemes.items()
             if scheme == "static"
         }
+        _remark_on_foldable(graph, context, {node for layer in schemes for node in layer.nodes})
         inserter = QdqInserter(graph, context, ranges)
         for value, node in results.items():
             inserter.quantize_result(value, node)
@@ -288,6 +290,16 @@ def _change_unclear(context: Context, schemes: dict[Layer, Scheme], seen: Mappin
             del schemes[layer]
             context.left(layer.path, "its calibration data have no finite range")
     return bool(unclear)
+
+
+def _remark_on_foldable(graph: Graph, context: Context, quantized: Set[Node]) -> None:
+    """Add a note if `fold` can remove operators after quantized layers, which stay in floats."""
+    titles = [norm.title for norm, layer in foldable(graph) if layer in quantized]
+    if titles:
+        others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+        context.note(
+            graph.name, f'`fold` can remove `{titles[0]}`{others}: run it before `quant`, `--passes "fold, quant"`'
+        )
 
 
 def _remark(context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: StoredWeights) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import archc
 from archc.ir.graph import Graph
 from archc.passes._observers import Range
+from archc.passes.fold import Fold
 from archc.passes.quant import Quant
-from archc.passmanager import make_pass
+from archc.passmanager import Pass, make_pass
 from archc.types.attributes import AttributeProblem
 from archc.types.dims import symbol
 from archc.types.storage import Dense, Int8
@@ -245,6 +246,27 @@ def test_normalization_has_no_integer_form() -> None:
     build = Build()
     (report,) = run(build.done(build.layer("layer_norm", build.input(256), name="ln")), Quant(least=SMALL))
     assert remarks(report, "left") == {"ln": "`layer_norm` has no integer form"}
+
+
+def test_foldable_norms_are_noted() -> None:
+    """The note names the norms that `fold` would remove, and is absent after `fold`."""
+
+    def network() -> Graph:
+        build = Build()
+        x = build.layer("relu", build.input(16, 16, 16))
+        for number in (1, 2):
+            conv = build.layer("conv2d", x, 16, 3, name=f"conv{number}")
+            x = build.layer("relu", build.layer("batch_norm", conv, name=f"bn{number}"))
+        return build.done(build.layer("batch_norm", x, name="bn3"))
+
+    def noted(*passes: Pass) -> list[str]:
+        *_, report = run(network(), *passes)
+        return [remark.message for remark in report.remarks if remark.layer == "net" and "fold" in remark.message]
+
+    way = 'run it before `quant`, `--passes "fold, quant"`'
+    assert noted(Quant()) == [f"`fold` can remove `bn1` and 1 more: {way}"]
+    assert noted(Quant(keep="conv1")) == [f"`fold` can remove `bn2`: {way}"]
+    assert noted(Fold(), Quant()) == noted(Quant(keep="conv*")) == []
 
 
 def test_invalid_options_are_refused() -> None:
