@@ -33,7 +33,9 @@ def mask_smallest(
         for path in pool:
             after[path] += least.mask(context, path)
     size, zeros = sum(graph.weights[path].size for path in free), sum(after.values())
-    context.note(graph.name, f"{zeros:,} of {size:,} selected weights are zero", weights=size, zeros=zeros)
+    masks = sum(graph.weights[path].size for path in free if isinstance(graph.weights[path].storage, Masked))
+    stored = f"; the masks add {masks:,} bytes" if masks else ""
+    context.note(graph.name, f"{zeros:,} of {size:,} selected weights are zero{stored}", weights=size, zeros=zeros)
     for layer, paths in layers.items():
         parts = [path for path in paths if path in after]
         if parts:

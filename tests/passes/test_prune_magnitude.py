@@ -47,6 +47,14 @@ def test_the_smallest_weights_of_each_layer_are_masked() -> None:
     assert figures == [{"weights": 4, "zeros": 2, "sparsity": 0.5}] * 2
 
 
+def test_the_bytes_of_masks_are_noted() -> None:
+    (report,) = run(mlp(2, 2, 2), Prune(0.5))
+    assert report.after.bytes - report.before.bytes == 8
+    assert remarks(report, "note")["net"] == "4 of 8 selected weights are zero; the masks add 8 bytes"
+    (report,) = run(mlp(2, 2, 2), Prune(0))
+    assert remarks(report, "note")["net"] == "0 of 8 selected weights are zero"
+
+
 def test_all_layers_compete_under_one_threshold() -> None:
     weights = {"fc1.weight": np.array([[1.0, 2.0], [3.0, 4.0]]), "fc2.weight": np.array([[0.5, 5.0], [6.0, 2.5]])}
     graph = mlp(2, 2, 2, weights=weights)
