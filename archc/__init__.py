@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from archc.declaration import traits
     from archc.declaration.base import Operator, OperatorError, operator
     from archc.declaration.parameter import Parameter
+    from archc.declaration.registry import make_operator
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
     from archc.driver.compiled import Compiled
     from archc.driver.graph_views import draw, print_graph
     from archc.ir.graph import Graph, Node, Value
-    from archc.passmanager import Context, Pass
+    from archc.passmanager import Context, Pass, select
     from archc.targets.registry import register_target
-    from archc.types.attributes import attribute
+    from archc.types.attributes import AttributeProblem, attribute
     from archc.types.tensor_type import DType, TensorType
 
 _HOMES = {
     "ArchcError": "archc.diagnostics",
+    "AttributeProblem": "archc.types.attributes",
     "Compiled": "archc.driver.compiled",
     "Context": "archc.passmanager",
     "DType": "archc.types.tensor_type",
@@ -52,15 +54,18 @@ _HOMES = {
     "attribute": "archc.types.attributes",
     "compile": "archc.compiler",
     "draw": "archc.driver.graph_views",
+    "make_operator": "archc.declaration.registry",
     "operator": "archc.declaration.base",
     "parse": "archc.compiler",
     "print_graph": "archc.driver.graph_views",
     "register_target": "archc.targets.registry",
+    "select": "archc.passmanager",
     "traits": "archc.declaration",
 }
 
 __all__ = [
     "ArchcError",
+    "AttributeProblem",
     "Compiled",
     "Context",
     "DType",
@@ -80,10 +85,12 @@ __all__ = [
     "attribute",
     "compile",
     "draw",
+    "make_operator",
     "operator",
     "parse",
     "print_graph",
     "register_target",
+    "select",
     "traits",
 ]
 

@@ -1,8 +1,12 @@
-"""Generate the reference page of the Python interface from the names that `archc` exports."""
+"""Generate the reference page of the Python interface from docstrings.
+
+The page has the names that `archc` exports, and names for extensions that are imported from modules of archc.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Iterator
 from types import ModuleType
@@ -15,7 +19,8 @@ _HEAD = """\
 # Python interface
 
 Look up here the names of `import archc`, with their signatures. The parameters of the functions have the
-names of the [command line](command-line.md)'s options. `make reference` generates this page from the docstrings.
+names of the [command line](command-line.md)'s options. The last sections have names of modules for [operators and
+passes of your own](../how-to/extending.md). `make reference` generates this page from the docstrings.
 
 """
 
@@ -24,9 +29,24 @@ _SECTIONS = {
     "Errors": ("ArchcError", "Diagnostic", "Diagnostics"),
     "The graph": ("Graph", "Node", "Value", "TensorType", "DType"),
     "Targets": ("Target", "Runtime", "ModelToEmit", "register_target"),
-    "Operators": ("Operator", "operator", "OperatorError", "Parameter", "attribute", "traits"),
-    "Passes": ("Pass", "Context"),
+    "Operators": ("Operator", "operator", "OperatorError", "Parameter", "attribute", "AttributeProblem", "traits"),
+    "Passes": ("Pass", "Context", "select", "make_operator"),
 }
+_MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Initializers of parameters": (
+        "archc.declaration.parameter",
+        ("kaiming_uniform", "uniform_fan_in", "normal", "zeros", "ones", "constant"),
+    ),
+    "Patterns": (
+        "archc.ir.match",
+        (
+            *("match", "match_value", "pattern", "one_of", "any_value", "result_of", "all_of", "unless"),
+            *("chain_before", "chain_after", "Condition", "NoObstacle", "NoMatch"),
+        ),
+    ),
+    "Changes of a graph": ("archc.ir.rewriter", ("Rewriter",)),
+}
+"""Sections of modules: the module, and its names that extensions use."""
 
 _STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 _IMPLICIT = ("self", "cls")
@@ -34,40 +54,58 @@ _PLAIN = (str, bytes, int, float, tuple, frozenset, type(None))
 
 
 def python_page() -> str:
-    """Reference page of all exported names."""
+    """Reference page of all exported names, and of the modules for extensions."""
     import archc
 
     grouped = [name for names in _SECTIONS.values() for name in names]
     assert sorted(grouped) == sorted(archc.__all__), "give every exported name a section of the page"
+    sections = [(title, "archc", names) for title, names in _SECTIONS.items()]
+    sections += [(title, *module) for title, module in _MODULES.items()]
     contents = [
-        f"- {title}: " + ", ".join(f"[`{name}`](#archc{name.lower()})" for name in names)
-        for title, names in _SECTIONS.items()
+        f"- {title}: " + ", ".join(f"[`{name}`](#{_anchor(f'{home}.{name}')})" for name in names)
+        for title, home, names in sections
     ]
-    sections = [_HEAD.rstrip(), "\n".join(contents)]
-    for title, names in _SECTIONS.items():
-        sections.append(f"## {title}")
+    parts = [_HEAD.rstrip(), "\n".join(contents)]
+    for title, home, names in sections:
+        module = importlib.import_module(home)
+        parts.append(f"## {title}")
+        if title in _MODULES:
+            parts.append(_text(module))
         for name in names:
-            sections += _entry(name, getattr(archc, name))
-    return "\n\n".join(sections) + "\n"
+            parts += _entry(f"{home}.{name}", getattr(module, name))
+            parts += _method_details(getattr(module, name)) if title in _MODULES else ()
+    return "\n\n".join(parts) + "\n"
+
+
+def _anchor(heading: str) -> str:
+    return heading.lower().replace(".", "")
 
 
 def _entry(name: str, value: Any) -> Iterator[str]:
     """Sections of one name: signature, docstring, methods."""
-    yield f"### archc.{name}"
+    yield f"### {name}"
     if inspect.ismodule(value):
         yield _text(value)
         yield "\n".join(["| name | meaning |", "|---|---|", *_traits(value)])
         return
     if not inspect.isclass(value):
-        yield f"```python\n{_signature(f'archc.{name}', value)}\n```"
+        yield f"```python\n{_signature(name, value)}\n```"
         yield _text(value)
         return
     if dataclasses.is_dataclass(value) and dataclasses.fields(value):
-        yield f"```python\n{_signature(f'archc.{name}', value)}\n```"
+        yield f"```python\n{_signature(name, value)}\n```"
     yield _text(value)
     methods = list(_methods(value))
     if methods:
         yield "\n".join(["| method | |", "|---|---|", *methods])
+
+
+def _method_details(value: Any) -> Iterator[str]:
+    """Sections of the methods of a class whose docstrings have more than one paragraph."""
+    for name, member in vars(value).items() if inspect.isclass(value) else ():
+        if inspect.isfunction(member) and not name.startswith("_") and "\n\n" in (inspect.getdoc(member) or ""):
+            yield f"#### {value.__name__}.{name}"
+            yield _text(member)
 
 
 def _traits(module: ModuleType) -> Iterator[str]:
@@ -112,7 +150,7 @@ def _signature(name: str, value: Any, inline: bool = False) -> str:
     for one in parameters:
         if one.kind is inspect.Parameter.KEYWORD_ONLY and not keyword:
             lines.append("    *,")
-            keyword = True
+        keyword = keyword or one.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL)
         lines.append(f"    {_parameter(one)},")
     returned = f" -> {found.return_annotation}" if isinstance(found.return_annotation, str) else ""
     return "\n".join([f"{name}(", *lines, f"){returned}"]) if lines else f"{name}(){returned}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from archc.declaration.base import OPERATORS, Operator
+from archc.diagnostics import did_you_mean
 from archc.entry_points import EntryPoints
+from archc.types.attributes import bind
 
 _FOUND: EntryPoints[type[Operator]] = EntryPoints("operator", OPERATORS)
 
@@ -15,6 +19,26 @@ def find_operator(name: str) -> type[Operator] | None:
         ArchcError: the package cannot be imported, or does not define the operator (`operator-not-loadable`).
     """
     return _FOUND.find(name)
+
+
+def make_operator(name: str, *positional: Any, **named: Any) -> Operator:
+    """Operator with the given attributes, by its name in the language: `make_operator("gelu", "tanh")`.
+
+    A pass creates the operators of new nodes in this way.
+
+    Args:
+        positional, named: the attributes, as in a text.
+
+    Raises:
+        ValueError: there is no such operator.
+        AttributeProblem: an attribute is unknown, missing or of a wrong type.
+        ArchcError: the package of the operator cannot be imported (`operator-not-loadable`).
+    """
+    found = find_operator(name)
+    if found is None:
+        way = did_you_mean(name, operator_names()) or "`archc ops` lists all operators"
+        raise ValueError(f"there is no operator `{name}`; {way}")
+    return bind(found, f"`{name}`", positional, named, "attribute")
 
 
 def operator_names() -> list[str]:

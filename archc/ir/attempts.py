@@ -52,7 +52,7 @@ class Uses(Protocol):
 
 
 class NoMatch:
-    """Reason why a pattern does not match.
+    """Result of `match` if a pattern does not match; `reason` is a text for a remark.
 
     Args:
         depth: number of nodes that had matched when the attempt failed.  Of several failed attempts, the reason of the
@@ -66,7 +66,7 @@ class NoMatch:
 
     @property
     def reason(self) -> str:
-        """The text; titles in it are those at the time of the call."""
+        """Reason why the pattern does not match, with the current titles of nodes."""
         return self._reason if isinstance(self._reason, str) else self._reason()
 
 
@@ -113,6 +113,7 @@ class Condition:
     """Condition on a node or a value.
 
     Attributes:
+        holds: function from the node or the value to a bool.
         otherwise: reason if the condition does not hold.
     """
 
@@ -131,7 +132,7 @@ class NoObstacle:
     """Condition whose reasons are computed.
 
     Attributes:
-        find: function from a node or a value to the reason why it does not match, or None.
+        find: function from a node or a value to the reason why it does not match, or None if it matches.
         otherwise: reason that replaces all of these.
     """
 

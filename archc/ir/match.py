@@ -93,10 +93,11 @@ def pattern(
     """Pattern for a node.
 
     Args:
-        kinds: accepted operators; none for any operator.
+        kinds: accepted operators, by their names in the language; none for any operator.
         operands: patterns for the first operands; further operands are not restricted.
         attributes: wanted values of attributes.
-        where: conditions on the node; they have reasons of their own.
+        where: a condition on the node, or several: a function from the node to a bool, a `Condition` or a
+            `NoObstacle`.  A failed condition has a reason of its own.
         commutative: match each operand pattern with an operand of its own, in any order.
         bind: name to which the node is bound.
         otherwise: reason if the kind, an attribute or the number of operands does not match.
@@ -148,6 +149,8 @@ def any_value(bind: str = "", where: Conditions = (), mark: Hashable = None) -> 
     """Pattern for any value that meets conditions; None, an absent optional operand, is such a value, too.
 
     Args:
+        bind: name to which the value is bound.
+        where: conditions on the value, as in `pattern`.
         mark: property of all values that meet the conditions.  A graph that knows the marks of its values can skip the
             pattern, if no value has this mark.
     """
@@ -220,7 +223,7 @@ def unless(form: ValuePattern, otherwise: str = "") -> ValuePattern:
 
 
 def all_of(*forms: ValuePattern) -> ValuePattern:
-    """Pattern for a value that matches several patterns."""
+    """Pattern for a value that matches several patterns at once; names are bound in all of them."""
     _check(ValuePattern, forms)
     needs = _needs(()).union(*(form.needs for form in forms))
     return ValuePattern(lambda found, state: _assign(forms, (found,) * len(forms), state), needs, _names(forms))
@@ -253,6 +256,11 @@ def _conditions(where: Conditions) -> tuple[Condition | NoObstacle, ...]:
 def match(form: NodePattern, found: AnyNode, uses: Uses) -> Match | NoMatch:
     """Match a node, and return the bound nodes and values by name, or the reason of the failed match.
 
+    Args:
+        form: the pattern.
+        found: the node.
+        uses: the graph of the node, which knows the uses of each value.
+
     Raises:
         ValueError: the pattern names an operator or an attribute that does not exist.
     """
@@ -263,6 +271,11 @@ def match(form: NodePattern, found: AnyNode, uses: Uses) -> Match | NoMatch:
 
 def match_value(form: ValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
     """Match a value, and return the bound nodes and values by name, or the reason of the failed match.
+
+    Args:
+        form: the pattern.
+        found: the value.
+        uses: the graph of the value, which knows the uses of each value.
 
     Raises:
         ValueError: the pattern names an operator or an attribute that does not exist.
@@ -275,7 +288,11 @@ def match_value(form: ValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
 def chain_before(found: Any, form: NodePattern, uses: Uses, only_use: bool = False) -> Iterator[Any]:
     """Yield the nodes before a value that pass on an operand, nearest first; see `through` of `result_of`.
 
-    If `only_use` is set, the chain ends at a value that does not have exactly one use.
+    Args:
+        found: the value.
+        form: pattern of the nodes; the chain ends at a node that does not match.
+        uses: the graph.
+        only_use: if True, the chain also ends at a value that does not have exactly one use.
     """
     while found is not None and found.producer is not None:
         if only_use and uses.only_consumer(found) is None:
@@ -288,9 +305,14 @@ def chain_before(found: Any, form: NodePattern, uses: Uses, only_use: bool = Fal
 
 
 def chain_after(found: Any, form: NodePattern, uses: Uses) -> Iterator[Any]:
-    """Yield the nodes after a value, as long as each is the only consumer of the one before and matches.
+    """Yield the nodes after a value, as long as each matches and has the only use of the value before it.
 
-    A node is followed through its first result.
+    The chain continues with the first result of each node.
+
+    Args:
+        found: the value.
+        form: pattern of the nodes; the chain ends at a node that does not match.
+        uses: the graph.
     """
     while (consumer := uses.only_consumer(found)) is not None and not isinstance(match(form, consumer, uses), NoMatch):
         yield consumer

@@ -1,12 +1,11 @@
 """The rewriter: all operations that change a graph.
 
 Elaboration builds a graph from the parsed text, and passes transform the graph.  Both use only the rewriter, which
-keeps operand order, edges, inferred types and `Node.origin` correct.
+keeps operand order, edges, inferred types and `Node.origin` correct.  The rewriter of a pass is `context.rewriter`:
 
-    rewriter = Rewriter(graph, by="lowrank")
-    down = rewriter.add(Linear(rank, bias=False), node.operands, name=f"{node.name}.a", near=node)
-    up = rewriter.add(Linear(out), down.results, name=f"{node.name}.b", near=node)
-    rewriter.replace(node, up.results)
+    down = context.rewriter.add(make_operator("linear", 8, bias=False), node.operands, name=f"{node.name}.a", near=node)
+    up = context.rewriter.add(make_operator("linear", 64), down.results, name=f"{node.name}.b", near=node)
+    context.rewriter.replace(node, up.results)
 """
 
 from __future__ import annotations
@@ -74,6 +73,8 @@ class Rewriter:
         """Add a node, infer its results, and declare weights that the graph does not have yet.
 
         Args:
+            op: the operator with its attributes, as `make_operator` returns it.
+            operands: the used values; weights are not operands.
             name: name of the layer in its scope; required if the node owns weights.
             near: node that the new node replaces or extends.  Scope, span and order of the new node default to those of
                 `near`.
@@ -142,13 +143,15 @@ class Rewriter:
                 scope.inputs[:] = (new if value is old else value for value in scope.inputs)
 
     def replace(self, node: Node, values: Sequence[Value]) -> None:
-        """Replace all uses of a node's results by other values, and remove the node."""
+        """Replace all uses of a node's results by other values, one for each result, and remove the node."""
         for old, new in zip(node.results, values, strict=True):
             self.replace_value(old, new)
         self.remove(node)
 
     def remove(self, node: Node) -> None:
-        """Remove a node without uses, but not its weights; see `remove_unused_weights`.
+        """Remove a node without uses, but not its weights.
+
+        After each pass, archc removes dead nodes and unused weights.
 
         Raises:
             ValueError: a result of the node is used.

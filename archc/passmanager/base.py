@@ -147,6 +147,9 @@ def _title(layer: str | Node) -> str:
 def select(graph: Graph, on: str | tuple[str, ...] | None, keep: str | tuple[str, ...] | None) -> Callable[[str], bool]:
     """Predicate for layers that a pass may rewrite: layers in `on` (default: all) that are not in `keep`.
 
+    Args:
+        on, keep: one glob over the paths of layers, or several; the options of a pass with these names.
+
     Raises:
         SelectorError: a glob matches no layer.
     """

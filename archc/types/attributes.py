@@ -27,6 +27,8 @@ T = TypeVar("T")
 class AttributeProblem(Exception):
     """Error for a wrong, missing or surplus argument.
 
+    `Pass.check` raises it for an invalid option: `AttributeProblem("bad-option", message, "limit")`.
+
     Attributes:
         code: code of the diagnostic.
         argument: name or position of the argument; None if the argument is missing.

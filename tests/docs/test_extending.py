@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.docs.examples import ROOT, install_example, python, write_examples
 
@@ -28,6 +30,15 @@ try:
 except ArchcError as failure:
     print(failure.diagnostics[0].code, failure.diagnostics[0].message)
 """
+REFUSED = """
+import importlib, sys
+import archc
+importlib.import_module(sys.argv[1])
+try:
+    archc.compile(sys.argv[2], passes="".join(sys.argv[3:]))
+except archc.ArchcError as failure:
+    print(failure.diagnostics[0].message)
+"""
 MISSPELT = """
 import archc
 from archc.diagnostics import ArchcError
@@ -44,6 +55,9 @@ def folder(tmp_path: Path) -> Path:
         "plugin.py",
         "tides.arch",
         "use.py",
+        "gates.py",
+        "gated.arch",
+        "smooth.py",
         "pyproject.toml",
     ]
     return tmp_path
@@ -79,6 +93,50 @@ def test_computes_the_formula(folder: Path) -> None:
     """The emitted module agrees with its formula in NumPy."""
     compiled(folder, "--load", folder / "plugin.py")
     assert python("-c", FORMULA, path=folder / "out") == "equal\n"
+
+
+def test_operator_with_a_weight(folder: Path) -> None:
+    """The weight has its initial values, and `prune` changes the attribute together with the sizes."""
+    arguments = ["gated.arch", "--load", "gates.py", "--check", "--json", "--passes", 'prune(0.5, scheme = "channel")']
+    report = json.loads(python("-m", "archc", "compile", *arguments, folder=folder))
+    assert_agree(report["check"]["errors"])
+    assert "scaled_glu(32)" in (folder / "out/gated.arch").read_text()
+    weights = load_file(folder / "out/gated.safetensors")
+    assert np.array_equal(weights["gate.weight"], np.ones(16, np.float32))
+
+
+def test_operator_with_a_weight_checks_its_attribute(folder: Path) -> None:
+    for width, message in (("width", "axis 1 (`2*d`) is 64, expected 32"), ("65", "`features` must be even")):
+        text = (folder / "gated.arch").read_text().replace("scaled_glu(2 * width)", f"scaled_glu({width})")
+        printed = python("-c", REFUSED, "gates", text, path=folder)
+        assert message in printed
+
+
+def test_pass_with_a_pattern(folder: Path) -> None:
+    """The pass replaces the `relu` after a linear layer, and gives a reason for others."""
+    text = """model m {
+        input x: f32[N, 8]
+        output y = x -> fc1: linear(8) -> relu -> layer_norm -> relu -> fc2: linear(8) -> relu -> fc3: linear(2)
+    }"""
+    (folder / "m.arch").write_text(text)
+    passes = ["--load", "smooth.py", "--passes", 'smooth("tanh", keep = "fc2")']
+    report = json.loads(python("-m", "archc", "compile", "m.arch", *passes, "--check", "--json", folder=folder))
+    assert_agree(report["check"]["errors"])
+    printed = (folder / "out/m.arch").read_text()
+    assert printed.count('gelu(approximate = "tanh")') == 1 and printed.count("relu") == 2
+    (step,) = report["passes"]
+    assert [(remark["kind"], remark["message"]) for remark in step["remarks"]] == [
+        ("rewrote", "`relu` replaced by `gelu`"),
+        ("left", "`layer_norm` is `layer_norm`, not `linear`"),
+        ("left", "not selected"),
+    ]
+
+
+def test_pass_checks_its_options(folder: Path) -> None:
+    printed = python(
+        "-c", REFUSED, "smooth", "model m { input x: f32[N]  output y = x -> relu }", "smooth('erf')", path=folder
+    )
+    assert "`approximate` of `smooth` must be `none` or `tanh`" in printed
 
 
 def test_imported_in_python(folder: Path) -> None:
