@@ -124,7 +124,12 @@ class ArchcError(Exception):
     """Error that ends a compilation; `diagnostics` has the causes, at least one of them an error."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]):
-        self.diagnostics = tuple(diagnostics)
+        self.diagnostics = () if isinstance(diagnostics, str) else tuple(diagnostics)
+        if not self.diagnostics or not all(isinstance(each, Diagnostic) for each in self.diagnostics):
+            raise TypeError(
+                "`ArchcError` takes diagnostics; for a single one, write"
+                ' `raise archc.diagnostics.error("my-code", "message")`'
+            )
         super().__init__("\n\n".join(render(diagnostic) for diagnostic in self.diagnostics))
 
     def __reduce__(self) -> tuple[type[ArchcError], tuple[tuple[Diagnostic, ...]]]:

@@ -123,6 +123,8 @@ class HasTraits:
 
     def has(self, flag: Flag) -> bool:
         """Return whether this instance has a flag."""
+        if not isinstance(flag, Flag):
+            raise TypeError(f"`has` takes a trait without data, such as `archc.traits.RELU`, not {flag!r:.60}")
         found = self._traits_by_key.get(flag)
         return found is flag or (isinstance(found, ConditionalFlag) and bool(getattr(self, found.attribute)))
 

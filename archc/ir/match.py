@@ -104,7 +104,7 @@ def pattern(
 
     `match` raises a `ValueError` if an operator or attribute does not exist and resembles an existing one.
     """
-    accepted = frozenset((kinds,) if isinstance(kinds, str) else kinds)
+    accepted = _accepted(kinds)
     wanted_kinds = " or ".join(f"`{kind}`" for kind in sorted(accepted))
     _check(ValuePattern, operands)
 
@@ -237,6 +237,22 @@ def _names(forms: Sequence[NodePattern | ValuePattern]) -> Names:
     return frozenset[tuple[frozenset[str], tuple[str, ...]]]().union(*(form.names for form in forms))
 
 
+def _accepted(kinds: str | Collection[str]) -> frozenset[str]:
+    given = (kinds,) if isinstance(kinds, str) or not isinstance(kinds, Collection) else kinds
+    if wrong := [kind for kind in given if not isinstance(kind, str)]:
+        text = f"the class `{wrong[0].__name__}`" if isinstance(wrong[0], type) else f"{type(wrong[0]).__name__}"
+        raise TypeError(
+            f'`pattern` takes names of operators, such as "relu", not {text}; for a trait, write'
+            " `where=lambda node: node.op.has(TRAIT)`"
+        )
+    return frozenset(given)
+
+
+def _wrong_call(function: str, form: str, what: str, *given: object) -> str:
+    types = ", ".join(type(each).__name__ for each in given)
+    return f"write `{function}({form}, {what}, graph)`: the pattern is the first argument; the arguments are {types}"
+
+
 def _check(wanted: type, forms: Sequence[object]) -> None:
     if wrong := [type(form).__name__ for form in forms if not isinstance(form, wanted)]:
         raise TypeError(f"a {wanted.__name__} is needed here, not a {wrong[0]}")
@@ -264,6 +280,10 @@ def match(form: NodePattern, found: AnyNode, uses: Uses) -> Match | NoMatch:
     Raises:
         ValueError: the pattern names an operator or an attribute that does not exist.
     """
+    if not isinstance(form, NodePattern):
+        raise TypeError(_wrong_call("match", 'pattern("relu")', "node", form, found))
+    if isinstance(found, Value):
+        raise TypeError("`match` takes a node, not a Value; for values, write `match_value(form, value, graph)`")
     if isinstance(found, Node):  # the nodes of an ONNX graph have other operators
         check_names(form.names)
     return _first_match(form.attempts(found, State(uses)))
@@ -280,6 +300,8 @@ def match_value(form: ValuePattern, found: Any, uses: Uses) -> Match | NoMatch:
     Raises:
         ValueError: the pattern names an operator or an attribute that does not exist.
     """
+    if not isinstance(form, ValuePattern):
+        raise TypeError(_wrong_call("match_value", 'result_of(pattern("relu"))', "value", form, found))
     if isinstance(found, Value):  # the values of an ONNX graph are results of other operators
         check_names(form.names)
     return _first_match(form.attempts(found, State(uses)))

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from archc.declaration.base import Operator
 from archc.diagnostics import Span
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.types.storage import Dense, Storage, Weight
@@ -22,7 +23,6 @@ from archc.types.tensor_type import TensorType
 if TYPE_CHECKING:
     import numpy as np
 
-    from archc.declaration.base import Operator
     from archc.weights.scratch import Scratch
 
 
@@ -86,6 +86,7 @@ class Rewriter:
             OperatorError: the operands do not fit.
             ValueError: the node owns weights and has no name.
         """
+        _check_operator(op)
         operands = tuple(operands)
         inference = op.infer([value.type for value in operands])
         if near is not None:
@@ -196,6 +197,7 @@ class Rewriter:
 
     def set_operator(self, node: Node, op: Operator, storages: Mapping[str, Storage] | None = None) -> None:
         """Replace the operator of a node, and declare weights of new parameters."""
+        _check_operator(op)
         inference = op.infer(node.types)
         node.op = op
         given = dict(node.weights)
@@ -213,6 +215,7 @@ class Rewriter:
             kept: for each weight's path, the indices of the elements to keep on each axis.
         """
         for node, op in operators.items():
+            _check_operator(op)
             node.op = op
             self._record_pass(node)
         for node in self.graph.nodes():
@@ -228,6 +231,7 @@ class Rewriter:
 
     def set_operator_and_operands(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
         """Replace the operator and the operands of a node without weights, in one step."""
+        _check_operator(op)
         assert not node.weights and not op.parameters, "a node with weights must be replaced instead"
         self.graph._set_operands(node, tuple(operands))
         node.op = op
@@ -367,3 +371,11 @@ class Rewriter:
             for stored in self.graph.weights[path].tensors:
                 if stored in self.graph.tensors:
                     self.graph.tensors.remove(stored)
+
+
+def _check_operator(op: object) -> None:
+    if isinstance(op, Operator):
+        return
+    if isinstance(op, type) and issubclass(op, Operator):
+        raise TypeError(f"an operator is an instance, such as `{op.__name__}()`, not the class `{op.__name__}`")
+    raise TypeError(f"an operator is an instance of a class such as `archc.ops.activation.Relu`, not {op!r:.60}")

@@ -34,8 +34,11 @@ def register_target(target: Target) -> Target:
     If Python runs the definition of a target again, the new target replaces the earlier one.
 
     Raises:
+        TypeError: the argument is no target.
         ValueError: another target has the name, the suffix, or the name of the runtime; or the suffix is reserved.
     """
+    if not isinstance(target, Target):
+        raise TypeError(f"`register_target` takes a target, `archc.Target(name=..., ...)`, not {target!r:.60}")
     known = REGISTERED.get(target.name)
     if known is not None and (known in BUILT_IN or _module(known) != _module(target)):
         raise ValueError(f"there is a target `{target.name}` already: give the new target another name")

@@ -143,3 +143,9 @@ def test_a_wrong_argument_of_a_trait_is_refused(declare: Callable[[], Trait], wo
 
 def test_the_schemes_are_those_of_the_pass() -> None:
     assert get_args(Scheme) == SCHEMES
+
+
+@pytest.mark.parametrize("asked", ["pointwise", Rigid, IMPURE.when("noise")])
+def test_an_operator_is_asked_for_flags_only(asked: Any) -> None:
+    with pytest.raises(TypeError, match="`has` takes a trait without data"):
+        OPERATORS["softmax"]().has(asked)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archc
+from archc.declaration.traits import RELU
 from archc.ir.graph import Graph, Node
 from archc.ir.match import (
     PASSED,
@@ -30,6 +31,7 @@ from archc.ir.match import (
     unless,
 )
 from archc.ir.use_lists import UseLists
+from archc.ops.activation import Relu
 
 
 def graph_of(body: str) -> Graph:
@@ -273,11 +275,27 @@ def test_conditions_may_be_in_a_sequence() -> None:
         (lambda: one_of(), "at least one pattern"),
         (lambda: pattern(where=3), "not 3"),
         (lambda: any_value(where=["relu"]), "not 'relu'"),
+        (lambda: pattern(RELU), '`pattern` takes names of operators, such as "relu", not Flag; for a trait'),
+        (lambda: pattern(Relu), "not the class `Relu`"),
+        (lambda: pattern(("relu", Relu)), "not the class `Relu`"),
     ],
 )
 def test_wrong_patterns_are_refused(build: Callable[[], object], text: str) -> None:
     with pytest.raises((TypeError, ValueError), match=text):
         build()
+
+
+def test_wrong_arguments_of_a_match_are_refused() -> None:
+    graph = graph_of("output y = x -> relu")
+    node, form = last(graph), pattern("relu")
+    call = 'write `match(pattern("relu"), node, graph)`: the pattern is the first argument; the arguments are '
+    for first, second, types in (("relu", node, "str, Node"), (node, form, "Node, NodePattern")):
+        with pytest.raises(TypeError, match=re.escape(call + types)):
+            match(first, second, graph)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`match` takes a node, not a Value"):
+        match(form, node.result, graph)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the arguments are NodePattern, Value"):
+        match_value(form, node.result, graph)  # type: ignore[arg-type]
 
 
 # Laws ---------------------------------------------------------------------------------------------------------

@@ -214,3 +214,19 @@ def test_dead_nodes_are_removed_in_order() -> None:
     rewriter.output("y", live.result)
     assert rewriter.remove_unused_nodes() == dead
     assert graph.nodes() == [live] and graph.consumers(x) == [live]
+
+
+def test_a_class_in_place_of_an_operator_is_refused() -> None:
+    _, rewriter, x = start(4)
+    relu = OPERATORS["relu"]
+    node = rewriter.add(relu(), [x])
+    for change in (
+        lambda op: rewriter.set_operator(node, op),
+        lambda op: rewriter.add(op, [x]),
+        lambda op: rewriter.resize({node: op}, {}),
+        lambda op: rewriter.set_operator_and_operands(node, op, [x]),
+    ):
+        with pytest.raises(TypeError, match=r"such as `Relu\(\)`, not the class `Relu`"):
+            change(relu)
+        with pytest.raises(TypeError, match="not 'relu'"):
+            change("relu")
