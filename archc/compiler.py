@@ -118,7 +118,7 @@ def compile(
     if rename is not None and (weights is None or without_weights):
         raise error(
             "rename-without-weights",
-            f"`{file_title(Path(rename))}` renames the weights of a file, but no file is given",
+            f"`{rename}` renames the weights of a file, but no file is given",
             help="give the file with `--weights`",
         )
     if without_weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -95,6 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
         progress = watched.enter_context(output.progress())
         _warn_of_options(arguments, found)
         compiled = options.compiled(arguments, found, progress)
+        if arguments.explain:
+            _refer_to_remarks(found)
         if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
             watched.close()
             print(pass_report.explanation(compiled.passes), end="\n\n")  # warnings refer to these remarks
@@ -123,6 +126,14 @@ def _warn_of_options(arguments: argparse.Namespace, found: Diagnostics) -> None:
     options.warn_without("weights", arguments, found, ("allow-pickle",))
     if arguments.explain and arguments.json:
         options.warn_without_effect(found, "explain", "with `--json`: the report has all remarks")
+
+
+def _refer_to_remarks(found: Diagnostics) -> None:
+    """Replace the advice to give `--explain` in warnings, since the option is given."""
+    from archc.passmanager.effect_warnings import EXPLAIN
+
+    told = "the remarks of the pass give the reason for each layer"
+    found.found[:] = [replace(each, help=told) if each.help == EXPLAIN else each for each in found]
 
 
 def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any], found: Diagnostics) -> None:

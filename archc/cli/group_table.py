@@ -1,4 +1,4 @@
-"""The groups of coupled channels: the output of `archc passes prune --groups`.
+"""The groups of coupled channels: the output of `archc passes --groups`.
 
 The channels of a group can be removed only together; see `archc.analysis.coupling`.
 """

@@ -16,7 +16,7 @@ _EPILOG = """\
 examples:
   archc passes                                all passes, a line each
   archc passes lowrank                        what it does, its options, an example
-  archc passes prune --groups cnn.arch        the coupled channels of a model
+  archc passes --groups cnn.arch              the coupled channels of a model
 
 Passes come from the entry-point group `archc.passes` of installed packages, and from --load.
 """
@@ -48,23 +48,23 @@ def run(arguments: argparse.Namespace) -> int:
     load_plugins(arguments.load)
     found = Diagnostics()
     options.warn_without("groups", arguments, found, ("model", "set", "allow-absolute-imports"))
+    name = arguments.name
+    if name is not None and name not in pass_names():
+        raise error("unknown-pass", f"there is no pass `{name}`", help=pass_help(name, pass_names()))
     if arguments.groups is not None:
+        if name is not None:
+            message, help = f"the pass name `{name}` has no effect with `--groups`", "leave out the name or `--groups`"
+            found.warn("option-without-effect", message, help=help)
         return _groups(arguments, found)
     output.diagnostics(found)
-    if arguments.name is None:
+    if name is None:
         passes = known_passes()
         if arguments.json:
             output.print_json({"passes": [pass_json(cls) for cls in passes.values()]})
         else:
             print("\n".join(output.columns([[name, cls.preserves, summary(cls)] for name, cls in passes.items()])))
         return 0
-    if arguments.name not in pass_names():
-        raise error(
-            "unknown-pass",
-            f"there is no pass `{arguments.name}`",
-            help=pass_help(arguments.name, pass_names()),
-        )
-    described = pass_json(load_pass(arguments.name))
+    described = pass_json(load_pass(name))
     if arguments.json:
         output.print_json(described)
     else:

@@ -24,7 +24,7 @@ def load_plugins(paths: Sequence[str]) -> None:
 def _load(path: Path) -> None:
     from archc.language.elaboration.loading import load
 
-    source = load(path)
+    source = load(path, suffix=".py")
     # With the prefix, a file called `torch.py` does not hide the module `torch`.
     name = f"archc_plugins.{path.stem}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(path))

@@ -112,11 +112,15 @@ def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
             "--sweep shows the model as it is written: leave --passes, --weights, --rename and --calib out"
         )
     over: sweep.Sweep = arguments.sweep
+    settings = parse_settings(arguments.set)
+    if over.attribute in settings:
+        given = next(one for one in arguments.set if one.partition("=")[0].strip() == over.attribute)
+        options.warn_without_effect(found, f"set {given}", f"with `--sweep` of `{over.attribute}`")
     with output.progress() as progress:
         points = sweep.points(
             options.text_of(arguments.file),
             arguments.model,
-            parse_settings(arguments.set),
+            settings,
             arguments.sizes,
             over,
             found,

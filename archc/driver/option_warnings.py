@@ -16,22 +16,22 @@ def warn_of_activations(compiled: Compilation, targets: Sequence[Target]) -> Non
     """Warn that activations cannot become modules."""
     nodes = compiled.graph.nodes()
     if not any(target.has_activations for target in targets):
-        reason, help = "have no effect: no target with modules is written", "add `torch`, or leave the option out"
+        reason, help = "has no effect: no target with modules is written", "add `torch`, or leave the option out"
     elif not any(node.op.activation_module() is not None for node in nodes):
-        reason, help = f"have no effect: `{compiled.name}` has no activation", "leave the option out"
+        reason, help = f"has no effect: `{compiled.name}` has no activation", "leave the option out"
     elif any(node.op.has(DECODES) for node in nodes):
-        reason = "have no effect in layers that compute in int8: their kernels apply activations"
+        reason = "has no effect in layers that compute in int8: their kernels apply activations"
         help = 'use a float model for attribution, or `quant(scheme = "weight")`'
     else:
         return
-    _warn(compiled, f"activations as modules {reason}", help)
+    _warn(compiled, f"`--activations modules` {reason}", help)
 
 
 def warn_of_single_file(compiled: Compilation) -> None:
     """Warn that a single file was requested, although no emitted file imports another file."""
     _warn(
         compiled,
-        f"the single file has no effect: no program of `{compiled.name}` imports a file, as one with int8 layers does",
+        f"`--single-file` has no effect: no program of `{compiled.name}` imports a file, as one with int8 layers does",
         "leave the option out, or emit `torch` after the pass `quant`",
     )
 
@@ -40,7 +40,7 @@ def warn_of_check(compiled: Compilation) -> None:
     """Warn that a check was requested, although no emitted file can be run."""
     _warn(
         compiled,
-        "the check has no effect: no emitted file can be run",
+        "`--check` has no effect: no emitted file can be run",
         "leave the option out, or emit a target with a runtime, such as `torch`",
     )
 

@@ -144,7 +144,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Parse `name=value` texts, with values as in the language.
 
     Raises:
-        ArchcError: a text has another form.
+        ArchcError: a text has another form, or two texts set one attribute (`bad-setting`).
     """
     values: dict[str, Any] = {}
     diagnostics = Diagnostics()
@@ -156,14 +156,26 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
                 f"`--set {setting}` is not of the form name=value",
                 help="write, for instance, `--set classes=100`",
             )
-        source = Source(text.strip(), f"--set {name.strip()}")
+        name = name.strip()
+        if name in values:
+            raise error(
+                "bad-setting",
+                f"`--set` gives `{name}` twice",
+                notes=[f"the options are {listed([f'--set {each}' for each in settings if _sets(each, name)])}"],
+                help="leave one of them out",
+            )
+        source = Source(text.strip(), f"--set {name}")
         value = parse_value(source, diagnostics)
         diagnostics.check()
         try:
-            values[name.strip()] = value.span.text if isinstance(value, tree.MemberExpression) else value_of(value)
+            values[name] = value.span.text if isinstance(value, tree.MemberExpression) else value_of(value)
         except AttributeProblem as problem:
             raise error(problem.code, problem.message, value.span, help=problem.help) from None
     return values
+
+
+def _sets(setting: str, name: str) -> bool:
+    return setting.partition("=")[0].strip() == name
 
 
 def texts_of(module: Module) -> frozenset[Path]:

@@ -9,6 +9,8 @@ from archc.passmanager.calibration import Calibration
 from archc.passmanager.report import PassReport
 from archc.types.attributes import attributes, value_text
 
+EXPLAIN = "`archc compile --explain` shows the reason for each layer"
+
 
 def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
     """Warn of options of a pass that have no effect with the values of its other options.
@@ -37,7 +39,7 @@ def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> No
         diagnostics.warn(
             "pass-without-effect",
             f"the pass `{step}` changed nothing",
-            help="`archc compile --explain` shows the reason for each layer",
+            help=EXPLAIN if report.remarks else "leave it out: it has nothing to rewrite in this model",
         )
         return
     possible = [remark.layer for remark in report.remarks if remark.kind != "note" and remark.applicable]
@@ -47,7 +49,7 @@ def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> No
                 diagnostics.warn(
                     "option-without-effect",
                     f'`{option} = "{glob}"` has no effect: it selects no layer that `{step.name}` {what}',
-                    help="`archc compile --explain` shows the reason for each layer",
+                    help=EXPLAIN,
                 )
 
 

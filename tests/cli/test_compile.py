@@ -279,6 +279,7 @@ def test_a_pass_from_a_plugin(run: Run, tmp_path: Path, plugins: None) -> None:
         "compile", CNN, "-o", tmp_path / "out", "--emit", "arch", "--load", plugin, "--passes", "count(2)", "--explain"
     )
     assert result.status == 0 and "warning[pass-without-effect]" in result.err  # the pass rewrites nothing
+    assert "help: the remarks of the pass give the reason for each layer\n" in result.err
     assert "count(least = 2)  (exact)\n  note    cnn  4 of at least 2\n" in result.out
     assert "least: an integer = 0" in run("passes", "count", "--load", plugin).out
 
@@ -286,9 +287,9 @@ def test_a_pass_from_a_plugin(run: Run, tmp_path: Path, plugins: None) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("--single-file --emit torch", "the single file has no effect: no program of `cnn` imports a file"),
-        ("--single-file --emit arch --passes quant", "the single file has no effect"),
-        ("--check --emit arch", "the check has no effect: no emitted file can be run"),
+        ("--single-file --emit torch", "`--single-file` has no effect: no program of `cnn` imports a file"),
+        ("--single-file --emit arch --passes quant", "`--single-file` has no effect"),
+        ("--check --emit arch", "`--check` has no effect: no emitted file can be run"),
         ("--explain --emit arch", "`--explain` has no effect without `--passes`"),
         ("--explain --emit arch --passes fold", "`--explain` has no effect with `--json`"),
         ("--allow-pickle --emit arch", "`--allow-pickle` has no effect without `--weights`"),
@@ -315,3 +316,10 @@ def test_options_with_an_effect_are_not_reported(run: Run, tmp_path: Path) -> No
     for given in (data, ["--single-file", "--passes", "quant(least = 0)", *data], ["--seed", "3", "--sizes", "T=8"]):
         report = run("compile", path, "-o", tmp_path, "--check", "--json", *given).json
         assert [one["code"] for one in report["warnings"]] == [], given
+
+
+def test_a_folder_of_plugins_is_refused_with_a_file_in_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.arch").write_text("")
+    (tmp_path / "plugin.py").write_text("")
+    refused = run("compile", CNN, "--load", tmp_path)
+    assert refused.status == 1 and f"give a file in it, such as `{tmp_path / 'plugin.py'}`\n" in refused.err

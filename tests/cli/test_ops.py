@@ -106,12 +106,12 @@ def test_an_unknown_pass_gets_a_suggestion(run: Run) -> None:
 
 
 def test_the_groups_of_a_model(run: Run) -> None:
-    result = run("passes", "prune", "--groups", SPECS / "lenet5.arch")
+    result = run("passes", "--groups", SPECS / "lenet5.arch")
     assert result.status == 0
     assert "conv2: 16 groups; elements of the first group\n  conv2.weight  axis 0  0\n" in result.out
     assert "  fc.0.weight   axis 1  0-24\n" in result.out
     assert "head  the output `logits` has them" in result.out
-    report = run("passes", "prune", "--groups", SPECS / "lenet5.arch", "--json").json
+    report = run("passes", "--groups", SPECS / "lenet5.arch", "--json").json
     assert [group["layers"] for group in report["groups"]].count(["conv2"]) == 16
     assert report["stay"] == {"head": "the output `logits` has them"}
 
@@ -125,4 +125,10 @@ def test_options_of_the_groups_need_them(run: Run) -> None:
     result = run("passes", "prune", "--set", "classes=3", "--json")
     assert result.json["name"] == "prune"
     assert result.err.startswith("warning[option-without-effect]: `--set` has no effect without `--groups`\n")
-    assert run("passes", "prune", "--groups", SPECS / "lenet5.arch", "--set", "classes=3").err == ""
+    assert run("passes", "--groups", SPECS / "lenet5.arch", "--set", "classes=3").err == ""
+
+
+def test_the_name_of_a_pass_has_no_effect_with_groups(run: Run) -> None:
+    warned = run("passes", "fold", "--groups", SPECS / "lenet5.arch")
+    assert warned.status == 0 and "the pass name `fold` has no effect with `--groups`\n" in warned.err
+    assert "error[unknown-pass]" in run("passes", "fo", "--groups", SPECS / "lenet5.arch").err

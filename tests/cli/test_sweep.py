@@ -86,3 +86,17 @@ def test_a_value_that_the_model_refuses_is_named(file: Path, capsys: pytest.Capt
 )
 def test_options_that_do_not_go_together(file: Path, more: list[str]) -> None:
     assert main(["show", str(file), *more]) == 2
+
+
+def test_a_setting_of_the_swept_attribute_is_reported(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(file), "--sweep", "width=8", "--set", "depth=1"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["show", str(file), "--sweep", "width=8", "--set", "width = 4"]) == 0
+    assert "`--set width = 4` has no effect with `--sweep` of `width`\n" in capsys.readouterr().err
+
+
+def test_an_attribute_is_set_once(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(file), "--set", "width=8", "--set", "depth=1", "--set", " width=9"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error[bad-setting]: `--set` gives `width` twice\n")
+    assert "`--set width=8`, `--set  width=9`\n" in shown

@@ -12,6 +12,7 @@ import archc
 from archc.cli import main
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.passes.prune import Prune
+from archc.passmanager.effect_warnings import EXPLAIN
 from tests.passes.graphs import run
 
 DEAD = """
@@ -237,3 +238,12 @@ def test_keep_without_effect(passes: str, kept: str, effect: dict[str, bool]) ->
 def test_one_stage_changes_nothing() -> None:
     assert codes(NET, passes="partition(1)") == ["pass-without-effect"]
     assert codes(NET, passes="partition(2)") == []
+
+
+def test_a_pass_without_remarks_is_not_explained() -> None:
+    helps = []
+    for passes in ("fold", "lowrank"):
+        found = Diagnostics()
+        archc.compile(NET, passes=passes, diagnostics=found)
+        helps += [warning.help for warning in found.warnings if warning.code == "pass-without-effect"]
+    assert helps == ["leave it out: it has nothing to rewrite in this model", EXPLAIN]

@@ -21,11 +21,12 @@ Defined = tree.Definition | tree.Derivation | tree.PipelineStatement | tree.Devi
 STANDARD_LIBRARY = Path(__file__).resolve().parents[1] / "std"
 
 
-def load(path: str | Path, name: str | None = None) -> Source:
+def load(path: str | Path, name: str | None = None, suffix: str = SUFFIX) -> Source:
     """Read a text from a file, without its byte order mark.
 
     Args:
         name: the name of the file in diagnostics; its path by default.
+        suffix: the usual suffix of such files, for suggestions.
 
     Raises:
         ArchcError: `file-not-found`, `not-a-file`, `file-too-large`, `unreadable-file` or `invalid-utf8`.
@@ -36,12 +37,12 @@ def load(path: str | Path, name: str | None = None) -> Source:
         # A pipe or a device may never end, so only regular files are read.
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise error("not-a-file", f"`{path}` is {what}", help=_content_of(path))
+            raise error("not-a-file", f"`{path}` is {what}", help=_content_of(path, suffix))
         if status.st_size > LARGEST_FILE:
             raise error(
                 "file-too-large",
                 f"`{path}` has {status.st_size:,} bytes; the limit is {LARGEST_FILE:,}",
-                help="give a text of archc, a file that ends in `.arch`",
+                help=f"give a file that ends in `{suffix}`",
             )
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -87,12 +88,12 @@ def _similar_to(path: Path) -> str | None:
     return help_
 
 
-def _content_of(path: Path) -> str | None:
-    """Help that suggests a `.arch` file in a folder; None if the folder has no such file."""
+def _content_of(path: Path, suffix: str) -> str | None:
+    """Help that suggests a file in a folder; None if the folder has no file with the suffix."""
     if not path.is_dir():
         return None
     try:
-        texts = sorted(path.glob("*.arch"))
+        texts = sorted(path.glob(f"*{suffix}"))
     except OSError:
         return None
     return f"give a file in it, such as `{texts[0]}`" if texts else None

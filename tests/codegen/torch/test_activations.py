@@ -205,9 +205,9 @@ def test_guided_backpropagation_needs_modules(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "passes", "targets", "reason"),
     [
-        (CONVOLUTIONS, "", "arch", "have no effect: no target with modules is written"),
+        (CONVOLUTIONS, "", "arch", "has no effect: no target with modules is written"),
         ("model m { input x: f32[N, 4]  output y = x -> fc: linear(4) }", "", "torch,arch", "`m` has no activation"),
-        (CONVOLUTIONS, "quant(least = 0)", "torch", "have no effect in layers that compute in int8"),
+        (CONVOLUTIONS, "quant(least = 0)", "torch", "has no effect in layers that compute in int8"),
     ],
 )
 def test_an_option_without_effect_is_reported(
