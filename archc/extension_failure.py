@@ -26,6 +26,11 @@ def is_outside(thing: object) -> bool:
     return str(getattr(thing, "__module__", "")).partition(".")[0] != "archc"
 
 
+def class_text(cls: Any) -> str:
+    """The class of an operator or pass as text: "`cube` is the class `Cube` of the module `my_package`"."""
+    return f"`{cls.name}` is the class `{cls.__qualname__}` of the module `{cls.__module__}`"
+
+
 def guard(cls: type, names: Collection[str], fail: Fail, check: Callable[[Any, str, Any], None] | None = None) -> None:
     """Wrap methods that a class from outside archc defines, if they have certain names.
 

@@ -167,11 +167,6 @@ class Target:
         """The title with its article: `an ONNX model`."""
         return f"{'an' if self.title[:1].lower() in ('a', 'e', 'i', 'o', 'u') else 'a'} {self.title}"
 
-    @property
-    def noun(self) -> str:
-        """The last word of the title: `model`."""
-        return self.title.split()[-1]
-
     def write_file(self, model: ModelToEmit, path: Path) -> None:
         """Write the file of a model.
 

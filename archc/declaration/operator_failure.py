@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from archc.diagnostics import ArchcError, Diagnostic, Note, Span
-from archc.extension_failure import line_of, reason_of
+from archc.extension_failure import class_text, line_of, reason_of
 
 
 class OperatorFailure(ArchcError):
@@ -18,7 +18,7 @@ class OperatorFailure(ArchcError):
 
     def __init__(self, op: Any, message: str, notes: Iterable[str] = (), span: Span | None = None):
         cls: Any = op if isinstance(op, type) else type(op)
-        every = (*notes, f"`{cls.name}` is the class `{cls.__qualname__}` of the module `{cls.__module__}`")
+        every = (*notes, class_text(cls))
         help = "correct the class; ARCHC_DEBUG=1 shows the traceback"
         super().__init__([Diagnostic("error", "operator-failed", message, span, tuple(map(Note, every)), help)])
         self.op, self._notes = op, tuple(notes)

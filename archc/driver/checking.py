@@ -19,6 +19,7 @@ from archc.driver.emitted_programs import Files, Programs, target_of, title_of, 
 from archc.driver.isolation import Ended, isolated
 from archc.driver.tolerance import MANY_DRAWS, Bound, decided, least_bound, measured_bound, quantized
 from archc.ir.graph import Graph
+from archc.ir.outside_operators import suspecting
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error, spreads
 from archc.passmanager.threads import one_thread
@@ -125,7 +126,12 @@ def check_agreement(
         with TemporaryDirectory(prefix="archc-check-") as temporary:
             return check_agreement(compiled, files, stages, Path(temporary), tell)
     with Calibration(compiled.graph, seed=compiled.seed).explained():
-        return _outcome(compiled, files, stages, folder, tell)
+        try:
+            return _outcome(compiled, files, stages, folder, tell)
+        except ArchcError as failure:
+            if all(each.code == "check-failed" for each in failure.diagnostics):
+                raise suspecting(compiled.graph, failure) from failure.__cause__
+            raise
 
 
 def _outcome(
@@ -163,7 +169,7 @@ def _compared(
     inputs = next(calibration.batches())
     found = dict(programs.results(graph, inputs, tell))
     for program, outputs in found.items():
-        _refuse_shapes(program, outputs, expected)
+        _refuse_types(program, outputs, expected, graph)
     bound = least_bound(graph)
     errors = {name: _error(expected, outputs, shares, bound) for name, outputs in found.items()}
     if any(not value <= bound.tolerance for value in errors.values()):
@@ -218,20 +224,28 @@ def _error(
     return largest_error(decided(expected, bound.undecided), decided(found, bound.undecided), shares)
 
 
-def _refuse_shapes(program: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
-    """Refuse outputs of a program whose shapes are not those of the graph's outputs.
+def _refuse_types(
+    program: str, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], graph: Graph
+) -> None:
+    """Refuse outputs of a program whose shapes or dtypes are not those of the graph's outputs.
+
+    A dtype is compared with the declared type: the graph is run with the same PyTorch expressions as the program, so it
+    can have the same wrong dtype.
 
     Raises:
-        ArchcError: a shape differs (`check-failed`).
+        ArchcError: a shape or a dtype differs (`check-failed`).
     """
     for name, output in found.items():
-        if output.shape != expected[name].shape:
-            shapes = f"{list(output.shape)}, and the graph gives {list(expected[name].shape)}"
-            raise error(
-                "check-failed",
-                f"{title_of(program)} gives the output `{name}` the shape {shapes}",
-                help=without(program),
-            )
+        declared = graph.outputs[name].type.dtype.torch
+        for what, given, wanted in (
+            ("shape", list(output.shape), list(expected[name].shape)),
+            ("dtype", str(output.dtype).removeprefix("torch."), declared),
+        ):
+            if given != wanted:
+                message = (
+                    f"{title_of(program)} gives the output `{name}` the {what} {given}, and the graph gives {wanted}"
+                )
+                raise error("check-failed", message, help=without(program))
 
 
 def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> None:

@@ -114,7 +114,7 @@ def _runtime(target: Target) -> Runtime:
 
 def _refusal(target: Target, verb: str, message: str) -> ArchcError:
     lines = message.splitlines() or [""]
-    what = f"{_runtime(target).title} {verb} the {target.noun}: {lines[0]}"
+    what = f"{_runtime(target).title} {verb} the {target.title}: {lines[0]}"
     return error("check-failed", what, notes=lines[1:4], help=_without(target))
 
 

@@ -6,8 +6,9 @@ Each value is freed after its last use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from archc.declaration.operator_failure import OperatorFailure, operator_failure
@@ -189,7 +190,41 @@ def run_node(
         if not is_outside(type(node.op)):
             raise
         raise operator_failure(node.op, "torch", mistake, [f"the expression is `{expression}`"], node.span) from mistake
-    return tuple(result) if len(node.results) > 1 else (result,)
+    results = tuple(result) if len(node.results) > 1 else (result,)
+    if is_outside(type(node.op)):
+        _check_types(node, results, sizes, expression)
+    return results
+
+
+def _check_types(node: Node, results: Sequence[Any], sizes: Mapping[str, int], expression: str) -> None:
+    """Check the results of an operator from outside archc against its declaration.
+
+    Raises:
+        OperatorFailure: a result is no tensor, or has another dtype or shape.
+    """
+    for given, value in zip(results, node.results):
+        dtype, shape = str(getattr(given, "dtype", None)), getattr(given, "shape", ())
+        if dtype != f"torch.{value.type.dtype.torch}":
+            way = (
+                "`dtypes` declares the dtypes of the operands (`dtypes = FLOATS`), `result_dtypes` those of the results"
+            )
+        elif tuple(shape) != tuple(_size(dim, sizes, actual) for dim, actual in zip_longest(value.type.shape, shape)):
+            way = "the shape of a result follows from `signature`"
+        else:
+            continue
+        text = type(given).__name__ if dtype == "None" else f"{dtype.removeprefix('torch.')}{list(shape)}"
+        raise OperatorFailure(
+            node.op,
+            f"`torch` of the operator `{node.op.name}` computes {text}, but the operator declares {value.type}",
+            [f"the expression is `{expression}`", way],
+            node.span,
+        )
+
+
+def _size(dim: int | SymbolicDim | None, sizes: Mapping[str, int], actual: int) -> int | None:
+    """The declared size of an axis; the actual one if the declared size is unknown."""
+    known = dim is None or isinstance(dim, int) or all(symbol in sizes for symbol in symbols(dim))
+    return actual if not known else None if dim is None else evaluate_dim(dim, sizes=sizes)
 
 
 def _expression(node: Node, spelling: TorchSpelling) -> str:

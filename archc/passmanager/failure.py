@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from archc.diagnostics import ArchcError, error
-from archc.extension_failure import line_of, reason_of
+from archc.extension_failure import class_text, line_of, reason_of
 from archc.types.attributes import AttributeProblem
 
 
 def pass_failure(step: Any, method: str, failure: BaseException) -> ArchcError:
     """The diagnostic for an exception in a method of a pass."""
     line = line_of(failure, getattr(step, method))
-    cls = type(step)
     return error(
         "pass-failed",
         f"`{method}` of the pass `{step.name}` failed: {reason_of(failure)}",
         notes=[
             *([f"in {line}"] if line is not None else []),
-            f"`{step.name}` is the class `{cls.__qualname__}` of the module `{cls.__module__}`",
+            class_text(type(step)),
         ],
         help="correct the pass, or leave it out; ARCHC_DEBUG=1 shows the traceback",
     )

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from archc.analysis.cost import cost
 from archc.analysis.devices import Devices
 from archc.diagnostics import ArchcError, Diagnostics, error, silent
-from archc.extension_failure import is_outside
+from archc.extension_failure import class_text, is_outside
 from archc.ir.failed_nodes import located
 from archc.ir.graph import Graph
+from archc.ir.outside_operators import outside_operators
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import LONGEST, SelectorError
 from archc.ir.verifier import InvalidGraph, verify
@@ -33,6 +34,7 @@ from archc.types.tensor_type import TensorType
 from archc.weights.input_files import DISK_FULL
 
 if TYPE_CHECKING:
+    from archc.declaration.base import Operator
     from archc.weights.tensor import LazyTensor
 
 
@@ -70,6 +72,7 @@ def run_passes(
     for step in passes:
         progress(str(step))
         before, form = cost(graph, sizes), graph.canonical()
+        suspects = outside_operators(graph.nodes())  # now, since the pass may remove or replace them
         found = diagnostics if diagnostics is not None else Diagnostics()
         warn_of_options(step, found)
         context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
@@ -81,7 +84,7 @@ def run_passes(
             warn_of_random(calibration, step, found)
             outputs = calibration.outputs(graph)
             change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
-        _hold_to_promise(step, change)
+        _hold_to_promise(step, change, suspects)
         _refuse_infinite(step, max(change, total))
         changed = graph.canonical() != form or _identities(graph.tensors or {}) != _identities(stored)
         report = PassReport(str(step), step.preserves, before, cost(graph, sizes), changed, change, total, remarks)
@@ -174,10 +177,37 @@ allows such changes in a few elements.
 """
 
 
-def _hold_to_promise(step: Pass, change: float) -> None:
-    if change > PROMISES.get(step.preserves, math.inf):
-        wanted = "exactly" if step.preserves == "exact" else "up to rounding"
-        raise _broken(step, f"promises to preserve the function {wanted}, and changed the outputs by {change:.2%}")
+def _hold_to_promise(step: Pass, change: float, suspects: Sequence[type[Operator]]) -> None:
+    """Refuse a change of the outputs that is larger than the guarantee of the pass allows.
+
+    Args:
+        suspects: operators from outside archc, whose traits the pass may have used.
+
+    Raises:
+        ArchcError: the change is too large (`pass-broke-graph`).
+    """
+    if change <= PROMISES.get(step.preserves, math.inf):
+        return
+    notes = [
+        f"{class_text(cls)}, with the traits {' · '.join(map(str, cls.all_traits())) or 'none'}; a wrong trait"
+        " misleads passes"
+        for cls in suspects
+    ]
+    declared = any("preserves" in vars(base) for base in type(step).__mro__ if base is not Pass)
+    if is_outside(type(step)) and not declared:
+        intended = "rounding" if change <= PROMISES["rounding"] else "approximate"
+        raise _broken(
+            step,
+            f'changed the outputs by {change:.2%}, but a pass that declares no `preserves` has the default "exact"',
+            notes,
+            f'if the change is intended, declare `preserves = "{intended}"` in the class `{type(step).__qualname__}`',
+        )
+    wanted = "exactly" if step.preserves == "exact" else "up to rounding"
+    what = f"promises to preserve the function {wanted}, and changed the outputs by {change:.2%}"
+    if suspects and not is_outside(type(step)):
+        names = " and ".join(f"`{cls.name}`" for cls in suspects)
+        raise _broken(step, what, notes, f"correct the traits of {names}, or remove the pass from the pipeline")
+    raise _broken(step, what, notes)
 
 
 def _refuse_infinite_weights(graph: Graph, step: Pass, made: Collection[str], before: Mapping[str, LazyTensor]) -> None:
@@ -214,9 +244,10 @@ def _refuse_infinite(step: Pass, change: float) -> None:
         )
 
 
-def _broken(step: Pass, what: str) -> ArchcError:
-    return error(
-        "pass-broke-graph",
-        f"the pass `{step}` {what}",
-        help="this is a bug in the pass; remove it from the pipeline",
-    )
+def _broken(
+    step: Pass,
+    what: str,
+    notes: Sequence[str] = (),
+    help: str = "this is a bug in the pass; remove it from the pipeline",
+) -> ArchcError:
+    return error("pass-broke-graph", f"the pass `{step}` {what}", None, notes, help)

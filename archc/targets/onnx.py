@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from archc.codegen.target import ExactSums, Factors, ModelToEmit, RunError, Runtime, Target
 from archc.diagnostics import error
+from archc.ir.outside_operators import suspecting
 
 if TYPE_CHECKING:
     import torch
@@ -36,11 +37,12 @@ def _write(model: ModelToEmit, path: Path) -> None:
     try:
         onnx.check(path)
     except onnx.InvalidModel as refusal:
-        raise error(
+        failure = error(
             "onnx-invalid",
             f"ONNX refuses the model emitted for `{model.graph.name}`: {refusal}",
             help="leave the ONNX model out with `--emit torch,arch`",
-        ) from None
+        )
+        raise suspecting(model.graph, failure) from None
 
 
 def _properties(model: ModelToEmit) -> dict[str, str]:

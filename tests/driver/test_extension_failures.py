@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,46 @@ def test_a_mistake_in_a_pass(method: str, shown, tmp_path: Path) -> None:  # typ
     assert f"= note: in line {21 if method == 'check' else 24} of `{tmp_path / 'wave.py'}`" in error
 
 
+@pytest.mark.parametrize(
+    ("torch", "message", "note"),
+    [
+        ("torch.sin({x}).double()", "computes float64[8, 4], but the operator declares f32[N, 4]", "`dtypes` declares"),
+        ("torch.sin({x})[:, :2]", "computes float32[8, 2], but the operator declares f32[N, 4]", "from `signature`"),
+        ("torch.sin({x})[0]", "computes float32[4], but the operator declares f32[N, 4]", "from `signature`"),
+        ("2.5", "computes float, but the operator declares f32[N, 4]", "`dtypes` declares"),
+    ],
+)
+def test_a_result_that_contradicts_the_declaration(torch: str, message: str, note: str, shown, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    error = shown(WAVE.replace(TORCH, f"return {torch!r}.format(x=spell.operands[0])"), "--check")
+    assert f"error[operator-failed]: `torch` of the operator `wave` {message}\n" in error and note in error
+    assert PLACE.format(folder=tmp_path) in error
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        (ONNX.replace("Sin", "Cos"), "check-failed"),
+        (ONNX.replace("])", "], axis=1)"), "onnx-invalid"),
+    ],
+)
+def test_a_failed_program_names_the_operators_from_outside_first(wrong: str, code: str, shown) -> None:  # type: ignore[no-untyped-def]
+    heading, *notes = shown(WAVE.replace(ONNX, wrong), "--check").splitlines()
+    assert heading.startswith(f"error[{code}]")
+    told = "`wave` is the class `Wave` of the module `archc_plugins.wave`"
+    (first, *_), (help,) = ([line for line in notes if f"= {kind}: " in line] for kind in ("note", "help"))
+    assert first.endswith(f"note: a likely cause is an operator from outside archc: {told}")
+    assert "help: correct `torch` or `onnx` of `wave`; or leave" in help
+
+
+def test_an_exact_pass_that_a_wrong_trait_misleads_names_the_trait(shown, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(f"{__name__}.NET", NET.replace("act: wave", "wave -> wave"))
+    wrong = WAVE.replace("    def torch", "    traits = (archc.traits.IDEMPOTENT,)\n\n    def torch")
+    error = shown(wrong, "--passes", "simplify")
+    assert "the pass `simplify` promises to preserve the function exactly" in error
+    assert "of the module `archc_plugins.wave`, with the traits idempotent; a wrong trait misleads passes\n" in error
+    assert "help: correct the traits of `wave`, or remove the pass from the pipeline\n" in error
+
+
 def test_a_missing_function_of_an_axis_is_refused_at_the_definition() -> None:
     with pytest.raises(ValueError, match="calls `halved`, which is no method of the class; did you mean `halve`"):
 
@@ -169,3 +210,9 @@ def test_a_failure_can_be_sent_to_another_process() -> None:
         assert type(again) is ArchcError and again.diagnostics == failed.value.diagnostics
     finally:
         del OPERATORS["vanishing"]
+
+
+@pytest.mark.parametrize("wrong", ["cannot", ["cannot"], []])
+def test_an_error_without_diagnostics_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r'write `raise archc.diagnostics.error\("my-code", "message"\)`'):
+        ArchcError(wrong)

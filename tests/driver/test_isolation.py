@@ -154,7 +154,7 @@ def test_a_module_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ArchcError) as caught:
         archc.compile(TEXT).write(tmp_path / "out", check=True)
     (diagnostic,) = caught.value.diagnostics
-    assert diagnostic.message == "PyTorch cannot run the module: NameError: name 'undefined' is not defined"
+    assert diagnostic.message == "PyTorch cannot run the PyTorch module: NameError: name 'undefined' is not defined"
     assert list(tmp_path.iterdir()) == []
 
 

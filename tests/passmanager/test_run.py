@@ -41,6 +41,18 @@ class ExactDoubling(Doubling):
 
 
 @dataclass(frozen=True)
+class Undeclared(archc.Pass):
+    """Pass that does not declare `preserves`, and multiplies a bias by a factor."""
+
+    name = "test_undeclared"
+
+    factor: float = archc.attribute(2.0)
+
+    def run(self, graph: archc.Graph, context: archc.Context) -> None:
+        Doubling.run(self, graph, context)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
 class Renaming(archc.Pass):
     """Pass that renames the output."""
 
@@ -111,7 +123,7 @@ class Silent(archc.Pass):
 
 
 # Other tests list all registered passes and must not find these.
-for made in (Doubling, ExactDoubling, Renaming, Cutting, Failing, Shifting, Rounding, Silent):
+for made in (Doubling, ExactDoubling, Undeclared, Renaming, Cutting, Failing, Shifting, Rounding, Silent):
     del REGISTERED[made.name]
 
 
@@ -138,6 +150,16 @@ def test_the_declared_error_is_checked() -> None:
         "the pass `test_exact_doubling` promises to preserve the function exactly, "
         f"and changed the outputs by {report.error:.2%}"
     )
+
+
+@pytest.mark.parametrize(("factor", "preserves"), [(2.0, "approximate"), (1.001, "rounding")])
+def test_a_pass_that_promised_nothing_is_told_the_default(factor: float, preserves: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        archc.compile(TEXT, passes=[Undeclared(factor)])
+    (found,) = failure.value.diagnostics
+    assert found.message.startswith(f"the pass `{Undeclared(factor)}` changed the outputs by ")
+    assert found.message.endswith('but a pass that declares no `preserves` has the default "exact"')
+    assert found.help == f'if the change is intended, declare `preserves = "{preserves}"` in the class `Undeclared`'
 
 
 @pytest.mark.parametrize(("step", "kept", "broken"), [(Shifting, 2e-6, 1e-4), (Rounding, 0.01, 0.2)])

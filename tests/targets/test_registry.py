@@ -380,8 +380,9 @@ def test_further_files_of_a_loaded_target(written: str, listed: bool, tmp_path: 
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ("None", "Odd returns a wrong result for the file: NoneType, not tensors"),
-        ("(torch.zeros(2, 4),) * 2", "Odd returns a wrong result for the file: 2 tensors, not 1"),
+        ("None", "Odd returns a wrong result for the odd file: NoneType, not tensors"),
+        ("(torch.zeros(2, 4),) * 2", "Odd returns a wrong result for the odd file: 2 tensors, not 1"),
+        ("torch.zeros(8, 4).double()", "Odd gives the output `y` the dtype float64, and the graph gives float32"),
         ("torch.zeros(2, 3)", "Odd gives the output `y` the shape [2, 3], and the graph gives ["),
     ],
 )
@@ -397,3 +398,10 @@ def test_a_wrong_result_of_a_runtime_is_reported(
     files = [str(tmp_path / "net.arch"), "--load", str(tmp_path / "odd.py"), "-o", str(tmp_path / "out")]
     assert main(["compile", *files, "--emit", "odd", "--check"]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_only_targets_are_registered() -> None:
+    with pytest.raises(
+        TypeError, match=r"`register_target` takes a target, `archc.Target\(name=..., ...\)`, not 'csv'"
+    ):
+        register_target("csv")  # type: ignore[arg-type]
