@@ -241,10 +241,8 @@ def _accepted(kinds: str | Collection[str]) -> frozenset[str]:
     given = (kinds,) if isinstance(kinds, str) or not isinstance(kinds, Collection) else kinds
     if wrong := [kind for kind in given if not isinstance(kind, str)]:
         text = f"the class `{wrong[0].__name__}`" if isinstance(wrong[0], type) else f"{type(wrong[0]).__name__}"
-        raise TypeError(
-            f'`pattern` takes names of operators, such as "relu", not {text}; for a trait, write'
-            " `where=lambda node: node.op.has(TRAIT)`"
-        )
+        way = "for a trait, write `where=lambda node: node.op.has(TRAIT)`"
+        raise TypeError(f'`pattern` takes names of operators, such as "relu", not {text}; {way}')
     return frozenset(given)
 
 
