@@ -67,3 +67,16 @@ def only_built_in_targets() -> Iterator[None]:
     if registry is not None:
         registry.REGISTERED.clear()
         registry.REGISTERED.update({target.name: target for target in registry.BUILT_IN})
+
+
+@pytest.fixture(autouse=True)
+def only_passes_from_before() -> Iterator[None]:
+    """Remove the passes that a test loads from files, so that tests that list the passes succeed in any order."""
+    base = sys.modules.get("archc.passmanager.base")
+    before = set(base.REGISTERED) if base is not None else set()
+    yield
+    base = sys.modules.get("archc.passmanager.base")
+    if base is not None:
+        for name, cls in list(base.REGISTERED.items()):
+            if name not in before and not cls.__module__.startswith("archc."):
+                del base.REGISTERED[name]
