@@ -10,7 +10,7 @@ it, so it is imported inside functions.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -28,15 +28,17 @@ class EntryPoints(Generic[T]):
     Args:
         kind: `operator`, `pass` or `target`; the entry-point group is `archc.` and its plural.
         registered: everything of this kind that Python has imported, by name.  The import of a package adds to it.
+        check: raises a `TypeError` for a registered thing with a mistake that its definition could not show.
 
     Attributes:
         group: name of the entry-point group.
     """
 
-    def __init__(self, kind: str, registered: Mapping[str, T]):
+    def __init__(self, kind: str, registered: Mapping[str, T], check: Callable[[T], None] = lambda found: None):
         self.group = f"archc.{kind}es" if kind.endswith("s") else f"archc.{kind}s"
         self._kind = kind
         self._registered = registered
+        self._check = check
 
     def names(self) -> list[str]:
         """Return all names, the registered ones first; no package is imported."""
@@ -50,11 +52,11 @@ class EntryPoints(Generic[T]):
         If a package offers the name, and is not imported yet, import it first.
 
         Raises:
-            ArchcError: the package cannot be imported, or its import registers nothing of that name (code
-                `operator-not-loadable`, `pass-not-loadable` or `target-not-loadable`).
+            ArchcError: the package cannot be imported, or its import registers nothing of that name, or something
+                with a mistake (code `operator-not-loadable`, `pass-not-loadable` or `target-not-loadable`).
         """
         if name in self._registered:
-            return self._registered[name]
+            return self._checked(name)
         entry = _installed(self.group, tuple(sys.path)).get(name)
         if entry is None:
             return None
@@ -72,7 +74,24 @@ class EntryPoints(Generic[T]):
                 f"the {self._kind} `{name}` cannot be loaded from `{entry.value}`: {reason}",
                 help="reinstall its package, or remove it",
             )
-        return self._registered[name]
+        return self._checked(name)
+
+    def offer(self, name: str) -> str | None:
+        """The value of the entry point of a name, such as `my_package.clip:Clip`; None if there is none."""
+        entry = _installed(self.group, tuple(sys.path)).get(name)
+        return entry.value if entry is not None else None
+
+    def _checked(self, name: str) -> T:
+        found = self._registered[name]
+        try:
+            self._check(found)
+        except TypeError as mistake:
+            place = getattr(found, "__module__", "?")
+            raise error(
+                f"{self._kind}-not-loadable",
+                f"the {self._kind} `{name}` cannot be loaded from the module `{place}`: {mistake}",
+            ) from None
+        return found
 
 
 @cache

@@ -49,11 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from archc.driver.parsing import parse_settings
 
-    load_plugins(arguments.load)
+    loaded = Diagnostics()
+    load_plugins(arguments.load, loaded)
     values = parse_settings(arguments.set)
     reports = []
     for file in arguments.files:
-        report, found = _check(file, values, arguments)
+        report, found = _check(file, values, arguments, loaded)
         reports.append(report)
         if not arguments.json:
             output.diagnostics(found)
@@ -68,12 +69,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
-    """Report and diagnostics of one file."""
+def _check(
+    file: str, values: dict[str, Any], arguments: argparse.Namespace, loaded: Diagnostics
+) -> tuple[dict[str, Any], Diagnostics]:
+    """Report and diagnostics of one file.
+
+    Args:
+        loaded: the warnings of `--load`.
+    """
     from archc.driver.parsing import check_surroundings, open_module
     from archc.language.elaboration.step_budget import StepBudget
 
     found = Diagnostics()
+    found.extend(loaded)
     models: list[dict[str, Any]] = []
     blocks: list[str] = []
     try:

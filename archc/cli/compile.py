@@ -86,11 +86,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    load_plugins(arguments.load)
+    found = Diagnostics()
+    load_plugins(arguments.load, found)
     for name in arguments.emit or ():
         if find_target(name) is None:
             raise options.no_choice("--emit", name, target_names())
-    found = Diagnostics()
     folder = arguments.output
     with ExitStack() as watched:
         progress = watched.enter_context(output.progress())

@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     from archc.drawing.compose import compose
     from archc.driver.output_folder import OutputFolder
 
-    load_plugins(arguments.load)
     found = Diagnostics()
+    load_plugins(arguments.load, found)
     graph, read = _graph(arguments, found)
     if arguments.depth and all(node.scope.parent is None for node in graph.nodes()):
         options.warn_without_effect(found, "depth", f"on `{graph.name}`, which has no blocks")

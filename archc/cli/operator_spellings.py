@@ -58,7 +58,7 @@ def _example_node(cls: type[Operator]) -> Node | None:
 
 def _example_graphs(example: str) -> Iterator[Graph]:
     """Graphs of an example, one for each tried combination of operand types that it accepts."""
-    statement = example if re.match(r"[a-z_, ]+ = ", example) else f"y = {example}"
+    statement = example_statement(example)
     targets, _, value = statement.partition(" = ")
     names = _operands(value)
     outputs = "\n".join(f"output {name}_ = {name}" for name in targets.split(", "))
@@ -68,6 +68,11 @@ def _example_graphs(example: str) -> Iterator[Graph]:
         graph = _elaborated("\n".join(lines))
         if graph is not None:
             yield graph
+
+
+def example_statement(example: str) -> str:
+    """The example of an operator as a statement: `y = x -> relu` for `x -> relu`."""
+    return example if re.match(r"[a-z_, ]+ = ", example) else f"y = {example}"
 
 
 def _operands(value: str) -> list[str]:

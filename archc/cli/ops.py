@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archc.cli import options, output
 from archc.cli.descriptions import axis_text, operator_json, summary
 from archc.cli.plugins import load_plugins
-from archc.diagnostics import error
+from archc.diagnostics import Diagnostics, error
 
 if TYPE_CHECKING:
     from archc.declaration.base import Operator
@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     from archc.declaration.registry import find_operator, known_operators
     from archc.language.syntax.foreign_names import operator_help
 
-    load_plugins(arguments.load)
+    found = Diagnostics()
+    load_plugins(arguments.load, found)
+    output.diagnostics(found)
     if arguments.name is None:
         if arguments.json:
             output.print_json({"operators": [operator_json(cls) for cls in known_operators().values()]})

@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from archc.passmanager import known_passes, load_pass, pass_names
     from archc.passmanager.registry import pass_help
 
-    load_plugins(arguments.load)
     found = Diagnostics()
+    load_plugins(arguments.load, found)
     options.warn_without("groups", arguments, found, ("model", "set", "allow-absolute-imports"))
     name = arguments.name
     if name is not None and name not in pass_names():

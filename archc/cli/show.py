@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     from archc.cli import layer_table, stage_table, width_table
     from archc.passmanager.sizes import choose_sizes
 
-    load_plugins(arguments.load)
     found = Diagnostics()
+    load_plugins(arguments.load, found)
     if arguments.file == "-":
         # Standard input can be read only once, and the model is built twice: before and after passes.
         arguments.file = options.text_of(arguments.file)

@@ -33,6 +33,7 @@ from archc.declaration.table import OperatorTable, snake_case
 from archc.declaration.trait_declarations import check_axis, check_consistency, check_indices
 from archc.declaration.traits import IDEMPOTENT, INVOLUTION, SAME_IF_SAME_TYPE, HasTraits, Uniform
 from archc.declaration.type_inference import Inference, SizeOf, Typed, symbolic
+from archc.extension_failure import is_outside
 from archc.frozen_dataclass import frozen_dataclass as operator
 from archc.types.attributes import attributes
 from archc.types.extent_solver import Extent
@@ -75,6 +76,10 @@ class Operator(Typed, HasTraits):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = snake_case(cls.__name__)
+        if not abstract and is_outside(cls):  # for archc's own operators, a test makes these checks
+            from archc.declaration.operator_declarations import check_operator
+
+            check_operator(cls, Operator)
         if not abstract:  # the signature may follow in a subclass
             check_axis_declarations(cls, cls.signature, cls.parameters)
             check_axis(cls, set(declared_axes(cls)))

@@ -6,16 +6,18 @@ A mistake in such a method is an `OperatorFailure`, wherever the compiler calls 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache, partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from archc.declaration.operator_failure import OperatorFailure, operator_failure
 from archc.declaration.type_inference import Typed
-from archc.diagnostics import did_you_mean
-from archc.extension_failure import definition_of, guard, is_outside
+from archc.diagnostics import ArchcError, did_you_mean
+from archc.extension_failure import definition_of, guard, is_outside, line_of, reason_of
 from archc.types.attributes import AttributeProblem
 from archc.types.extent_solver import Misfit
+from archc.weights.initializers import Initializer
 
 _REFUSING = {"onnx", "__post_init__"}
 """Methods that may refuse an operator with an `OperatorError`, as those of type inference may."""
@@ -42,6 +44,35 @@ def guard_operator(cls: Any, base: Any) -> None:
             )
     methods = {name for name in dir(base) if not name.startswith("_")}
     guard(cls, {*methods, *functions, "__post_init__"}, _fail, partial(_check_result, base))
+
+
+def initializer_of(op: Typed, name: str, extents: Mapping[str, Any]) -> Initializer:
+    """Initializer of a parameter, for the extents of the signature's indices.
+
+    Raises:
+        OperatorFailure: the declared function of a class from outside archc fails, or returns something else.
+    """
+    function = op.parameters[name].initializer
+    what = f"the initializer of `{name}` of the operator `{op.name}`"
+    try:
+        made = function(extents)
+    except (ArchcError, MemoryError):
+        raise
+    except (Exception, SystemExit) as failure:
+        if not is_outside(type(op)):
+            raise
+        line = line_of(failure, function)
+        raise OperatorFailure(op, f"{what} failed: {reason_of(failure)}", [f"in {line}"] if line else ()) from failure
+    if not isinstance(made, Initializer):
+        place = definition_of(function)
+        where = [f"in the function at {place}"] if place else []
+        raise OperatorFailure(
+            op,
+            f"{what} returned {made!r:.60}, not an initializer; write `archc.Parameter(constant(1.0))`, with"
+            " `constant` of `archc.declaration.parameter`",
+            where,
+        )
+    return made
 
 
 def _fail(op: Any, method: str, failure: BaseException) -> BaseException | None:

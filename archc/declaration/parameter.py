@@ -41,6 +41,14 @@ class Parameter:
     when: str | None = None
     optional_in_files: bool = False
 
+    def __post_init__(self) -> None:
+        if not callable(self.initializer):
+            way = f"constant({self.initializer!r})" if isinstance(self.initializer, (int, float)) else "zeros"
+            raise TypeError(
+                f"the initializer of an `archc.Parameter` is {self.initializer!r}, which is no function; write"
+                f" `archc.Parameter({way})`, with `{way.partition('(')[0]}` of `archc.declaration.parameter`"
+            )
+
 
 def kaiming_uniform(*fan_in: str) -> InitializerFor:
     """Initializer of PyTorch's linear and convolution weights: U(-b, b) with b = 1/√fan_in.

@@ -7,9 +7,23 @@ from typing import Any
 from archc.declaration.base import OPERATORS, Operator
 from archc.diagnostics import did_you_mean
 from archc.entry_points import EntryPoints
+from archc.extension_failure import is_outside
 from archc.types.attributes import bind
 
-_FOUND: EntryPoints[type[Operator]] = EntryPoints("operator", OPERATORS)
+
+def check_complete(cls: type[Operator]) -> None:
+    """Check that a class of an extension has the decorator `operator` if it declares attributes.
+
+    Raises:
+        TypeError: the decorator is missing.
+    """
+    if is_outside(cls):
+        from archc.types.attribute_declarations import check_decorator
+
+        check_decorator(cls, Operator, "@archc.operator")
+
+
+_FOUND: EntryPoints[type[Operator]] = EntryPoints("operator", OPERATORS, check_complete)
 
 
 def find_operator(name: str) -> type[Operator] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -52,6 +52,10 @@ class OperatorTable(MutableMapping[str, T], Generic[T]):
     def __len__(self) -> int:
         self._load_all()
         return len(self._loaded)
+
+    def loaded(self) -> Mapping[str, T]:
+        """The classes whose modules are imported."""
+        return self._loaded
 
     def _load_all(self) -> None:
         for module in _modules():

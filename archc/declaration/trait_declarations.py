@@ -5,10 +5,8 @@ A wrong name would have no effect: `prune` would remove elements along an axis t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from archc.declaration.traits import POINTWISE, Blocks, HasTraits, Indices, Rigid, Trait, Unused
-from archc.types.signature import Index, Spread, parse_signature
+from archc.types.signature import parse_signature
 
 
 def check_indices(cls: type[HasTraits], signature: str) -> None:
@@ -23,7 +21,8 @@ def check_indices(cls: type[HasTraits], signature: str) -> None:
     for trait in cls.all_traits():
         if not isinstance(trait, Indices):
             continue
-        known = sorted(set(_index_names(signature)))
+        parsed = parse_signature(signature)
+        known = sorted({index for one in (*parsed.operands, *parsed.results) for index in one.indices})
         for name in trait.indices:
             if not any(type(trait)(name).covers(index) or name.startswith(f"{index}.") for index in known):
                 raise ValueError(
@@ -69,10 +68,3 @@ def check_consistency(cls: type[HasTraits]) -> None:
 
 def _contradiction(cls: type[HasTraits], first: Trait, second: Trait, why: str) -> ValueError:
     return ValueError(f'the traits "{first}" and "{second}" of `{cls.__name__}` contradict each other: {why}')
-
-
-def _index_names(signature: str) -> Iterator[str]:
-    parsed = parse_signature(signature)
-    for pattern in (*parsed.operands, *parsed.results):
-        for axis in pattern.axes:
-            yield from (factor.name for factor in axis.factors if isinstance(factor, (Index, Spread)))

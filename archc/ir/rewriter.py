@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archc.declaration.base import Operator
+from archc.declaration.operator_guard import initializer_of
 from archc.diagnostics import Span
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.types.storage import Dense, Storage, Weight
@@ -224,7 +225,7 @@ class Rewriter:
             for name in inference.parameters:
                 path = node.weights[name]
                 if path in kept and path == f"{node.path}.{name}":  # the layer owns the weight
-                    fresh = node.op.parameters[name].initializer(inference.solution.extents)
+                    fresh = initializer_of(node.op, name, inference.solution.extents)
                     self.graph.weights[path] = replace(self.graph.weights[path], initializer=fresh)
         for path, elements in kept.items():
             self._slice(path, elements)
@@ -350,7 +351,7 @@ class Rewriter:
                 type.dtype,
                 (storages or {}).get(name, Dense()),
                 declared.trainable,
-                declared.initializer(extents),
+                initializer_of(node.op, name, extents),
             )
         return paths
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from archc.analysis.devices import Devices
 from archc.diagnostics import Diagnostics
-from archc.extension_failure import guard
+from archc.extension_failure import guard, is_outside
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.failure import failed_check
+from archc.passmanager.remark_arguments import check_remark
 from archc.types.attributes import arguments_text
 
 Preserves = Literal["exact", "rounding", "approximate"]
@@ -35,8 +36,9 @@ class Pass(ABC):
     """Base class of passes.
 
     A subclass is a frozen dataclass: its fields, declared with `attribute`, are the options of the pass.  The command
-    `archc passes NAME` shows the docstring of the subclass.  A class definition registers the pass in the process; an
-    entry point of the group `archc.passes` registers the pass in every run of archc.
+    `archc passes NAME` shows the docstring of the subclass.  A class definition registers the pass in the process,
+    unless the class is only a base of passes (`class Base(Pass, abstract=True)`).  An entry point of the group
+    `archc.passes` registers the pass in every run of archc.
     """
 
     name: ClassVar[str] = ""
@@ -51,7 +53,7 @@ class Pass(ABC):
     example: ClassVar[str] = ""
     """A pipeline with the pass, for `archc passes`."""
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
@@ -60,8 +62,14 @@ class Pass(ABC):
                 raise ValueError(
                     f"`{option}` of the pass `{cls.name}` is no attribute of an operator: leave out `axis=`"
                 )
+        if not abstract:
+            if is_outside(cls):  # for archc's own passes, a test makes these checks
+                from archc.passmanager.pass_declarations import check_name_is_free, check_pass
+
+                check_pass(cls, Pass, get_args(Preserves))
+                check_name_is_free(cls, REGISTERED)
+            REGISTERED[cls.name] = cls
         guard(cls, ("check",), failed_check)
-        REGISTERED[cls.name] = cls
 
     def check(self) -> None:
         """Raise an `AttributeProblem` for contradictory options; by default, accept all options."""
@@ -88,6 +96,9 @@ class Remark:
     message: str
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
     applicable: bool = True
+
+    def __post_init__(self) -> None:
+        check_remark(self.layer, self.message, self.figures)
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the remark."""

@@ -7,10 +7,24 @@ from typing import Any
 
 from archc.diagnostics import did_you_mean, squashed
 from archc.entry_points import EntryPoints
+from archc.extension_failure import is_outside
 from archc.passmanager.base import REGISTERED, Pass
 from archc.types.attributes import AttributeProblem, bind
 
-_FOUND: EntryPoints[type[Pass]] = EntryPoints("pass", REGISTERED)
+
+def check_complete(cls: type[Pass]) -> None:
+    """Check that a pass of an extension is a dataclass if it declares options.
+
+    Raises:
+        TypeError: the decorator is missing.
+    """
+    if is_outside(cls):
+        from archc.types.attribute_declarations import check_decorator
+
+        check_decorator(cls, Pass, "@dataclass(frozen=True)")
+
+
+_FOUND: EntryPoints[type[Pass]] = EntryPoints("pass", REGISTERED, check_complete)
 
 _QUANT = "write `quant`"
 _WEIGHTS_ONLY = 'write `quant(scheme = "weight")`'

@@ -85,6 +85,14 @@ class Pattern:
     axes: tuple[Axis, ...]
     optional: bool = False
 
+    @property
+    def indices(self) -> tuple[str, ...]:
+        """Names of the indices and spreads of the axes, with repetitions."""
+        factors = (
+            factor.index if isinstance(factor, Apply) else factor for axis in self.axes for factor in axis.factors
+        )
+        return tuple(factor.name for factor in factors if not isinstance(factor, int))
+
     def __str__(self) -> str:
         return f"{self.name}[{', '.join(str(axis) for axis in self.axes)}]{'?' if self.optional else ''}"
 

@@ -59,10 +59,10 @@ def take(base, **names):
     except ValueError as refusal:
         print(refusal)
 
-take(Operator, name="max_pool2d")
+take(Operator, name="max_pool2d", signature="x[*s] -> y[*s]")
 take(Binary, name="plus", symbol="+")
 assert OPERATORS["max_pool2d"].__module__ == "archc.ops.pool" and FORMULAS["binary"]["+"] is OPERATORS["add"]
-first, second = (type("Mine", (Operator,), {"name": "mine"}) for _ in range(2))
+first, second = (type("Mine", (Operator,), {"name": "mine", "signature": "x[*s] -> y[*s]"}) for _ in range(2))
 assert OPERATORS["mine"] is second
 """
 
