@@ -18,7 +18,7 @@ from archc.codegen.outline.argument_names import block_sizes, operator_with_bloc
 from archc.codegen.outline.definitions import Tie
 from archc.codegen.outline.folding import BlockUse, fold, levels
 from archc.codegen.outline.repetition import Extension, StepSequence, StepSummary, extensions
-from archc.declaration.base import Operator
+from archc.declaration.base import Operator, formula_of
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.ir.scans import scan_end, scan_parts
 from archc.types.attributes import attributes
@@ -353,14 +353,23 @@ def _prefixes(path: str) -> Iterable[str]:
 
 
 def text_key(node: Node, op: Operator) -> Hashable:
-    """Key for the language: the attributes of named layers may become arguments of a block.
+    """Key for the language: constants in attributes may become arguments of a block.
 
-    This does not hold for operators that print other arguments than their attributes.
+    This does not hold for operators that print other arguments than their attributes.  The two sides of a formula keep
+    their places: `x - 2` and `2 - x` have different keys.
     """
-    if node.name is None or type(op).arguments is not Operator.arguments:
+    if type(op).arguments is not Operator.arguments:
         return op
-    values = (getattr(op, info.name) for info in attributes(type(op)))
-    return tuple(ANY if is_argument(value) else value for value in values)
+    kind = formula_of(op)
+    sides = [side is None for side in op.sides() or ()] if kind is not None else ()
+    return kind, tuple(sides), tuple(_constants_hidden(getattr(op, info.name)) for info in attributes(type(op)))
+
+
+def _constants_hidden(value: Any) -> Hashable:
+    """An attribute with a marker for each constant in it; the sizes in a tuple remain."""
+    if isinstance(value, tuple) and not is_argument(value):
+        return tuple(map(_constants_hidden, value))
+    return ANY if is_argument(value) else value
 
 
 def iteration_key(node: Node) -> Hashable:

@@ -1,7 +1,7 @@
 """Names of definitions, and of the axes of their inputs.
 
-A block of the text becomes several definitions if its uses differ in structure.  The most frequent definition has the
-name of the block.  The names of the other definitions have a suffix for the difference.
+A block of the text becomes several definitions if its uses differ in structure.  The most frequent structure has the
+name of the block.  The names of the other structures have a suffix for the difference.
 
 Axes have the names of the text (`x: f32[N, C, H, W]`), if these names fit all uses.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import field
 
 from archc.codegen.outline.alignment import UseGroup, UseStructure
@@ -22,19 +22,53 @@ def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
     """A unique identifier for each group; the last group is the model."""
     names: dict[UseGroup, str] = {groups[-1]: _identifier(groups[-1].uses[0].scope.definition)}
     taken = set(names.values())
-    blocks: dict[str, list[UseGroup]] = defaultdict(list)
-    for group in groups[:-1]:
-        blocks[_identifier(group.uses[0].scope.definition)].append(group)
+    families = _families(groups)
+    blocks: dict[str, list[list[UseGroup]]] = defaultdict(list)
+    for family in families:
+        blocks[_identifier(family[0].uses[0].scope.definition)].append(family)
     # Assign the names without a suffix first, so that no name with a suffix takes one of them.
     for name, forms in blocks.items():
-        main = max(forms, key=lambda group: len(group.instances))  # the first of several with equally many instances
+        main = max(forms, key=_instance_count)  # the first of several with equally many instances
         forms.remove(main)
         forms.insert(0, main)
-        names[main] = _unique(name, taken)
-    for name, (main, *others) in blocks.items():
-        for group in others:
-            names[group] = _unique(_lengthened(name, group, main), taken)
+        names[_main(main)] = _unique(name, taken)
+    for name, (usual, *others) in blocks.items():
+        for family in others:
+            names[_main(family)] = _unique(_lengthened(name, family[0], usual[0]), taken)
+    for family in families:
+        for group in family:
+            if group not in names:
+                names[group] = _unique(names[_main(family)], taken)
     return names
+
+
+def _families(groups: list[UseGroup]) -> list[list[UseGroup]]:
+    """The groups except the model; groups of one family differ only in attributes.
+
+    A target may write a constant as an argument, where another target needs a second definition.  The names of families
+    do not depend on this, so the files of one compilation have the same names.
+    """
+    families: dict[Hashable, list[UseGroup]] = {}
+    numbers: dict[UseGroup, int] = {}
+    for group in groups[:-1]:
+        use = group.uses[0]
+        rows = (
+            (name, numbers[item.group] if isinstance(item, UseStructure) else type(item.op))
+            for item, (name, _) in zip(use.items, use.rows, strict=True)
+        )
+        family = families.setdefault((use.scope.definition, tuple(rows)), [])
+        family.append(group)
+        numbers[group] = list(families.values()).index(family)
+    return list(families.values())
+
+
+def _instance_count(family: list[UseGroup]) -> int:
+    return sum(len(group.instances) for group in family)
+
+
+def _main(family: list[UseGroup]) -> UseGroup:
+    """The group of a family with the most instances; the first of several."""
+    return max(family, key=lambda group: len(group.instances))
 
 
 def _lengthened(name: str, group: UseGroup, main: UseGroup) -> str:

@@ -223,9 +223,7 @@ class _Parameterizer:
                 if isinstance(first, BlockStep) and not is_default:
                     given[name] = syntax_nodes.value(rows[0][0])
             else:
-                parts = first.member.name.split(".") if first.member is not None else []
-                prefix = next((part for part in reversed(parts) if not part.isdecimal()), "")
-                given[name] = self._varying(name, prefix, values, loop)
+                given[name] = self._expression(name, _prefix(first), rows, values, loop)
 
     def _is_default(self, use: BlockStep, name: str, value: Any) -> bool:
         """Return whether a value is the default of a block's attribute."""
@@ -253,6 +251,19 @@ class _Parameterizer:
         for name, values in self.inner[first.definition].values.items():
             yield name, [[values[instance] for instance in s.instances] for s in steps if isinstance(s, BlockStep)]
 
+    def _expression(
+        self, name: str, prefix: str, rows: list[Row], values: list[Row], loop: Loop | None
+    ) -> tree.Expression:
+        """Expression for an attribute that may vary, or whose items may vary if it is a tuple."""
+        if all(value == rows[0][0] for row in rows for value in row):
+            return syntax_nodes.value(rows[0][0])
+        if not self._has_separate_items(name, values):
+            return self._varying(name, prefix, values, loop)
+        items = (
+            self._expression(name, prefix, _column(rows, k), _column(values, k), loop) for k in range(len(rows[0][0]))
+        )
+        return tree.Tuple(syntax_nodes.NOWHERE, tuple(items))
+
     def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> tree.Expression:
         """Expression for an attribute that varies: an attribute of the block, or an element of a list."""
         if all(list(row) == list(rows[0]) for row in rows):
@@ -274,6 +285,31 @@ class _Parameterizer:
         if loop.first:
             number = tree.BinaryExpression(syntax_nodes.NOWHERE, "-", number, syntax_nodes.value(loop.first))
         return tree.IndexExpression(syntax_nodes.NOWHERE, syntax_nodes.name(found), (number,))
+
+    def _has_separate_items(self, name: str, rows: list[Row]) -> bool:
+        """Return whether each item of a tuple that varies has its own expression.
+
+        This is so if a tuple has symbolic sizes, or if at most one item has values without a name in the block:
+        `reshape((N, width, 1))`, but `conv2d(8, kernel_size)` for the sizes (1, 7) and (7, 1).
+        """
+        tuples = [value for row in rows for value in row]
+        if not all(isinstance(value, tuple) and len(value) == len(tuples[0]) for value in tuples):
+            return False
+        if any(isinstance(item, SymbolicDim) for value in tuples for item in value):
+            return True
+        if len(rows) == 1 and has_values(self.definition, parameter_name(self.definition, rows[0], name), rows[0]):
+            return False
+        return sum(not self._is_known(_column(rows, k)) for k in range(len(tuples[0]))) <= 1
+
+    def _is_known(self, rows: list[Row]) -> bool:
+        """Return whether values are equal, or if the block has a name or a formula for them."""
+        values = rows[0]
+        if not all(same_value(list(row), list(values)) for row in rows):
+            return False
+        if all(same_value(value, values[0]) for value in values):
+            return True
+        named = has_values(self.definition, parameter_name(self.definition, values, ""), values)
+        return named or formula_of(self.definition, values) is not None
 
     def _formula(self, wanted: str, values: Row) -> tree.Expression | None:
         """Formula of other attributes, such as `4 * channels` or `channels // 2`.
@@ -317,6 +353,18 @@ class _Parameterizer:
         name = next(free)
         self.taken.add(name)
         return name
+
+
+def _prefix(step: OperatorStep | BlockStep) -> str:
+    """Prefix of names for attributes of a statement: the name of its layer, or of its operator."""
+    if step.member is None:
+        return step.nodes[0].op.name if isinstance(step, OperatorStep) else ""
+    return next((part for part in reversed(step.member.name.split(".")) if not part.isdecimal()), "")
+
+
+def _column(rows: list[Row], k: int) -> list[Row]:
+    """The table of item k of the tuples in a table."""
+    return [[value[k] for value in row] for row in rows]
 
 
 def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:

@@ -156,7 +156,10 @@ class StepPrinter:
         if kind == "unary":
             return tree.UnaryExpression(NOWHERE, op.symbol, operands[0])
         waiting = iter(operands)
-        left, right = (next(waiting) if number is None else syntax_nodes.value(number) for number in op.sides() or ())
+        varying = next(iter(self.parameters.given[step].values()), None)  # only the number of a formula can vary
+        left, right = (
+            next(waiting) if number is None else varying or syntax_nodes.value(number) for number in op.sides() or ()
+        )
         return tree.BinaryExpression(NOWHERE, op.symbol, left, right)
 
     def _call(self, step: Step, own_weight: str | None = None) -> tuple[tree.Name, tuple[tree.Argument, ...]]:
@@ -169,7 +172,9 @@ class StepPrinter:
         """
         given = self.parameters.given[step]
         if isinstance(step, BlockStep):
-            alone = [*given] == self.first_attributes[step.definition]
+            # `Attention(causal = true)` is clearer than `Attention(true)`.
+            flags = any(isinstance(value, tree.Boolean) for value in given.values())
+            alone = [*given] == self.first_attributes[step.definition] and not flags
             arguments = [tree.Argument(NOWHERE, None if alone else name, value) for name, value in given.items()]
             return syntax_nodes.name(self.names[step.definition]), tuple(arguments)
         node = step.nodes[0]

@@ -151,13 +151,30 @@ def test_names_of_definitions_say_their_structure() -> None:
     assert [definition.name for definition in program.definitions] == ["B", "BWithGate", "BWithH", "m"]
 
 
-@pytest.mark.parametrize("inside", ["max_pool2d(size)", "pool: max_pool2d(size)", "conv: conv2d(4, 1, stride = size)"])
-def test_only_attributes_of_layers_may_differ(inside: str) -> None:
+def test_uses_that_differ_in_numbers_count_as_one_structure() -> None:
+    # The slices give `a` and `b` two definitions, but `c` is the use with another structure.
+    program = parsed("""
+        block B(size) { input x  y = x[:, :size]  if size > 4 { y = y -> wide: linear(8) }  output y }
+        model m { input x: f32[N, 8]  output y = x -> c: B(8) -> a: B(4) -> b: B(2) }
+    """)
+    assert [definition.name for definition in program.definitions] == ["BWithWide", "B", "B2", "m"]
+
+
+@pytest.mark.parametrize(
+    "inside, together",
+    [
+        ("x -> max_pool2d(size)", True),
+        ("x -> pool: max_pool2d(size)", True),
+        ("x -> conv: conv2d(4, 1, stride = size)", True),
+        ("x -> reshape((N, 4, 16 * size, -1))", True),
+        ("x[:, :, size:]", False),
+    ],
+)
+def test_attributes_may_differ_but_not_in_operators_with_their_own_notation(inside: str, together: bool) -> None:
     program = parsed(f"""
-        block B(size) {{ input x  output x -> {inside} }}
+        block B(size) {{ input x: f32[N, 4, H, W]  output {inside} }}
         model m {{ input x: f32[N, 4, 32, 32]  output y = x -> a: B(1) -> b: B(2) }}
     """)
-    together = ":" in inside
     assert [definition.name for definition in program.definitions] == (["B", "m"] if together else ["B", "B2", "m"])
 
 
