@@ -93,15 +93,19 @@ def _argument(info: Any, nodes: Sequence[Node]) -> str:
 def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
     """The text of the values of an attribute in several instances.
 
-    If all values are equal, the text is this value.  If they differ, the text is the name of the block's attribute that
-    has these values; if there is no such attribute, the text is the range of the values.
+    If all values are equal, the text is this value.  If they differ, the text is the name of the block's attribute or
+    size that has these values; without such a name, the text is the range of the values.  Tuples of equal length have
+    a text for each item: `(N, C, 1, 1)`.
     """
     if all(value == values[0] for value in values):
         return _number(values[0])
-    for name in nodes[0].scope.arguments:
-        given = [node.scope.arguments.get(name) for node in nodes]
-        if given == list(values):
-            return name
+    scopes = [node.scope for node in nodes]
+    for known in ([scope.arguments for scope in scopes], [scope.sizes for scope in scopes]):
+        for name in known[0]:
+            if all(own.get(name) == value for own, value in zip(known, values, strict=True)):
+                return name
+    if all(isinstance(value, tuple) and len(value) == len(values[0]) for value in values):
+        return f"({', '.join(value_text(items, nodes) for items in zip(*values))})"
     return range_text(values)
 
 

@@ -276,3 +276,20 @@ def test_every_node_of_the_graph_is_drawn_once() -> None:
     ]
     signs = {"+": "add"}
     assert sorted(signs.get(name, name) for name in drawn) == sorted(node.op.name for node in graph.nodes())
+
+
+def test_uses_with_other_sizes_have_one_panel_with_the_names_of_the_sizes() -> None:
+    scene = scene_of("""
+        block Gate(reduction = 4) {
+            input x: f32[B, C, H, W]
+            gate = x -> mean((2, 3)) -> down: linear(C // reduction) -> up: linear(C) -> sigmoid
+            output x * (gate -> reshape((B, C, 1, 1)))
+        }
+        model net {
+            input x: f32[N, 8, 4, 4]
+            output y = x -> a: Gate -> conv: conv2d(16, 1) -> b: Gate -> reshape((N, 64, 2, 2)) -> c: Gate
+        }
+    """)
+    assert [panel.title for panel in scene.panels] == ["net", "Gate"]
+    texts = [row.text for node in scene.panels[1].nodes for row in node.rows]
+    assert "linear(2…16)" in texts and "linear(C)" in texts and "reshape((N, C, 1, 1))" in texts
