@@ -37,16 +37,6 @@ __all__ = [
 ]
 
 
-# A layer calls these functions in every call, and a short name saves half their time.
-in_dynamo = torch.compiler.is_dynamo_compiling
-in_trace = torch._C._is_tracing
-
-
-def recorded() -> bool:
-    """Return whether torch records the operations for a program."""
-    return torch.compiler.is_compiling() or in_trace()
-
-
 class Scale:
     """Scale and zero point of integers q in 0..255: x = size * (q - zero_point).
 
@@ -187,6 +177,16 @@ class Keeping(nn.Module):
 def version_of(buffer: Tensor) -> int | None:
     """The number of changes to a buffer; None for tensors made in inference mode."""
     return None if buffer.is_inference() else buffer._version
+
+
+# A layer calls these functions in every call, and a short name saves half their time.
+in_dynamo = torch.compiler.is_dynamo_compiling
+in_trace = torch._C._is_tracing
+
+
+def recorded() -> bool:
+    """Return whether torch records the operations for a program."""
+    return torch.compiler.is_compiling() or in_trace()
 
 
 class Grid(Keeping):
