@@ -71,7 +71,7 @@ def only_built_in_targets() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def only_passes_from_before() -> Iterator[None]:
-    """Remove the passes that a test loads from files, so that tests that list the passes succeed in any order."""
+    """Remove the passes that a test loads from files, so that tests of the list pass in any order."""
     base = sys.modules.get("archc.passmanager.base")
     before = set(base.REGISTERED) if base is not None else set()
     yield

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,9 @@ MODELS: dict[str, tuple[Path | str, dict[str, int], tuple[int, ...]]] = {
 SCHEMES = ["static", "dynamic", "weight"]
 
 
+NUMBERS = itertools.count()
+
+
 def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.manual_seed(shape[0]))
 
@@ -44,18 +47,17 @@ def random(*shape: int) -> Tensor:
 @pytest.fixture(params=[(name, scheme) for name in MODELS for scheme in SCHEMES], ids="-".join)
 def model(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[nn.Module, tuple[int, ...]]]:
+) -> tuple[nn.Module, tuple[int, ...]]:
     """A model with a module that Python finds by its name, as Dynamo does, and the shape of one sample."""
     name, scheme = request.param
     text, values, shape = MODELS[name]
     least = "" if scheme == "weight" else ", least = 0"
     compiled = archc.compile(text, set=values, passes=f'quant(scheme = "{scheme}"{least})')
-    compiled.write(tmp_path, emit="torch", check=False)
+    package = f"recorded{next(NUMBERS)}"  # Dynamo keeps the first module of a name
+    compiled.write(tmp_path / package, emit="torch", check=False)
     monkeypatch.syspath_prepend(tmp_path)
     torch.compiler.reset()
-    yield importlib.import_module(name).load(), shape
-    for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] == name]:
-        monkeypatch.delitem(sys.modules, loaded)
+    return importlib.import_module(f"{package}.{name}").load(), shape
 
 
 def library_of(model: nn.Module) -> object:
