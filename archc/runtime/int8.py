@@ -1,9 +1,10 @@
 """Layers that compute in int8, and the quantization of their operands.
 
 A kernel of torch multiplies the integers if it is exact and faster than floating
-point.  Otherwise the integers are multiplied in floating point.  So are those of a
-program that `torch.export`, `torch.compile` or `torch.jit.trace` records: the kernels
-need scales as Python numbers, and a recorded program may run on another CPU.
+point.  Otherwise the integers are multiplied in floating point.  A program that
+`torch.export`, `torch.compile` or `torch.jit.trace` records always multiplies in
+floating point: the kernels need scales as Python numbers, and a recorded program may
+run on another CPU.
 
 archc writes this file beside programs with int8 layers, as `archc_int8.py`.
 """

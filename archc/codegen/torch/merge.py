@@ -147,7 +147,7 @@ def _literals(text: str) -> Iterator[tuple[int, int, str, bool]]:
 
 
 def _parts(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of an expression; several indices, as in `x[0, 1]`, are no tuple of the text."""
+    """The parts of an expression; each index of `x[0, 1]` is a part of its own."""
     for child in ast.iter_child_nodes(node):
         if isinstance(node, ast.Subscript) and child is node.slice and isinstance(child, ast.Tuple):
             yield from child.elts
