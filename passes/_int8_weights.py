@@ -150,7 +150,7 @@ def _best_axis(values: np.ndarray) -> int | None:
 
 
 def _round_trip(storage: Int8, values: np.ndarray) -> np.ndarray:
-    return storage.decode("w", storage.encode("w", values))
+    return storage.decode("w", storage.encode("w", values), values.shape, DType.f32)
 
 
 def _norm(values: np.ndarray) -> float:

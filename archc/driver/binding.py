@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics, error
 from archc.ir.graph import Graph
-from archc.types.storage import Dense, Masked, Weight
+from archc.types.storage import Dense, Masked, NarrowFloat, Weight
 from archc.weights.dtype_conversion import FLOATS
 from archc.weights.input_files import quoted
 from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor, Weights
@@ -78,7 +78,11 @@ def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
     Raises:
         ArchcError: the file has floats where the text stores integers with a scale (`weights-not-quantized`).
     """
-    encoded = [weight for weight in graph.weights.values() if not weight.storage.elementwise]
+    encoded = [
+        weight
+        for weight in graph.weights.values()
+        if not (weight.storage.elementwise or isinstance(weight.storage, NarrowFloat))
+    ]
     floats = [
         weight
         for weight in encoded
@@ -97,7 +101,7 @@ def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
 
 
 def _decoded(weight: Weight, tensors: Mapping[str, LazyTensor]) -> np.ndarray:
-    return weight.storage.decode(weight.path, {path: tensor.numpy() for path, tensor in tensors.items()})
+    return weight.decode({path: tensor.numpy() for path, tensor in tensors.items()})
 
 
 def _optional(graph: Graph) -> set[str]:

@@ -276,7 +276,7 @@ class Graph:
         if self.tensors is None:
             raise ValueError(_UNBOUND)
         weight = self.weights[path]
-        return weight.storage.decode(path, {stored: self.tensors[stored].numpy() for stored in weight.tensors})
+        return weight.decode({stored: self.tensors[stored].numpy() for stored in weight.tensors})
 
     def __eq__(self, other: object) -> bool:
         """Compare two networks by their canonical forms; see `canonical`."""

@@ -40,7 +40,7 @@ def test_the_error_of_a_weight_is_at_most_half_a_step(seed: int, shape: tuple[in
     weight = (np.random.default_rng(seed).standard_normal(shape) * 10.0 ** (seed % 7 - 3)).astype(np.float32)
     storage = Int8(axis=0 if spread == "channel" else None)
     stored = storage.encode("w", weight)
-    error = np.abs(storage.decode("w", stored) - weight)
+    error = np.abs(storage.decode("w", stored, weight.shape, DType.f32) - weight)
     rows = np.abs(weight).reshape(len(weight), -1).max(1)
     step = (rows if spread == "channel" else np.full_like(rows, rows.max())) / 127
     assert (error.reshape(len(weight), -1) <= step[:, None] / 2 * (1 + 1e-4)).all()

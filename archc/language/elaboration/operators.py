@@ -29,7 +29,7 @@ from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import attribute_help, dtype_help
 from archc.types.attributes import AttributeProblem, attributes
 from archc.types.dims import SymbolicDim
-from archc.types.storage import Storage
+from archc.types.storage import NarrowFloat, Storage
 from archc.types.tensor_type import DType, TensorType
 
 LARGEST_WEIGHT = 2**36
@@ -80,6 +80,8 @@ def configure_operator(
         if isinstance(value, type) and issubclass(value, Storage):
             value = value()
         parameter = argument.name if argument.name in operator.parameters else None
+        if parameter is not None and isinstance(value, DType):
+            value = NarrowFloat(value)
         if parameter is not None and isinstance(value, WeightRef):
             if name is not None and value.path == f"{instance.path_in_model(name)}.{parameter}":
                 elaboration.report(

@@ -16,7 +16,7 @@ from archc.language.elaboration.context import Elaboration, Instance, NamedLayer
 from archc.language.elaboration.environment import BlockRef, Failed, LayerRef, WeightRef
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import dotted_help, member_help
-from archc.types.storage import STORAGES, Storage
+from archc.types.storage import STORAGES, NarrowFloat, Storage
 from archc.types.tensor_type import DType
 
 
@@ -206,6 +206,7 @@ def _declared_weight(
     finally:
         elaboration.open_weights.pop()
     values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
+    values = [NarrowFloat(value) if isinstance(value, DType) else value for value in values]
     return next((value for value in values if isinstance(value, WeightRef | Storage)), None)
 
 

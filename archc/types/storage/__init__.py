@@ -1,0 +1,28 @@
+"""Storage formats of weights: floats, masked floats, integers with scales, low-rank factors."""
+
+from archc.types.storage.base import STORAGES, Shape, Storage, Stored
+from archc.types.storage.elementwise import Dense, Masked
+from archc.types.storage.int8 import Int8
+from archc.types.storage.low_rank import LowRankStorage
+from archc.types.storage.narrow_float import NarrowFloat
+from archc.types.storage.packed import Int2, Int3, Int4, Int5, Int6, PackedIntegers
+from archc.types.storage.weight import Weight
+
+__all__ = [
+    "STORAGES",
+    "Dense",
+    "Int2",
+    "Int3",
+    "Int4",
+    "Int5",
+    "Int6",
+    "Int8",
+    "LowRankStorage",
+    "Masked",
+    "NarrowFloat",
+    "PackedIntegers",
+    "Shape",
+    "Storage",
+    "Stored",
+    "Weight",
+]

@@ -1,0 +1,238 @@
+"""Storage of f32 weights as packed integers of 2 to 6 bits, with a scale for each group of elements."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from archc.frozen_dataclass import frozen_dataclass
+from archc.types.attributes import attribute
+from archc.types.storage.base import Shape, Storage, Stored
+from archc.types.tensor_type import DType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)}
+"""Widths of the planes of an integer by its bits, from the lowest bits on.
+
+A plane has the same bits of all integers of a row.  Its width divides 8, so no element of a plane is in two bytes.
+"""
+
+
+@frozen_dataclass
+class PackedIntegers(Storage):
+    """Unsigned integers with a scale and a zero point for each group: w ≈ scale · (q - zero_point).
+
+    The weight is a matrix with a row for each index of `axis`; a row has the elements of all other axes in their order.
+    A group is `group` consecutive elements of a row; the last group of a row may be shorter.
+
+    A row is stored as planes, one after the other: the lowest bits of all elements, then the next bits (`PLANES`).  In
+    a byte of a plane, the first element has the lowest bits.  Zero points are packed in the same way.
+    """
+
+    bits: ClassVar[int] = 0
+
+    axis: int = attribute(0, doc="axis of the channels: elements of two channels have no common scale")
+    group: int | None = attribute(
+        None, doc="number of consecutive elements of a channel that have a common scale; by default, all"
+    )
+    symmetric: bool = attribute(False, doc="the zero point of all groups is the middle of the range", keyword=True)
+    scale: DType = attribute(DType.f16, doc="dtype of the scales: f16 or f32", keyword=True)
+
+    @property
+    def levels(self) -> int:
+        """Number of different integers."""
+        return int(2**self.bits)
+
+    def groups(self, shape: Shape) -> int:
+        """Return the number of groups in a row of a weight."""
+        return max(1, -(-self._columns(shape) // self.width(shape)))
+
+    def width(self, shape: Shape) -> int:
+        """Return the number of elements of a group, except for a shorter last one."""
+        columns = self._columns(shape)
+        return max(1, columns if self.group is None else min(self.group, columns))
+
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+        channels, groups = shape[self.axis], self.groups(shape)
+        found: dict[str, tuple[Shape, DType]] = {
+            path: ((channels, packed_bytes(self._columns(shape), self.bits)), DType.u8),
+            f"{path}_scale": ((channels, groups), self.scale),
+        }
+        if not self.symmetric:
+            found[f"{path}_zero_point"] = ((channels, packed_bytes(groups, self.bits)), DType.u8)
+        return found
+
+    def misfit(self, shape: Shape, dtype: DType) -> str | None:
+        if dtype is not DType.f32:
+            return f"`{self.name}` expects an f32 weight, got {dtype}"
+        if not 0 <= self.axis < len(shape):
+            return f"its axes are 0 to {len(shape) - 1}" if shape else "it has no axes"
+        if self.group is not None and self.group < 1:
+            return f"a group has at least 1 element, got {self.group}"
+        return None if self.scale in (DType.f16, DType.f32) else f"scales are f16 or f32, got {self.scale}"
+
+    def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Round the values to the nearest integers; the range of a group is from its least to its largest element."""
+        import numpy as np
+
+        grouped = self.split(self.rows(values))
+        scale, zero_point = self.affine(np.minimum(grouped.min(2), 0), np.maximum(grouped.max(2), 0))
+        q = self.quantize(grouped, scale[:, :, None], zero_point[:, :, None])
+        return self.pack(path, self._join(q, values.shape), scale, zero_point)
+
+    def decode(self, path: str, stored: Stored, shape: Shape, dtype: DType) -> np.ndarray:
+        import numpy as np
+
+        columns, groups = self._columns(shape), self.groups(shape)
+        q = unpack(stored[path], columns, self.bits).astype(np.float32)
+        if self.symmetric:
+            zero_point = np.full((1, groups), self.levels // 2, np.float32)
+        else:
+            zero_point = unpack(stored[f"{path}_zero_point"], groups, self.bits).astype(np.float32)
+        scale = stored[f"{path}_scale"].astype(np.float32)
+        spread = [np.repeat(each, self.width(shape), axis=1)[:, :columns] for each in (zero_point, scale)]
+        return self.from_rows((q - spread[0]) * spread[1], shape)
+
+    # Quantization ---------------------------------------------------------------------------------------------
+
+    def affine(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scales, in their stored dtype, and zero points, as f32, of the ranges from `low` <= 0 to `high` >= 0."""
+        import numpy as np
+
+        from archc.weights.dtype_conversion import numpy_dtype
+
+        most, middle = self.levels - 1, self.levels // 2
+        steps = np.maximum(high / (most - middle), -low / middle) if self.symmetric else (high - low) / most
+        stored = numpy_dtype(self.scale.value)
+        info = np.finfo(stored)
+        scale = np.clip(steps, float(info.smallest_subnormal), float(info.max)).astype(stored)
+        scale = np.where(steps > 0, scale, np.ones((), stored))
+        if self.symmetric:
+            return scale, np.full(scale.shape, middle, np.float32)
+        return scale, np.clip(np.rint(-low / scale.astype(np.float32)), 0, most).astype(np.float32)
+
+    def quantize(self, values: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> np.ndarray:
+        """Nearest integers, as u8."""
+        import numpy as np
+
+        steps = np.rint(values / scale.astype(np.float32)) + zero_point
+        q: np.ndarray = np.clip(steps, 0, self.levels - 1).astype(np.uint8)
+        return q
+
+    def pack(self, path: str, q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> dict[str, np.ndarray]:
+        """Stored tensors.
+
+        Args:
+            q: integers of shape [channels, columns].
+            scale, zero_point: of shape [channels, groups].
+        """
+        import numpy as np
+
+        stored = {path: pack(q, self.bits), f"{path}_scale": scale}
+        if not self.symmetric:
+            stored[f"{path}_zero_point"] = pack(zero_point.astype(np.uint8), self.bits)
+        return stored
+
+    # Shapes ---------------------------------------------------------------------------------------------------
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """Reshape a weight to [channels, columns]."""
+        import numpy as np
+
+        return np.moveaxis(values, self.axis, 0).reshape(values.shape[self.axis], -1)
+
+    def from_rows(self, rows: np.ndarray, shape: Shape) -> np.ndarray:
+        """Reshape [channels, columns] to the shape of a weight."""
+        import numpy as np
+
+        others = tuple(extent for axis, extent in enumerate(shape) if axis != self.axis)
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[self.axis], *others), 0, self.axis))
+
+    def split(self, rows: np.ndarray) -> np.ndarray:
+        """Reshape [channels, columns] to [channels, groups, width]; a shorter last group ends with zeros."""
+        import numpy as np
+
+        channels, columns = rows.shape
+        width = max(1, columns if self.group is None else min(self.group, columns))
+        return np.pad(rows, ((0, 0), (0, -columns % width or (0 if columns else 1)))).reshape(channels, -1, width)
+
+    def _join(self, grouped: np.ndarray, shape: Shape) -> np.ndarray:
+        return grouped.reshape(len(grouped), -1)[:, : self._columns(shape)]
+
+    def _columns(self, shape: Shape) -> int:
+        return math.prod(extent for axis, extent in enumerate(shape) if axis != self.axis)
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Return the number of bytes of `count` packed integers."""
+    return sum(-(-count * width // 8) for width in PLANES[bits])
+
+
+def pack(q: np.ndarray, bits: int) -> np.ndarray:
+    """Pack unsigned integers of shape [rows, count] to bytes of shape [rows, `packed_bytes`]."""
+    import numpy as np
+
+    planes, shift = [], 0
+    for width in PLANES[bits]:
+        plane = (q >> shift) & (2**width - 1)
+        each = 8 // width
+        parts = np.pad(plane, ((0, 0), (0, -plane.shape[1] % each))).reshape(len(q), -1, each)
+        planes.append((parts << (width * np.arange(each, dtype=np.uint8))).sum(2, dtype=np.uint8))
+        shift += width
+    return np.concatenate(planes, axis=1)
+
+
+def unpack(packed: np.ndarray, count: int, bits: int) -> np.ndarray:
+    """Unpack bytes of shape [rows, `packed_bytes`] to unsigned integers of shape [rows, count]."""
+    import numpy as np
+
+    q = np.zeros((len(packed), count), np.uint8)
+    first = shift = 0
+    for width in PLANES[bits]:
+        last = first + -(-count * width // 8)
+        parts = packed[:, first:last, None] >> (width * np.arange(8 // width, dtype=np.uint8))
+        q |= (parts.reshape(len(packed), -1)[:, :count] & (2**width - 1)) << shift
+        first, shift = last, shift + width
+    return q
+
+
+@frozen_dataclass
+class Int2(PackedIntegers):
+    """Integers of 2 bits: 4 levels."""
+
+    name: ClassVar[str] = "int2"
+    bits: ClassVar[int] = 2
+
+
+@frozen_dataclass
+class Int3(PackedIntegers):
+    """Integers of 3 bits: 8 levels."""
+
+    name: ClassVar[str] = "int3"
+    bits: ClassVar[int] = 3
+
+
+@frozen_dataclass
+class Int4(PackedIntegers):
+    """Integers of 4 bits: 16 levels."""
+
+    name: ClassVar[str] = "int4"
+    bits: ClassVar[int] = 4
+
+
+@frozen_dataclass
+class Int5(PackedIntegers):
+    """Integers of 5 bits: 32 levels."""
+
+    name: ClassVar[str] = "int5"
+    bits: ClassVar[int] = 5
+
+
+@frozen_dataclass
+class Int6(PackedIntegers):
+    """Integers of 6 bits: 64 levels."""
+
+    name: ClassVar[str] = "int6"
+    bits: ClassVar[int] = 6
