@@ -34,13 +34,11 @@ class NarrowFloat(Storage):
         return None if dtype is DType.f32 else f"`{self.dtype}` expects an f32 weight, got {dtype}"
 
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        import ml_dtypes
         import numpy as np
 
-        from archc.weights.dtype_conversion import numpy_dtype
-
-        narrow = numpy_dtype(self.dtype.value)
         with np.errstate(over="ignore"):
-            return {path: values.astype(narrow)}
+            return {path: values.astype(ml_dtypes.bfloat16 if self.dtype is DType.bf16 else np.float16)}
 
     def decode(self, path: str, stored: Stored, shape: Shape, dtype: DType) -> np.ndarray:
         import numpy as np

@@ -74,7 +74,10 @@ class PackedIntegers(Storage):
         return None if self.scale in (DType.f16, DType.f32) else f"scales are f16 or f32, got {self.scale}"
 
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Round the values to the nearest integers; the range of a group is from its least to its largest element."""
+        """Round the values to the nearest integers.
+
+        The range of a group is from its least to its largest element, and contains 0.
+        """
         import numpy as np
 
         grouped = self.split(self.rows(values))
@@ -98,14 +101,12 @@ class PackedIntegers(Storage):
     # Quantization ---------------------------------------------------------------------------------------------
 
     def affine(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scales, in their stored dtype, and zero points, as f32, of the ranges from `low` <= 0 to `high` >= 0."""
+        """Scales, in their stored dtype, and zero points, as f32, of ranges from `low` <= 0 to `high` >= 0."""
         import numpy as np
-
-        from archc.weights.dtype_conversion import numpy_dtype
 
         most, middle = self.levels - 1, self.levels // 2
         steps = np.maximum(high / (most - middle), -low / middle) if self.symmetric else (high - low) / most
-        stored = numpy_dtype(self.scale.value)
+        stored = np.dtype(self.scale.torch)  # numpy and PyTorch have the same names
         info = np.finfo(stored)
         scale = np.clip(steps, float(info.smallest_subnormal), float(info.max)).astype(stored)
         scale = np.where(steps > 0, scale, np.ones((), stored))
