@@ -28,6 +28,7 @@ LEVELS = [
     {"language"},
     {"codegen"},
     {"passmanager"},
+    {"compression"},
     {"ops", "interpreter", "analysis"},
     {"ir"},
     {"declaration"},
@@ -46,7 +47,7 @@ FLOORS = {
 """Levels of the subpackages of a room, highest first."""
 
 IMPORTED_BY_PASSES = {
-    *("passes", "passmanager", "ops", "interpreter", "analysis", "ir", "declaration"),
+    *("passes", "passmanager", "compression", "ops", "interpreter", "analysis", "ir", "declaration"),
     *("weights", "types", "partitioning", "diagnostics"),
 }
 MOST_FILES = 32

@@ -41,6 +41,7 @@ from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
 """All operators by name.
@@ -208,6 +209,22 @@ class Operator(Typed, HasTraits):
             weights: the parameters of the operator by name, in float64; scale and shift are in float64 too.
         """
         return None
+
+    def weight_rows(self, x: Tensor) -> Tensor | None:
+        """The vectors that the channels of the weight multiply; None if the operator is no such product.
+
+        For a weight that is reshaped to W of shape [groups, channels, columns], channels along its first axis, and rows
+        X of shape [groups, rows, columns], the result of the operator without its bias is X Wᵀ, [groups, rows,
+        channels].  The rows are in the order of `result_rows`.
+
+        Args:
+            x: the first operand.
+        """
+        return None
+
+    def result_rows(self, y: Tensor) -> Tensor:
+        """The result, reshaped to [rows, groups * channels]; called only if `weight_rows` is not None."""
+        return y.reshape(-1, y.shape[-1])
 
     # Spelling ---------------------------------------------------------------------------------------------
 

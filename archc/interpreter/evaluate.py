@@ -72,7 +72,11 @@ def _unchanged(value: Value, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def evaluate_all(
-    graph: Graph, inputs: Mapping[str, torch.Tensor], keep: Collection[Value] = (), change: Change = _unchanged
+    graph: Graph,
+    inputs: Mapping[str, torch.Tensor],
+    keep: Collection[Value] = (),
+    change: Change = _unchanged,
+    gradients: bool = False,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """Yield all values of a graph with their tensors, in the order of execution.
 
@@ -81,6 +85,7 @@ def evaluate_all(
     Args:
         keep: values whose tensors are not freed.
         change: replaces the tensor of each input and each result before its consumers run.
+        gradients: True to record the operations for a backward pass.
     """
     import torch
 
@@ -89,18 +94,37 @@ def evaluate_all(
     items = schedule(graph)
     last = {value: item for item in items for value in item.operands}
     yield from tensors.items()
-    with torch.no_grad():
+    with torch.set_grad_enabled(gradients):
         for item in items:
-            if isinstance(item, Scan):
-                weights = {node: _weights(graph, node) for node in item.nodes}
-                yield from _steps(item, tensors, weights, sizes, change)
-                done = {value for node in item.nodes for value in (*node.operands, *node.results)}
-            else:
-                yield from _results(item, tensors, _weights(graph, item), sizes, change)
-                done = {*item.operands, *item.results}
-            for value in done:
+            yield from run_item(graph, item, tensors, sizes, change)
+            for value in values_of(item):
                 if last.get(value, item) is item and value not in keep:
                     tensors.pop(value, None)
+
+
+def values_of(item: Node | Scan) -> set[Value]:
+    """Operands and results of a node; all values of a scan."""
+    nodes = item.nodes if isinstance(item, Scan) else (item,)
+    return {value for node in nodes for value in (*node.operands, *node.results)}
+
+
+def run_item(
+    graph: Graph,
+    item: Node | Scan,
+    tensors: dict[Value, torch.Tensor],
+    sizes: Mapping[str, int],
+    change: Change = _unchanged,
+) -> Iterator[tuple[Value, torch.Tensor]]:
+    """Run a node or a scan, and yield its values; the tensors of its results are added to `tensors`.
+
+    Args:
+        tensors: the tensors of the operands by value.
+        sizes: values of all symbolic sizes.
+    """
+    if isinstance(item, Scan):
+        yield from _steps(item, tensors, {node: _weights(graph, node) for node in item.nodes}, sizes, change)
+    else:
+        yield from _results(item, tensors, _weights(graph, item), sizes, change)
 
 
 def _results(

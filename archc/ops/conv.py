@@ -27,6 +27,10 @@ from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
 _LONGEST_KERNEL = 16
 """Longest side of a kernel that `safe_channels_last` accepts.
 
@@ -200,6 +204,25 @@ class Convolution(BaseConvolution, abstract=True):
             return result
         inputs = (spell.operands[0], spell.dequantized("weight"))
         return onnx_product(spell, operand, lambda bias: spell.add("Conv", *inputs, bias, **options), len(self.spatial))
+
+    def weight_rows(self, x: Tensor) -> Tensor:
+        """One row for each position of the result.
+
+        A column is an input channel of a group and an element of the kernel.
+        """
+        from torch.nn import functional
+
+        axes = len(self.spatial)
+        before, after = self.pads
+        windows = functional.pad(x, [size for pair in zip(before[::-1], after[::-1]) for size in pair])
+        for axis, (kernel, stride, dilation) in enumerate(zip(self.kernel, self.strides, self.dilations), 2):
+            windows = windows.unfold(axis, window_span(kernel, dilation), stride)[..., ::dilation]
+        # [n, channels, positions..., kernel...] becomes [n, positions..., channels, kernel...].
+        rows = windows.movedim(1, axes + 1)
+        return rows.reshape(rows.shape[: axes + 1].numel(), self.groups, -1).transpose(0, 1)
+
+    def result_rows(self, y: Tensor) -> Tensor:
+        return y.movedim(1, -1).reshape(-1, y.shape[1])
 
     def factors(self, rank: int) -> tuple[Self, Self] | None:
         """A convolution with `rank` output channels, then a pointwise convolution; None with groups."""

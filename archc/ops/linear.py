@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from archc.declaration.base import Operator, operator
 from archc.declaration.checks import check_positive
@@ -15,6 +16,9 @@ from archc.declaration.traits import AFFINE_IN_WEIGHT, Quantizable
 from archc.types.attributes import attribute
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @operator
@@ -83,6 +87,9 @@ class Linear(Operator):
         scale = spell.add("Mul", operand.scale, weight_scale)
         product = spell.add("Mul", spell.add("Cast", sums, to=DType.f32), scale)
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
+
+    def weight_rows(self, x: Tensor) -> Tensor:
+        return x.reshape(1, -1, x.shape[-1])
 
     def factors(self, rank: int) -> tuple[Linear, Linear]:
         return replace(self, out_features=rank, bias=False), replace(self, in_features=None)

@@ -3,6 +3,7 @@
 from archc.types.storage.base import STORAGES, Shape, Storage, Stored
 from archc.types.storage.elementwise import Dense, Masked
 from archc.types.storage.int8 import Int8
+from archc.types.storage.integers import Integers
 from archc.types.storage.low_rank import LowRankStorage
 from archc.types.storage.narrow_float import NarrowFloat
 from archc.types.storage.packed import Int2, Int3, Int4, Int5, Int6, PackedIntegers
@@ -17,6 +18,7 @@ __all__ = [
     "Int5",
     "Int6",
     "Int8",
+    "Integers",
     "LowRankStorage",
     "Masked",
     "NarrowFloat",

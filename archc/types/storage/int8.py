@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import attribute
-from archc.types.storage.base import Shape, Storage, Stored
+from archc.types.storage.base import Shape, Stored
+from archc.types.storage.integers import Integers
 from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @frozen_dataclass
-class Int8(Storage):
+class Int8(Integers):
     """Symmetric signed integers: w ≈ scale · q with q in -127..127 and scale = max|w| / 127.
 
     Each slice along `axis` has a scale; without `axis` the weight has a single scale.
@@ -59,6 +61,35 @@ class Int8(Storage):
         quantized, scale = stored[path], stored[f"{path}_scale"]
         values: np.ndarray = quantized.astype(scale.dtype) * self._spread(scale, quantized.ndim)
         return values
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        return -127, 127
+
+    def width(self, shape: Shape) -> int:
+        return max(1, math.prod(shape) // max(1, shape[self.axis or 0]))
+
+    def split(self, rows: np.ndarray) -> np.ndarray:
+        return rows[:, None, :]
+
+    def affine(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import numpy as np
+
+        largest = np.maximum(high, -low)
+        if self.axis is None:
+            largest = np.broadcast_to(largest.max(initial=0), largest.shape)
+        scale = np.asarray(largest / 127, np.float32)
+        other = scale.max(initial=0)
+        scale = np.where(scale > 0, scale, np.float32(other if other > 0 else 1))
+        return scale, np.zeros(scale.shape, np.float32)
+
+    def pack(
+        self, path: str, q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, shape: Shape
+    ) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        stored = scale[:, 0] if self.axis is not None else scale.reshape(-1)[0]
+        return {path: self.from_rows(q.astype(np.int8), shape), f"{path}_scale": np.asarray(stored)}
 
     def _spread(self, scale: np.ndarray, rank: int) -> np.ndarray:
         if self.axis is None:

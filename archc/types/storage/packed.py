@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import attribute
-from archc.types.storage.base import Shape, Storage, Stored
+from archc.types.storage.base import Shape, Stored
+from archc.types.storage.integers import Integers
 from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ A plane has the same bits of all integers of a row.  Its width divides 8, so no 
 
 
 @frozen_dataclass
-class PackedIntegers(Storage):
+class PackedIntegers(Integers):
     """Unsigned integers with a scale and a zero point for each group: w ≈ scale · (q - zero_point).
 
     The weight is a matrix with a row for each index of `axis`; a row has the elements of all other axes in their order.
@@ -45,12 +46,15 @@ class PackedIntegers(Storage):
         """Number of different integers."""
         return int(2**self.bits)
 
+    @property
+    def limits(self) -> tuple[int, int]:
+        return 0, self.levels - 1
+
     def groups(self, shape: Shape) -> int:
         """Return the number of groups in a row of a weight."""
         return max(1, -(-self._columns(shape) // self.width(shape)))
 
     def width(self, shape: Shape) -> int:
-        """Return the number of elements of a group, except for a shorter last one."""
         columns = self._columns(shape)
         return max(1, columns if self.group is None else min(self.group, columns))
 
@@ -83,7 +87,7 @@ class PackedIntegers(Storage):
         grouped = self.split(self.rows(values))
         scale, zero_point = self.affine(np.minimum(grouped.min(2), 0), np.maximum(grouped.max(2), 0))
         q = self.quantize(grouped, scale[:, :, None], zero_point[:, :, None])
-        return self.pack(path, self._join(q, values.shape), scale, zero_point)
+        return self.pack(path, q.reshape(len(q), -1)[:, : self._columns(values.shape)], scale, zero_point, values.shape)
 
     def decode(self, path: str, stored: Stored, shape: Shape, dtype: DType) -> np.ndarray:
         import numpy as np
@@ -101,7 +105,6 @@ class PackedIntegers(Storage):
     # Quantization ---------------------------------------------------------------------------------------------
 
     def affine(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Scales, in their stored dtype, and zero points, as f32, of ranges from `low` <= 0 to `high` >= 0."""
         import numpy as np
 
         most, middle = self.levels - 1, self.levels // 2
@@ -122,45 +125,22 @@ class PackedIntegers(Storage):
         q: np.ndarray = np.clip(steps, 0, self.levels - 1).astype(np.uint8)
         return q
 
-    def pack(self, path: str, q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray) -> dict[str, np.ndarray]:
-        """Stored tensors.
-
-        Args:
-            q: integers of shape [channels, columns].
-            scale, zero_point: of shape [channels, groups].
-        """
+    def pack(
+        self, path: str, q: np.ndarray, scale: np.ndarray, zero_point: np.ndarray, shape: Shape
+    ) -> dict[str, np.ndarray]:
         import numpy as np
 
-        stored = {path: pack(q, self.bits), f"{path}_scale": scale}
+        stored = {path: pack(q.astype(np.uint8), self.bits), f"{path}_scale": scale.astype(self.scale.torch)}
         if not self.symmetric:
             stored[f"{path}_zero_point"] = pack(zero_point.astype(np.uint8), self.bits)
         return stored
 
-    # Shapes ---------------------------------------------------------------------------------------------------
-
-    def rows(self, values: np.ndarray) -> np.ndarray:
-        """Reshape a weight to [channels, columns]."""
-        import numpy as np
-
-        return np.moveaxis(values, self.axis, 0).reshape(values.shape[self.axis], -1)
-
-    def from_rows(self, rows: np.ndarray, shape: Shape) -> np.ndarray:
-        """Reshape [channels, columns] to the shape of a weight."""
-        import numpy as np
-
-        others = tuple(extent for axis, extent in enumerate(shape) if axis != self.axis)
-        return np.ascontiguousarray(np.moveaxis(rows.reshape(shape[self.axis], *others), 0, self.axis))
-
     def split(self, rows: np.ndarray) -> np.ndarray:
-        """Reshape [channels, columns] to [channels, groups, width]; a shorter last group ends with zeros."""
         import numpy as np
 
         channels, columns = rows.shape
         width = max(1, columns if self.group is None else min(self.group, columns))
         return np.pad(rows, ((0, 0), (0, -columns % width or (0 if columns else 1)))).reshape(channels, -1, width)
-
-    def _join(self, grouped: np.ndarray, shape: Shape) -> np.ndarray:
-        return grouped.reshape(len(grouped), -1)[:, : self._columns(shape)]
 
     def _columns(self, shape: Shape) -> int:
         return math.prod(extent for axis, extent in enumerate(shape) if axis != self.axis)

@@ -1,0 +1,1 @@
+"""Methods that compression passes share: metrics, sequential calibration, solvers and allocation."""

@@ -1,0 +1,73 @@
+"""Second moments of the operand and the result of a layer, collected batch by batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+RIDGE = 0.2
+"""Weight of the original matrix in `Moments.refitted`, as a share of the mean of H's diagonal."""
+
+
+class Moments:
+    """Means and second moments of rows x and targets y; memory does not grow with the number of rows.
+
+    Attributes:
+        count: number of rows.
+        centred: True if a bias can absorb the means, so that moments are about the means.
+    """
+
+    def __init__(self, columns: int, targets: int, centred: bool):
+        import torch
+
+        self.count, self.centred = 0, centred
+        self._x = torch.zeros(columns, dtype=torch.float64)
+        self._y = torch.zeros(targets, dtype=torch.float64)
+        self._xx = torch.zeros(columns, columns, dtype=torch.float64)
+        self._yx = torch.zeros(targets, columns, dtype=torch.float64) if targets else None
+
+    def add(self, x: torch.Tensor, y: torch.Tensor | None = None) -> None:
+        """Add rows x of shape [rows, columns], and their targets y of shape [rows, targets]."""
+        self.count += len(x)
+        self._x += x.sum(0, dtype=self._x.dtype)
+        self._xx += x.T @ x
+        if y is not None and self._yx is not None:
+            self._y += y.sum(0, dtype=self._y.dtype)
+            self._yx += y.T @ x
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Mean of the rows, [columns]."""
+        return self._x / max(self.count, 1)
+
+    @property
+    def target_mean(self) -> torch.Tensor:
+        """Mean of the targets, [targets]."""
+        return self._y / max(self.count, 1)
+
+    @property
+    def hessian(self) -> torch.Tensor:
+        """H = E[x xᵀ], about the mean if `centred`: [columns, columns]."""
+        moments = self._xx / max(self.count, 1)
+        return moments - self.mean.outer(self.mean) if self.centred else moments
+
+    def refitted(self, rows: torch.Tensor) -> torch.Tensor:
+        """The weight that maps the rows to their targets best, regularized towards the given weight.
+
+        W' = (E[y xᵀ] + δ W)(H + δ I)⁻¹ with δ = `RIDGE` · mean(diag H): ridge regression about W.
+
+        Args:
+            rows: the weight W, [targets, columns].
+        """
+        import torch
+
+        assert self._yx is not None, "targets were collected"
+        hessian, cross = self.hessian, self._yx / max(self.count, 1)
+        if self.centred:
+            cross = cross - self.target_mean.outer(self.mean)
+        ridge = RIDGE * float(hessian.diagonal().mean()) or 1.0
+        damped = hessian + ridge * torch.eye(len(hessian), dtype=hessian.dtype)
+        solution: torch.Tensor = torch.linalg.solve(damped, (cross + ridge * rows.double()).T)
+        return solution.T.to(rows.dtype)

@@ -1,0 +1,69 @@
+"""Output metric: the effect of an error in the result of a layer on the outputs of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from archc.interpreter.evaluate import evaluate_all
+from archc.ir.graph import Graph, Node, Value
+
+if TYPE_CHECKING:
+    import torch
+
+DRAWS = 2
+"""Number of random directions for each batch of samples."""
+
+
+def output_metric(
+    graph: Graph, nodes: Collection[Node], batches: Iterable[Mapping[str, torch.Tensor]], seed: int = 0
+) -> dict[Node, torch.Tensor]:
+    """Metric G = Σ E[g gᵀ] of the result of each node, of shape [channels, channels], f64.
+
+    g is the gradient of ⟨v, outputs⟩ for a Gaussian v, and the sum is over the rows of the result in a sample.  For
+    errors e of the rows that are independent of g, E[eᵀ G e] is the expected squared error of the outputs.  Every
+    output is divided by its root mean square, so errors are relative.  No labels are needed: with the Gaussian
+    log-likelihood as loss, G is the Fisher information (Martens and Grosse 2015, "Optimizing Neural Networks with
+    Kronecker-factored Approximate Curvature", section 2).
+
+    A node without a floating-point result, or without a path to an output, has no metric.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    wanted = {node.results[0]: node for node in nodes if node.results[0].type.dtype.floating}
+    metrics: dict[Node, torch.Tensor] = {}
+    samples = 0
+    for batch in batches:
+        found: dict[Value, torch.Tensor] = {}
+
+        def watch(value: Value, tensor: torch.Tensor, found: dict[Value, torch.Tensor] = found) -> torch.Tensor:
+            if value in wanted:
+                tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+                found[value] = tensor
+            return tensor
+
+        outputs = [
+            tensor
+            for value, tensor in evaluate_all(graph, batch, change=watch, gradients=True)
+            if graph.is_output(value) and tensor.requires_grad
+        ]
+        watched = [tensor for tensor in found.values() if tensor.requires_grad]
+        if not outputs or not watched:
+            continue
+        samples += len(outputs[0])
+        scales = [float(output.detach().square().mean().sqrt()) or 1.0 for output in outputs]
+        for draw in range(DRAWS):
+            directions = [
+                torch.randn(output.shape, generator=generator).to(output.dtype) / (scale * output[0].numel() ** 0.5)
+                for output, scale in zip(outputs, scales)
+            ]
+            gradients = torch.autograd.grad(
+                outputs, watched, directions, retain_graph=draw + 1 < DRAWS, allow_unused=True
+            )
+            for value, gradient in zip(found, gradients):
+                if gradient is not None:
+                    node = wanted[value]
+                    rows = node.op.result_rows(gradient).float()
+                    metrics[node] = metrics.get(node, 0) + (rows.T @ rows).double() / DRAWS  # type: ignore[operator]
+    return {node: metric / samples for node, metric in metrics.items()}

@@ -1,0 +1,169 @@
+"""Quantization of weights layer by layer, each layer on the outputs of the quantized layers before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from archc.compression.gptq import quantize_matrix
+from archc.compression.grids import Grid, find_grid
+from archc.compression.lockstep import Lockstep
+from archc.compression.moments import Moments
+from archc.frozen_dataclass import frozen_by_identity
+from archc.ir.graph import Graph, Node
+from archc.ops.arithmetic import Add
+from archc.ops.dropout import Dropout
+from archc.types.storage import Integers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+ROWS_PER_COLUMN = 16
+"""Number of rows for each column of a weight, with `LEAST_ROWS` more, above which rows are left out.
+
+The second moments of a matrix with k columns need a few times k rows; a convolution has a row for each position.
+"""
+LEAST_ROWS = 16_384
+CHUNK = 8 << 20
+"""Most elements of rows in memory at a time."""
+
+
+@frozen_by_identity
+class QuantizedMatrix:
+    """A quantized weight.
+
+    Attributes:
+        stored: the stored tensors by path.
+        bias: the refitted bias; None if the layer has none.
+        rows: number of rows of calibration data.
+    """
+
+    stored: Mapping[str, np.ndarray]
+    bias: np.ndarray | None
+    rows: int
+
+
+Store = Callable[[Node, QuantizedMatrix], None]
+"""Function that writes a quantized weight into the graph."""
+
+
+def quantize_sequentially(
+    graph: Graph,
+    steps: Lockstep,
+    formats: Mapping[Node, Integers],
+    metrics: Mapping[Node, torch.Tensor],
+    store: Store,
+) -> None:
+    """Quantize the weights of layers by GPTQ, in the order of the data flow.
+
+    For a product of the operand with the weight, the original weight is first refitted to the outputs of the original
+    model on the operand of the compressed one; after GPTQ, the bias absorbs the mean of the remaining error.  For a
+    layer that ends a residual branch, the target also contains the error of the branch's other operand.  For a layer
+    that selects rows of its weight, such as `embedding`, the metric of its result takes the place of the Hessian.
+
+    Args:
+        formats: the storage format of the weight, for each node; each layer has one node.
+        metrics: the output metric of the nodes that select rows.
+        store: called once for each node.
+    """
+    for node in steps.nodes():
+        storage = formats.get(node)
+        if storage is None:
+            continue
+        path = node.weights["weight"]
+        weight = _tensor(graph, path)
+        sample = node.op.weight_rows(next(steps.operands(node))[1])
+        if sample is None:
+            found = _quantize_rows(storage, path, weight, metrics.get(node))
+        else:
+            found = _quantize_product(graph, steps, node, storage, sample)
+        store(node, found)
+        steps.changed(*node.weights.values())
+
+
+def _quantize_product(
+    graph: Graph, steps: Lockstep, node: Node, storage: Integers, sample: torch.Tensor
+) -> QuantizedMatrix:
+    import torch
+
+    path, bias_path = node.weights["weight"], node.weights.get("bias")
+    weight = _tensor(graph, path)
+    rows = torch.from_numpy(storage.rows(weight.numpy()).copy())
+    groups, _, columns = sample.shape
+    channels = len(rows) // groups
+    moments = [Moments(columns, channels, bias_path is not None) for _ in range(groups)]
+    for x, y in _rows_and_targets(graph, steps, node):
+        for group, each in enumerate(moments):
+            each.add(x[group], y[:, group * channels : (group + 1) * channels])
+    parts = torch.split(rows, channels)
+    fitted = torch.cat([each.refitted(part) for each, part in zip(moments, parts)])
+    importance = torch.cat([each.hessian.diagonal().expand(channels, -1) for each in moments])
+    grid = find_grid(storage, fitted, importance)
+    q = torch.cat(
+        [
+            quantize_matrix(part, each.hessian, grid.of_channels(number * channels, channels))
+            for number, (each, part) in enumerate(zip(moments, torch.split(fitted, channels)))
+        ]
+    )
+    bias = None
+    if bias_path is not None:
+        values = torch.split(grid.values(q), channels)
+        offsets = [each.target_mean - value.double() @ each.mean for each, value in zip(moments, values)]
+        bias = torch.cat(offsets).to(weight.dtype).numpy()
+    return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count)
+
+
+def _quantize_rows(storage: Integers, path: str, weight: torch.Tensor, metric: torch.Tensor | None) -> QuantizedMatrix:
+    import torch
+
+    rows = torch.from_numpy(storage.rows(weight.numpy()).copy())
+    grid = find_grid(storage, rows, None if metric is None else metric.diagonal())
+    q = grid.nearest(rows) if metric is None else quantize_matrix(rows, metric, grid)
+    return QuantizedMatrix(_stored(storage, path, q, grid, weight), None, 0)
+
+
+def _stored(
+    storage: Integers, path: str, q: torch.Tensor, grid: Grid, weight: torch.Tensor
+) -> Mapping[str, np.ndarray]:
+    return storage.pack(path, q.numpy(), grid.scale.numpy(), grid.zero_point.numpy(), tuple(weight.shape))
+
+
+def _rows_and_targets(graph: Graph, steps: Lockstep, node: Node) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows [groups, rows, columns] of the compressed operand, and their targets [rows, groups * channels]."""
+    samples, first = steps.samples, next(steps.operands(node))[1][:1]
+    row = node.op.weight_rows(first)
+    assert row is not None
+    # Rows are left out evenly, and the operand is divided, so that a convolution needs no more memory than a layer.
+    stride = max(1, samples * row.shape[1] // (ROWS_PER_COLUMN * row.shape[2] + LEAST_ROWS))
+    count = max(1, CHUNK // max(1, row.numel()))
+    for (_, operand), result, error in zip(
+        steps.operands(node), steps.results(node), _residual_errors(graph, steps, node)
+    ):
+        target = result if error is None else result + error
+        for start in range(0, len(operand), count):
+            x = node.op.weight_rows(operand[start : start + count])
+            assert x is not None
+            yield x[:, ::stride], node.op.result_rows(target[start : start + count])[::stride]
+
+
+def _residual_errors(graph: Graph, steps: Lockstep, node: Node) -> Iterator[torch.Tensor | None]:
+    """Yield the error of the value to which the result of a node is added, for each batch; else None."""
+    value = node.results[0]
+    consumer = graph.only_consumer(value)
+    while consumer is not None and isinstance(consumer.op, Dropout):
+        value = consumer.results[0]
+        consumer = graph.only_consumer(value)
+    if consumer is not None and isinstance(consumer.op, Add) and len(consumer.operands) == 2:
+        other = consumer.operands[1 - consumer.operands.index(value)]
+        if other.type == value.type and other is not value:
+            yield from steps.error(other)
+            return
+    while True:
+        yield None
+
+
+def _tensor(graph: Graph, path: str) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(graph.weight_values(path).copy())
