@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
+from archc.compression.ranges import Range
 from archc.declaration.traits import CLIPS, COMMUTES_WITH_ROUNDING, Quantizable
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.match import NoMatch, chain_after, match_value, one_of, pattern, result_of
@@ -14,7 +15,6 @@ from archc.passmanager import Context
 from archc.types.tensor_type import DType
 
 from ._layers import LayerNames
-from ._observers import Range
 
 _CLIPPING = pattern(where=lambda node: node.op.has(CLIPS) and len(node.operands) == 1)
 _PASSING_ON = one_of(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
+from archc.compression.observers import PERCENTILE, Observer, observe, observe_by_error
+from archc.compression.ranges import Range
 from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
 from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacles, store_as_int8
 from ._layers import Layer, Work, layers_with_weights, work_at
-from ._observers import Range, observe
 from ._quantize_dequantize import QdqInserter, integer_producer, results_to_quantize
 from .fold import foldable
 
@@ -69,10 +70,13 @@ class Quant(Pass):
       of each input.
     - `weight`: x stays in floats.  The weights take a quarter of the bytes; the latency does not improve.
 
-    `observer = "minmax"` uses the whole range of the calibration data; `"percentile"` clips both ends of this range,
-    which gives a finer resolution at the cost of a few saturated elements (Jacob et al. 2018, "Quantization and
-    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization
-    for Deep Learning Inference").
+    `observer = "minmax"` uses the whole range of the calibration data.  The other observers clip this range, which
+    gives a finer resolution at the cost of a few saturated elements: `"percentile"` clips equal shares of the elements
+    at both ends, `"mse"` minimizes the squared error of the operand, and `"entropy"` minimizes the Kullback-Leibler
+    divergence of its distribution (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep Learning Inference").  By
+    default, each operand gets the observer with the least error in the results of its layers on the calibration data,
+    and `"minmax"` if clipping does not reduce this error by a fifth.  Random inputs get `"minmax"`.
 
     Under any scheme, some layers get the scheme `weight`:
 
@@ -118,11 +122,11 @@ class Quant(Pass):
     scheme: Scheme = attribute("static", doc="how the operands of layers are quantized", keyword=True)
     on: str | tuple[str, ...] | None = attribute(None, doc="layers to quantize: one glob or several", keyword=True)
     keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
-    observer: Literal["minmax", "percentile"] = attribute(
-        "minmax", doc="quantization range: the whole range of the calibration data, or two percentiles", keyword=True
+    observer: Observer | None = attribute(
+        None, doc="how the quantization range follows from the calibration data; default: chosen by error", keyword=True
     )
     percentile: float = attribute(
-        99.99,
+        PERCENTILE,
         doc="at 99.99, the lowest 0.01 % and the highest 0.01 % of the elements are clipped",
         keyword=True,
     )
@@ -179,16 +183,28 @@ class Quant(Pass):
             if static and not warned:
                 context.note(graph.name, "calibrated on random inputs: pass calibration data to get realistic ranges")
                 warned = True
-            ranges = self._ranges(graph, context, [*(node.operands[0] for node in static), *results])
+            ranges = self._ranges(graph, context, static, results)
             layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
             seen = {layer: _ranges_of(layer, results, ranges) for layer in layers}
             if not _change_unclear(context, schemes, seen):
                 return results, ranges
 
-    def _ranges(self, graph: Graph, context: Context, values: list[Value]) -> dict[Value, Range]:
-        percentile = self.percentile if self.observer == "percentile" else None
-        seen = observe(graph, values, context.calibration, percentile) if values else {}
-        return {value: seen.get(value, Range(math.nan, math.nan)) for value in values}
+    def _ranges(
+        self, graph: Graph, context: Context, static: Iterable[Node], results: Iterable[Value]
+    ) -> dict[Value, Range]:
+        users: dict[Value, list[Node]] = {}
+        for node in static:
+            users.setdefault(node.operands[0], []).append(node)
+        for value in results:
+            users.setdefault(value, [])
+        batches = context.calibration.batches
+        if not users:
+            seen = {}
+        elif self.observer is None and context.calibration.real:
+            seen = {value: found for value, (_, found) in observe_by_error(graph, users, batches).items()}
+        else:
+            seen = observe(graph, users, batches, self.observer or "minmax", self.percentile)
+        return {value: seen.get(value, Range(math.nan, math.nan)) for value in users}
 
     # Selection of layers ------------------------------------------------------------------------------------
 

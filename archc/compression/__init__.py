@@ -1,1 +1,1 @@
-"""Methods that compression passes share: metrics, sequential calibration, solvers and allocation."""
+"""Methods that compression passes share: ranges, metrics, calibration, solvers and allocation."""

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from archc.compression.observers import OBSERVERS, Observer, observe
+from archc.compression.ranges import Range
 from archc.interpreter.evaluate import evaluate
-from archc.passes._observers import Range, observe
 from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.types.storage import Int8
@@ -17,22 +18,22 @@ from tests.passes.graphs import Build, mlp, remarks, run
 CONSTANTS = [0.0, -0.0, 3.0, -3.0, 1e-45, -1e-45, 1e-38, 1e-30, 3.4e38, -3.4e38]
 
 
-def seen(data: np.ndarray, percentile: float | None) -> Range:
+def seen(data: np.ndarray, observer: Observer, percentile: float = 100.0) -> Range:
     build = Build()
     x = build.input(data.shape[1])
     graph = build.done(build.layer("relu", x))
-    return observe(graph, [x], Calibration(graph, {"x": data}), percentile)[x]
+    return observe(graph, [x], Calibration(graph, {"x": data}).batches, observer, percentile)[x]
 
 
-@pytest.mark.parametrize("percentile", [None, 99.9, 100.0])
+@pytest.mark.parametrize(("observer", "percentile"), [("minmax", 100.0), ("percentile", 99.9), ("percentile", 100.0)])
 @pytest.mark.parametrize("other", [None, *CONSTANTS])
 @pytest.mark.parametrize("constant", CONSTANTS)
 def test_the_scale_of_a_few_numbers_is_normal_and_holds_them(
-    constant: float, other: float | None, percentile: float | None
+    constant: float, other: float | None, observer: Observer, percentile: float
 ) -> None:
     data = np.full((70, 3), constant, np.float32)
     data[::2] = data[::2] if other is None else other
-    span = seen(data, percentile)
+    span = seen(data, observer, percentile)
     assert span.finite and span.low <= 0 <= span.high
     assert span.empty == (not data.any())
     scale, zero_point = span.affine()
@@ -41,22 +42,20 @@ def test_the_scale_of_a_few_numbers_is_normal_and_holds_them(
     assert (np.abs(steps * scale - data) <= 0.51 * scale + 1e-6 * np.abs(data)).all()
 
 
-@pytest.mark.parametrize("percentile", [None, 99.0])
+@pytest.mark.parametrize("observer", OBSERVERS)
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 40, 69])
-def test_one_number_that_is_not_finite_makes_the_range_not_finite(
-    row: int, broken: float, percentile: float | None
-) -> None:
+def test_one_number_that_is_not_finite_makes_the_range_not_finite(row: int, broken: float, observer: Observer) -> None:
     data = np.random.default_rng(0).standard_normal((70, 3)).astype(np.float32)
     data[row, 1] = broken
-    assert not seen(data, percentile).finite
+    assert not seen(data, observer, 99.0).finite
 
 
-@pytest.mark.parametrize("observer", ["minmax", "percentile"])
-def test_a_layer_whose_operands_are_all_zero_is_not_quantized(observer: str) -> None:
+@pytest.mark.parametrize("observer", [None, *OBSERVERS])
+def test_a_layer_whose_operands_are_all_zero_is_not_quantized(observer: Observer | None) -> None:
     graph = mlp(256, 512, 256)
     data = np.zeros((8, 256), np.float32)
-    (report,) = run(graph, Quant(least=0, observer=observer), data={"x": data})  # type: ignore[arg-type]
+    (report,) = run(graph, Quant(least=0, observer=observer), data={"x": data})
     assert "all zero" in remarks(report, "note")["fc1"]
     assert [node.path for node in graph.nodes() if node.op.name == "quantize"] == ["fc2_in"]
     assert graph.weights["fc1.weight"].storage == Int8(axis=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archc.passes._observers import BINS, observe
+from archc.compression.histograms import BINS
+from archc.compression.observers import observe
 from archc.passmanager.calibration import Calibration
 from tests.passes.graphs import Build
 
@@ -25,7 +26,7 @@ def test_percentiles_are_quantiles_up_to_a_bin(percentile: float, draw: str) -> 
     build = Build()
     graph = build.done(build.layer("relu", build.input(200)))
     (x,) = graph.inputs
-    found = observe(graph, [x], Calibration(graph, {"x": data}), percentile)[x]
+    found = observe(graph, [x], Calibration(graph, {"x": data}).batches, "percentile", percentile)[x]
     shares = (1 - percentile / 100, percentile / 100)
     low, high = (float(np.quantile(data, share, method="inverted_cdf")) for share in shares)
     width = 1.01 * float(data.max() - data.min()) / BINS
