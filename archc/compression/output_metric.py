@@ -11,6 +11,8 @@ from archc.ir.graph import Graph, Node, Value
 if TYPE_CHECKING:
     import torch
 
+LARGEST_METRIC = 4096
+"""Number of channels up to which a metric is a matrix; above, it is the diagonal of the matrix."""
 DRAWS = 2
 """Number of random directions for each batch of samples."""
 
@@ -18,7 +20,7 @@ DRAWS = 2
 def output_metric(
     graph: Graph, nodes: Collection[Node], batches: Iterable[Mapping[str, torch.Tensor]], seed: int = 0
 ) -> dict[Node, torch.Tensor]:
-    """Metric G = Σ E[g gᵀ] of the result of each node, of shape [channels, channels], f64.
+    """Metric G = Σ E[g gᵀ] of the result of each node, of shape [channels, channels], or its diagonal; f64.
 
     g is the gradient of ⟨v, outputs⟩ for a Gaussian v, and the sum is over the rows of the result in a sample.  For
     errors e of the rows that are independent of g, E[eᵀ G e] is the expected squared error of the outputs.  Every
@@ -65,5 +67,7 @@ def output_metric(
                 if gradient is not None:
                     node = wanted[value]
                     rows = node.op.result_rows(gradient).float()
-                    metrics[node] = metrics.get(node, 0) + (rows.T @ rows).double() / DRAWS  # type: ignore[operator]
+                    square = rows.T @ rows if rows.shape[1] <= LARGEST_METRIC else rows.square().sum(0)
+                    total = square.double() / DRAWS
+                    metrics[node] = metrics[node] + total if node in metrics else total
     return {node: metric / samples for node, metric in metrics.items()}

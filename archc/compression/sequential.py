@@ -118,6 +118,8 @@ def _quantize_rows(storage: Integers, path: str, weight: torch.Tensor, metric: t
     import torch
 
     rows = torch.from_numpy(storage.rows(weight.numpy()).copy())
+    if metric is not None and metric.dim() == 1:
+        metric = metric.diag()
     grid = find_grid(storage, rows, None if metric is None else metric.diagonal())
     q = grid.nearest(rows) if metric is None else quantize_matrix(rows, metric, grid)
     return QuantizedMatrix(_stored(storage, path, q, grid, weight), None, 0)
