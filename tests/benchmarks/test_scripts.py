@@ -23,6 +23,7 @@ TINY = {
     "references": "--batches 1 --length 4 --pairs 1",
     "memory_format": "--models cnn resnet18 --batches 1 2 --pixels 28 --pairs 1",
     "quantize_dynamic": "--models mlp --batches 1 2 --rounds 1 --seconds 0.001",
+    "quantizers": "--quick --held 12 --rounds 1 --seconds 0.001 --recipes quant --rivals --out out/test-quantizers",
 }
 MEASUREMENT = """
 import json
@@ -48,6 +49,7 @@ ROWS = {
     "references": 2,
     "memory_format": 4,
     "quantize_dynamic": 6,
+    "quantizers": 4,
 }
 
 
@@ -76,7 +78,7 @@ def test_every_script_has_help() -> None:
 
 
 def test_every_script_is_run_by_make_bench() -> None:
-    shared = {"__init__", "__main__", "timing", "tables", "processes", "peers", "pages"}
+    shared = {"__init__", "__main__", "timing", "tables", "processes", "peers", "pages", "embeddings", "programs"}
     assert {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - shared == set(SCRIPTS)
 
 
