@@ -30,6 +30,7 @@ __all__ = [
     "Int8WeightConvTranspose3d",
     "Int8WeightEmbedding",
     "Int8WeightLinear",
+    "Keeping",
     "OnGrid",
     "Quantize",
     "Quantized",

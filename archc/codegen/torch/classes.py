@@ -103,10 +103,11 @@ class ClassPlanner:
 
     def _base(self) -> tuple[str, tuple[str, ...]]:
         """The base class and the lines of the class attributes."""
-        path = f"{self.draft.definition.scopes[0].path}.weight"
-        storage = self.context.graph.weights[path].storage if "weight" in self.draft.own else None
+        scope, weights = self.draft.definition.scopes[0], self.context.graph.weights
+        storages = {name: weights[f"{scope.path}.{name}"].storage for name in self.draft.own}
+        storage = storages.get("weight")
         if not isinstance(storage, Int8):
-            return "nn.Module", ()
+            return "Keeping" if any(isinstance(each, Int8) for each in storages.values()) else "nn.Module", ()
         return "Int8Weight", (f"    axis = {storage.axis}",) if storage.axis else ()
 
     # Statements -------------------------------------------------------------------------------------------

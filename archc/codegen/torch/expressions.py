@@ -26,6 +26,7 @@ from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.types.attributes import attributes
 from archc.types.dims import Symbol, SymbolicDim, as_linear, as_symbol, substitute, symbol, symbols
+from archc.types.storage import Int8
 from archc.types.tensor_type import TensorType
 
 
@@ -264,7 +265,10 @@ class ExpressionWriter:
         owner, _, name = relative.rpartition(".")
         module = self.access(owner, bases) if owner else "self"
         weight = self.graph.weights[paths[0]]
-        return decoded(weight.storage, module, name, len(weight.shape))
+        text = decoded(weight.storage, module, name, len(weight.shape))
+        # The class is a `Keeping`, which caches the decoded weight; `decoded()` caches by itself.
+        cached = not owner and isinstance(weight.storage, Int8) and name != "weight"
+        return f"self.kept({literal(name)}, lambda: {text})" if cached else text
 
     def registration(self, parameter: str) -> list[str]:
         """The lines of `__init__` that register the stored tensors of one of the class's own parameters."""
