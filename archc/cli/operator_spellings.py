@@ -145,6 +145,7 @@ class _Recorder:
         self.sizes: Mapping[str, Any] = node.op.infer(node.types).solution.extents
         self.storages: Mapping[str, Storage] = _storages(node)
         self.nodes: list[str] = []
+        self.contributed = False
 
     def add(self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any) -> Any:
         self.nodes.append(f"{domain}.{op_type}" if domain else op_type)

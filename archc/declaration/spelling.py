@@ -61,6 +61,8 @@ class TorchSpelling:
         training: an expression that is true in training; None for inference semantics.
         varying: the attributes that differ between the instances of a block.  The expression contains them even if they
             have their defaults, so that the expressions of all instances differ only in literals.
+        rounds: True if the expression rounds operands that an operator quantizes inside, as the interpreter does; False
+            for programs that may compute more accurately.
     """
 
     operands: Sequence[str]
@@ -73,6 +75,7 @@ class TorchSpelling:
     device: str | None = None
     training: str | None = None
     varying: Collection[str] = ()
+    rounds: bool = False
 
     def size(self, dim: int | SymbolicDim) -> str:
         """A size as Python text."""
@@ -116,12 +119,14 @@ class OnnxSpelling(Protocol):
         results: types of the results.
         sizes: extents of the signature's indices.
         storages: storage of each parameter.
+        contributed: True if the model may have operators of ONNX Runtime's own domain, `com.microsoft`.
     """
 
     operands: Sequence[str]
     weights: Mapping[str, str]
     types: Sequence[TensorType]
     results: Sequence[TensorType]
+    contributed: bool
 
     @property
     def sizes(self) -> Mapping[str, Any]:

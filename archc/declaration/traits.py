@@ -231,6 +231,10 @@ DECODES = Flag(
     "The operator decodes integers, as `dequantize` does; stages of a pipeline transfer its operands instead of its "
     "result, since the operands have fewer bytes.",
 )
+ROUNDS_OPERANDS = Flag(
+    "rounds operands",
+    "The operator rounds operands inside, as the interpreter does; programs may compute in floats.",
+)
 PREFERS_CHANNELS_LAST = Flag(
     "prefers channels last", "PyTorch's CPU kernel first converts operands of other layouts to `torch.channels_last`."
 )

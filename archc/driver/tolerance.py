@@ -10,11 +10,11 @@ and of the results of its nodes.  The disturbances are as large as the rounding 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from archc.declaration.traits import HOLDS_WEIGHT, LAYOUT_ONLY
+from archc.declaration.traits import HOLDS_WEIGHT, LAYOUT_ONLY, ROUNDS_OPERANDS
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Value
 from archc.passmanager.comparison import largest_error
@@ -86,8 +86,12 @@ def measured_bound(
         shares: as for `largest_error`.
         draws: number of disturbed runs.
     """
+    from archc.interpreter.evaluate import evaluate_all
+
     least = least_bound(graph)
     runs = [disturbed(graph, inputs, seed) for seed in range(draws)]
+    if any(node.op.has(ROUNDS_OPERANDS) for node in graph.nodes()):
+        runs.append(_outputs(graph, evaluate_all(graph, inputs, set(graph.outputs.values()), rounds=False)))
     undecided = {name: _undecided(tensor, [run[name] for run in runs]) for name, tensor in expected.items()}
     known = decided(expected, undecided)
     grown = MARGIN * max(largest_error(known, decided(run, undecided), shares) for run in runs)
@@ -136,10 +140,13 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
         sizes = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator, dtype=wide)
         return (tensor * (1 + signs * sizes * UNITS[value.type.dtype.value])).to(tensor.dtype)
 
-    wanted, found = set(graph.outputs.values()), {}
-    for value, result in evaluate_all(graph, inputs, wanted, change):
-        if value in wanted:
-            found[value] = result
+    return _outputs(graph, evaluate_all(graph, inputs, set(graph.outputs.values()), change))
+
+
+def _outputs(graph: Graph, values: Iterable[tuple[Value, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The outputs of a run, by name."""
+    wanted = set(graph.outputs.values())
+    found = {value: result for value, result in values if value in wanted}
     return {name: found[value] for name, value in graph.outputs.items()}
 
 

@@ -77,6 +77,7 @@ def evaluate_all(
     keep: Collection[Value] = (),
     change: Change = _unchanged,
     gradients: bool = False,
+    rounds: bool = True,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """Yield all values of a graph with their tensors, in the order of execution.
 
@@ -86,6 +87,7 @@ def evaluate_all(
         keep: values whose tensors are not freed.
         change: replaces the tensor of each input and each result before its consumers run.
         gradients: True to record the operations for a backward pass.
+        rounds: False to compute in floats where an operator rounds operands inside (`ROUNDS_OPERANDS`).
     """
     import torch
 
@@ -96,7 +98,7 @@ def evaluate_all(
     yield from tensors.items()
     with torch.set_grad_enabled(gradients):
         for item in items:
-            yield from run_item(graph, item, tensors, sizes, change)
+            yield from run_item(graph, item, tensors, sizes, change, rounds)
             for value in values_of(item):
                 if last.get(value, item) is item and value not in keep:
                     tensors.pop(value, None)
@@ -114,6 +116,7 @@ def run_item(
     tensors: dict[Value, torch.Tensor],
     sizes: Mapping[str, int],
     change: Change = _unchanged,
+    rounds: bool = True,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """Run a node or a scan, and yield its values; the tensors of its results are added to `tensors`.
 
@@ -122,9 +125,9 @@ def run_item(
         sizes: values of all symbolic sizes.
     """
     if isinstance(item, Scan):
-        yield from _steps(item, tensors, {node: _weights(graph, node) for node in item.nodes}, sizes, change)
+        yield from _steps(item, tensors, {node: _weights(graph, node) for node in item.nodes}, sizes, change, rounds)
     else:
-        yield from _results(item, tensors, _weights(graph, item), sizes, change)
+        yield from _results(item, tensors, _weights(graph, item), sizes, change, rounds)
 
 
 def _results(
@@ -133,8 +136,9 @@ def _results(
     weights: Mapping[str, torch.Tensor],
     sizes: Mapping[str, int],
     change: Change,
+    rounds: bool,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
-    results = run_node(node, [tensors[value] for value in node.operands], weights, sizes)
+    results = run_node(node, [tensors[value] for value in node.operands], weights, sizes, rounds)
     for value, tensor in zip(node.results, results, strict=True):
         tensors[value] = change(value, tensor)
         yield value, tensors[value]
@@ -146,6 +150,7 @@ def _steps(
     weights: Mapping[Node, Mapping[str, torch.Tensor]],
     sizes: Mapping[str, int],
     change: Change,
+    rounds: bool,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """Yield the values of all steps of a scan, and then its results."""
     import torch
@@ -164,9 +169,9 @@ def _steps(
             yield value, tensor
         for item in scan.body:
             if isinstance(item, Scan):
-                yield from _steps(item, tensors, weights, sizes, change)
+                yield from _steps(item, tensors, weights, sizes, change, rounds)
             else:
-                yield from _results(item, tensors, weights[item], sizes, change)
+                yield from _results(item, tensors, weights[item], sizes, change, rounds)
         states = [tensors[value] for value in scan.next_states]
         for all_steps, value in zip(kept, scan.kept, strict=True):
             all_steps.append(tensors[value])
@@ -177,13 +182,18 @@ def _steps(
 
 
 def run_node(
-    node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+    node: Node,
+    operands: list[torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    rounds: bool = True,
 ) -> tuple[torch.Tensor, ...]:
     """Compute the results of one node.
 
     Args:
         weights: decoded values of the node's weights by path.
         sizes: values of all symbolic sizes.
+        rounds: see `evaluate_all`.
 
     Raises:
         NodeFailure: PyTorch rejects the operands.
@@ -204,6 +214,7 @@ def run_node(
         [f"operands[{position}]" for position in range(len(operands))],
         lambda path: f"weights[{path!r}]",
         size_text,
+        rounds,
     )
     expression = _expression(node, spelling)
     try:

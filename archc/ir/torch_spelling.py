@@ -11,7 +11,11 @@ from archc.types.dims import SymbolicDim
 
 
 def node_spelling(
-    node: Node, operands: Sequence[str], weight: Callable[[str], str], size_text: Callable[[SymbolicDim], str]
+    node: Node,
+    operands: Sequence[str],
+    weight: Callable[[str], str],
+    size_text: Callable[[SymbolicDim], str],
+    rounds: bool = True,
 ) -> TorchSpelling:
     """Return the `TorchSpelling` from which a node's operator generates its PyTorch expression.
 
@@ -19,6 +23,7 @@ def node_spelling(
         operands: expression of each operand.
         weight: returns the expression of the weight at a path.
         size_text: returns the expression of a symbolic size.
+        rounds: see `TorchSpelling`.
     """
     inference = node.op.infer(node.types)
     return TorchSpelling(
@@ -29,6 +34,7 @@ def node_spelling(
         sizes=inference.solution.extents,
         size_text=size_text,
         storages={},
+        rounds=rounds,
     )
 
 

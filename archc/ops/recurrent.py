@@ -1,4 +1,6 @@
-"""Recurrent operators `rnn`, `lstm` and `gru`, with one or several layers, in one direction or both.
+"""Recurrent operators `rnn` and `gru`, and the base of all recurrent operators.
+
+An operator has one or several layers, in one direction or both.
 
 Weights have PyTorch's names (`weight_ih_l0`, `weight_hh_l1_reverse`) and PyTorch's layout: a weight has the rows of all
 gates, concatenated.
@@ -15,8 +17,8 @@ from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import FLOATS, INDICES, ONNX_F32
 from archc.declaration.parameter import Parameter, uniform_fan_in
 from archc.declaration.sequences import CALL_PACKED, RUN_PACKED, OnnxSequences
-from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
-from archc.declaration.traits import FACTORED_STORAGE, IMPURE, Quantizable, Rigid
+from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call, method
+from archc.declaration.traits import FACTORED_STORAGE, IMPURE, Quantizable, Rigid, Traits
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature
@@ -63,14 +65,14 @@ class Recurrent(Operator, abstract=True):
     """
 
     family = "recurrent"
-    torch_helpers = (RUN_PACKED, CALL_PACKED)
+    torch_helpers: ClassVar[tuple[TorchHelper, ...]] = (RUN_PACKED, CALL_PACKED)
     signature = (
         "x[b, t, i], weight_ih_l0[g*h, i], weight_hh_l0[g*h, h], bias_ih_l0[g*h]?, bias_hh_l0[g*h]? -> y[b, t, h]"
     )
     parameters: ClassVar[Mapping[str, Parameter]] = LayerParameters()
     dtypes = {"x": FLOATS, "h0": "x", "lengths": LENGTHS}
     onnx_dtypes = ONNX_F32
-    traits = (IMPURE.when("drops"), FACTORED_STORAGE, Quantizable("weight"), Rigid("t"))
+    traits: ClassVar[Traits] = (IMPURE.when("drops"), FACTORED_STORAGE, Quantizable("weight"), Rigid("t"))
     gates: ClassVar[int] = 1
     """Number of gates."""
     states: ClassVar[tuple[str, ...]] = ("h",)
@@ -90,7 +92,7 @@ class Recurrent(Operator, abstract=True):
     return_state: bool = attribute(False, keyword=True, doc="return the last state of each layer as well")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        numbers = types[:-1] if _has_lengths(types) else types
+        numbers = types[:-1] if has_lengths(types) else types
         for position, operand in enumerate(numbers if len(types) > 1 else ()):
             if operand.dtype.integral and operand.rank == 1:
                 raise OperatorError(
@@ -125,7 +127,7 @@ class Recurrent(Operator, abstract=True):
         width = "2*h" if self.bidirectional else "h"
         rows = "2*n" if self.bidirectional else "n"
         states = [f"{state}[{rows}, b, h]" for state in self.states]
-        first = [] if _has_lengths(types) and len(types) == 2 else [f"{state[0]}0{state[1:]}?" for state in states]
+        first = [] if has_lengths(types) and len(types) == 2 else [f"{state[0]}0{state[1:]}?" for state in states]
         operands = ["x[b, t, i]", *first, "lengths[b]?"]
         for layer, suffix in self._parts():
             wide = width if layer else "i"
@@ -161,7 +163,7 @@ class Recurrent(Operator, abstract=True):
     # PyTorch ----------------------------------------------------------------------------------------------
 
     def torch(self, spell: TorchSpelling) -> str:
-        x, states, lengths = _split_operands(spell.operands, spell.types)
+        x, states, lengths = split_operands(spell.operands, spell.types)
         if not states:
             rows = (1 + self.bidirectional) * self.num_layers
             batch = spell.size(spell.types[0].shape[0])
@@ -172,7 +174,7 @@ class Recurrent(Operator, abstract=True):
         training = (self.dropout, spell.training) if drops else (0.0, False)
         options = (self.bias, self.num_layers, *training, self.bidirectional)
         if lengths is None:
-            result = call(function, x, _nested(states), weights, *options, True)
+            result = call(function, x, nested(states), weights, *options, True)
         else:
             result = call(CALL_PACKED.name, function, x, lengths, f"[{', '.join(states)}]", weights, *options)
         return result if self.return_state else f"{result}[0]"
@@ -194,7 +196,7 @@ class Recurrent(Operator, abstract=True):
             f"nn.{self.name.upper()}",
             {"input_size": width, "hidden_size": self.hidden_size},
             {**self._torch_options(), **named},
-            use=self._torch_packed_call if _has_lengths(spell.types) else self._torch_call,
+            use=self._torch_packed_call if has_lengths(spell.types) else self._torch_call,
             unpack=self._unpack if self.return_state else "",
         )
 
@@ -203,12 +205,12 @@ class Recurrent(Operator, abstract=True):
 
     def _torch_call(self, module: str, operands: Sequence[str]) -> str:
         x, *states = operands
-        result = call(module, x, *([_nested(states)] if states else []))
+        result = call(module, x, *([nested(states)] if states else []))
         return result if self.return_state else f"{result}[0]"
 
     def _torch_packed_call(self, module: str, operands: Sequence[str]) -> str:
         x, *states, lengths = operands
-        result = call(RUN_PACKED.name, module, x, lengths, *([_nested(states)] if states else []))
+        result = call(RUN_PACKED.name, module, x, lengths, *([nested(states)] if states else []))
         return result if self.return_state else f"{result}[0]"
 
     @property
@@ -219,7 +221,7 @@ class Recurrent(Operator, abstract=True):
     # ONNX -------------------------------------------------------------------------------------------------
 
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
-        x, first, given = _split_operands(spell.operands, spell.types)
+        x, first, given = split_operands(spell.operands, spell.types)
         batch, steps, _ = spell.types[0].shape
         sequences = OnnxSequences(spell, batch, steps)
         y = sequences.non_empty(spell.add("Transpose", x, perm=[1, 0, 2]))
@@ -266,27 +268,40 @@ class Recurrent(Operator, abstract=True):
 
     def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
         """Add one layer and return its y and its last states: x[t, b, i] -> y[t, d, b, h], with d directions."""
-        suffixes = [suffix for number, suffix in self._parts() if number == layer]
+        bias = self._onnx_bias(spell, layer)
+        weights = [self._stacked(spell, self._of_layer(kind, layer)) for kind in ("weight_ih", "weight_hh")]
+        return self._onnx_node(spell, self._onnx_name, [x, *weights, bias, lengths, *states])
 
-        def stacked(kind: str) -> str:
-            parts = [self._reordered_gates(spell, spell.weights[f"{kind}_l{layer}{suffix}"]) for suffix in suffixes]
-            axis = spell.constant([0])
-            parts = [spell.add("Unsqueeze", part, axis) for part in parts]
-            return parts[0] if len(parts) == 1 else spell.add("Concat", *parts, axis=0)
-
-        bias = spell.add("Concat", stacked("bias_ih"), stacked("bias_hh"), axis=1) if self.bias else ""
-        inputs = [x, stacked("weight_ih"), stacked("weight_hh"), bias, lengths, *states]
+    def _onnx_node(self, spell: OnnxSpelling, name: str, inputs: list[str], domain: str = "") -> list[str]:
+        """Add the node of one layer and return its results; absent inputs have empty names."""
         while not inputs[-1]:
             inputs.pop()
         results = spell.add(
-            self._onnx_name,
+            name,
             *inputs,
             outputs=1 + len(self.states),
+            domain=domain,
             hidden_size=self.hidden_size,
             direction="bidirectional" if self.bidirectional else "forward",
             **self._onnx_options(),
         )
         return list(results)
+
+    def _onnx_bias(self, spell: OnnxSpelling, layer: int) -> str:
+        """Both biases of one layer, as ONNX's operators take them; empty without a bias."""
+        biases = (self._stacked(spell, self._of_layer(kind, layer)) for kind in ("bias_ih", "bias_hh") if self.bias)
+        return spell.add("Concat", *biases, axis=1) if self.bias else ""
+
+    def _of_layer(self, kind: str, layer: int) -> list[str]:
+        """The names of a parameter in all directions of one layer."""
+        return [f"{kind}_l{layer}{suffix}" for number, suffix in self._parts() if number == layer]
+
+    def _stacked(self, spell: OnnxSpelling, names: Sequence[str]) -> str:
+        """The parameters of all directions, with reordered gates, in one tensor."""
+        parts = [self._reordered_gates(spell, spell.weights[name]) for name in names]
+        axis = spell.constant([0])
+        parts = [spell.add("Unsqueeze", part, axis) for part in parts]
+        return parts[0] if len(parts) == 1 else spell.add("Concat", *parts, axis=0)
 
     def _concatenated(self, spell: OnnxSpelling, y: str, sizes: tuple[Extent, Extent] | None) -> str:
         """Concatenate the directions: y[t, d, b, h] -> y[t, b, d*h].
@@ -318,21 +333,21 @@ class Recurrent(Operator, abstract=True):
         return spell.add("Concat", *(gates[gate] for gate in self.onnx_gates), axis=0)
 
 
-def _has_lengths(types: Sequence[TensorType]) -> bool:
+def has_lengths(types: Sequence[TensorType]) -> bool:
     """Return whether the last operand has the lengths of the sequences."""
     return len(types) > 1 and types[-1].dtype.integral
 
 
-def _split_operands(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
+def split_operands(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
     """Return three values: the sequences, the initial states, and the lengths.
 
     Without initial states, the second value is empty.  Without lengths, the third value is None.
     """
     x, *rest = operands
-    return (x, rest[:-1], rest[-1]) if _has_lengths(types) else (x, rest, None)
+    return (x, rest[:-1], rest[-1]) if has_lengths(types) else (x, rest, None)
 
 
-def _nested(states: Sequence[str]) -> str:
+def nested(states: Sequence[str]) -> str:
     """PyTorch text of the states: a tuple if there are several, else the state itself."""
     return states[0] if len(states) == 1 else f"({', '.join(states)})"
 
@@ -364,26 +379,6 @@ class Rnn(Recurrent):
     def _onnx_options(self) -> dict[str, Any]:
         name = self.nonlinearity.capitalize()
         return {"activations": [name] * (1 + self.bidirectional)}
-
-
-@operator
-class Lstm(Recurrent):
-    """Long short-term memory: c_t = f ⊙ c_{t-1} + i ⊙ g and y_t = h_t = o ⊙ tanh(c_t).
-
-    The gates are i, f, o = σ(W x_t + b + U h_{t-1} + b') and g = tanh(W x_t + b + U h_{t-1} + b'), each with its own W,
-    U, b and b'.  A weight has the rows of the gates in the order i, f, g, o.
-    (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for the forget gate f.)
-
-    Shapes: x[b, t, i], h0[layers, b, h], c0[layers, b, h] -> y[b, t, h], h[layers, b, h], c[layers, b, h].  With two
-    directions, the first axis of the states and the last axis of y are twice as large.  The last operand may be
-    lengths, as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
-    """
-
-    gates = 4
-    states = ("h", "c")
-    dtypes = {"x": FLOATS, "h0": "x", "c0": "x", "lengths": LENGTHS}
-    onnx_gates = (0, 3, 1, 2)
-    example = "y, h, c = x -> encoder: lstm(128, bidirectional = true, return_state = true)"
 
 
 @operator

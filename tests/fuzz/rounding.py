@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -218,9 +219,9 @@ def disturbed(
     quantized = any(node.op.name == "quantize" for node in graph.nodes())
 
     def run_off(
-        node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+        node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], *others: Any
     ) -> tuple[torch.Tensor, ...]:
-        results = run(node, operands, weights, sizes)
+        results = run(node, operands, weights, *others)
         if node.op.family == "quantize" and not results[0].is_floating_point() and node.types[0].dtype.floating:
             return (flipped(results[0]), *results[1:])
         if node.op.name in ("eq", "ne") and operands[0].is_floating_point():
@@ -242,9 +243,9 @@ def without_small_weights(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> d
     run = interpreter.run_node
 
     def run_rounded(
-        node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+        node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], *others: Any
     ) -> tuple[torch.Tensor, ...]:
-        return run(node, operands, {path: rounded(tensor) for path, tensor in weights.items()}, sizes)
+        return run(node, operands, {path: rounded(tensor) for path, tensor in weights.items()}, *others)
 
     def rounded(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point() or not tensor.numel():

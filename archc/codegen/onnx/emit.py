@@ -36,14 +36,17 @@ LARGE = 100_000_000
 """Smallest size of the weights, in bytes, at which they become external data."""
 
 
-def to_model(graph: Graph) -> onnx.ModelProto:
+def to_model(graph: Graph, contributed: bool = True) -> onnx.ModelProto:
     """The model of a graph, with its weights inside.
+
+    Args:
+        contributed: True if the model may have operators of ONNX Runtime's own domain, `com.microsoft`.
 
     Raises:
         ArchcError: operators without a form in ONNX (`no-onnx-form`), one error for each.
         ValueError: no weights are bound to the graph.
     """
-    model, made = _model(graph, owns_weights=True)
+    model, made = _model(graph, owns_weights=True, contributed=contributed)
     made.initializers.fill(embed)
     return model
 
@@ -64,6 +67,7 @@ def emit(
     offsets: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     properties: Mapping[str, str] = MappingProxyType({}),
     large: int | None = None,
+    contributed: bool = True,
 ) -> onnx.ModelProto:
     """Write the model of a graph into a file, and return the model.
 
@@ -74,13 +78,14 @@ def emit(
             them.
         properties: the metadata of the model, such as the name of its source.
         large: the size of the weights, in bytes, from which on the model does not contain them.
+        contributed: see `to_model`.
 
     Raises:
         ArchcError: as `to_model`; nothing is written then.
         ValueError: no weights are bound to the graph.
     """
     is_large = sum(weight.nbytes for weight in graph.weights.values()) >= (LARGE if large is None else large)
-    model, made = _model(graph, owns_weights=weights_file is None or not is_large)
+    model, made = _model(graph, weights_file is None or not is_large, contributed)
     if not is_large:
         made.initializers.fill(embed)
     elif weights_file is not None:
@@ -94,7 +99,7 @@ def emit(
     return model
 
 
-def _model(graph: Graph, owns_weights: bool) -> tuple[onnx.ModelProto, OnnxGraph]:
+def _model(graph: Graph, owns_weights: bool, contributed: bool = True) -> tuple[onnx.ModelProto, OnnxGraph]:
     """The model without the elements of its weights, and its graph, whose initializers can be filled.
 
     Raises:
@@ -106,7 +111,7 @@ def _model(graph: Graph, owns_weights: bool) -> tuple[onnx.ModelProto, OnnxGraph
         raise ValueError("no weights are bound to the graph")
     model = onnx.ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER, producer_version=__version__)
     model.doc_string = graph.scope.doc
-    made = OnnxGraph(graph, model.graph, owns_weights)
+    made = OnnxGraph(graph, model.graph, owns_weights, contributed)
     _Emitter(made).emit()
     model.opset_import.add(domain="", version=OPSET)
     if CONTRIB_DOMAIN in made.domains:

@@ -38,6 +38,7 @@ class NodeSpelling:
     ):
         self._onnx, self._decoded, self._sizes, self._values = decoded.onnx, decoded, runtime_sizes, values
         self._node, self._prefix = node, prefix
+        self.contributed = self._onnx.contributed
         self._nodes = self._onnx.nodes
         self._made: list[OnnxNode] = []
         self.operands: Sequence[str] = _LazySequence(len(node.operands), self._operand)

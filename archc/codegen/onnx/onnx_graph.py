@@ -33,6 +33,7 @@ class OnnxGraph:
         owns_weights: True if the model contains its weights, or has a data file of its own for them.  It may then
             store a weight in another layout, such as transposed.  False if the model refers to the weights file, which
             other programs also read.
+        contributed: see `OnnxSpelling.contributed`.
 
     Attributes:
         names: names of values and initializers in use.
@@ -42,8 +43,8 @@ class OnnxGraph:
         domains: domains of the operators used.
     """
 
-    def __init__(self, graph: Graph, proto: onnx.GraphProto, owns_weights: bool):
-        self.graph, self.proto, self.owns_weights = graph, proto, owns_weights
+    def __init__(self, graph: Graph, proto: onnx.GraphProto, owns_weights: bool, contributed: bool = True):
+        self.graph, self.proto, self.owns_weights, self.contributed = graph, proto, owns_weights, contributed
         self.proto.name = graph.name
         self.domains: set[str] = set()
         inputs = [value.name or "" for value in graph.inputs]
