@@ -1,0 +1,84 @@
+"""Choice of the layers of an `lstm` whose operands `quant` quantizes in each run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import archc
+from archc.driver.compiled import Compiled
+from tests.passes.graphs import remarks
+
+DYNAMIC = 'quant(scheme = "dynamic")'
+
+
+def even(scale: float = 1.0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).standard_normal((4, 6, 130), np.float32) * np.float32(scale)
+
+
+def with_an_outlier() -> np.ndarray[Any, Any]:
+    """Operands of which one element is 1,000 times as large as the others."""
+    x = even(0.2)
+    x[:, :, 0] = 0
+    x[0, 0, 0] = 200
+    return x
+
+
+def compiled(passes: str = DYNAMIC, calib: Any = None, layer: str = "lstm(128, 2)") -> Compiled:
+    text = f"model m {{ input x: f32[N, T, 130]  output y = x -> r: {layer} }}"
+    return archc.compile(text, passes=passes, calib=None if calib is None else {"x": calib})
+
+
+def chosen(made: Compiled) -> Any:
+    (node,) = made.graph.nodes()
+    return getattr(node.op, "dynamic", ())
+
+
+def notes(made: Compiled) -> str:
+    (report,) = made.passes
+    return "\n".join(remark.message for remark in report.remarks if remark.layer == "r")
+
+
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+def test_layers_of_even_operands_quantize_them(scheme: str, tmp_path: Path) -> None:
+    made = compiled(f'quant(scheme = "{scheme}")', even())
+    assert chosen(made) == (0, 1)
+    assert "in the layers 0, 1" in notes(made) and "`com.microsoft`" in notes(made)
+    assert archc.parse(archc.print_graph(made.graph)) == made.graph
+    check = made.write(tmp_path, emit=("torch", "onnx"), check=True)["check"]
+    assert check["errors"]["onnxruntime"] < 1e-3 < check["errors"]["torch"] < check["tolerance"]
+
+
+def test_a_layer_whose_operand_has_an_outlier_keeps_floats() -> None:
+    made = compiled(calib=with_an_outlier())
+    assert chosen(made) == (1,)
+    assert "operands of layer 0 stay in floats: 8 bits change the result by" in notes(made)
+
+
+def test_without_data_only_states_are_quantized() -> None:
+    made = compiled()
+    assert chosen(made) == (1,) and "calibration data would show their range" in notes(made)
+
+
+@pytest.mark.parametrize(
+    ("passes", "layer"),
+    [
+        ('quant(scheme = "weight")', "lstm(128, 2)"),
+        (DYNAMIC, "gru(128, 2)"),
+        (DYNAMIC, "rnn(128, 2)"),
+        (DYNAMIC, "lstm(16, 2)"),
+        (DYNAMIC, "lstm(128, 2, weight_hh_l1 = low_rank(4))"),
+    ],
+)
+def test_other_layers_keep_float_operands(passes: str, layer: str) -> None:
+    assert chosen(compiled(passes, even(), layer)) == ()
+
+
+def test_the_report_names_the_reason_for_small_layers() -> None:
+    made = compiled(calib=even(), layer="lstm(16, 2)")
+    assert "with integers it would not be faster" in notes(made)
+    (report,) = made.passes
+    assert remarks(report, "rewrote")["r"].startswith("weight: ")
