@@ -10,7 +10,7 @@ from archc.compression.ranges import Range
 from archc.declaration.traits import CLIPS, COMMUTES_WITH_ROUNDING, Quantizable
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.match import NoMatch, chain_after, match_value, one_of, pattern, result_of
-from archc.ops.quantize import Dequantize, Quantize
+from archc.ops.quantize import Dequantize, Granularity, Quantize
 from archc.passmanager import Context
 from archc.types.tensor_type import DType
 
@@ -66,12 +66,16 @@ class QdqInserter:
 
     Args:
         ranges: the ranges of the values with a static scale; other values get a dynamic scale.
+        granularity: the granularity of dynamic scales.
     """
 
-    def __init__(self, graph: Graph, context: Context, ranges: Mapping[Value, Range]):
+    def __init__(
+        self, graph: Graph, context: Context, ranges: Mapping[Value, Range], granularity: Granularity = "tensor"
+    ):
         self._graph = graph
         self._rewriter = context.rewriter
         self._ranges = ranges
+        self._granularity: Granularity = granularity
         self._names = LayerNames(graph)
         self._quantized: dict[Value, Value] = {}
 
@@ -97,14 +101,16 @@ class QdqInserter:
         # For readable text, a result is quantized next to its producer, and an operand next to its consumer.
         near = layer if role == "in" else value.producer
         name = self._names.free(layer.scope, _name(layer.name or layer.op.name, role))
-        quantize = self._rewriter.add(
-            Quantize(DType.u8, dynamic=static_range is None), [value], name=name, scope=layer.scope, near=near
-        )
+        granularity: Granularity = self._granularity if static_range is None else "tensor"
+        quantizer = Quantize(DType.u8, dynamic=static_range is None, granularity=granularity)
+        quantize = self._rewriter.add(quantizer, [value], name=name, scope=layer.scope, near=near)
         if static_range is not None:
             scale, zero_point = static_range.affine()
             self._rewriter.set_weight(quantize.weights["scale"], np.asarray(scale, np.float32))
             self._rewriter.set_weight(quantize.weights["zero_point"], np.asarray(zero_point, np.uint8))
-        decoded = self._rewriter.add(Dequantize(), quantize.results, scope=layer.scope, near=near)
+        decoded = self._rewriter.add(
+            Dequantize(granularity=granularity), quantize.results, scope=layer.scope, near=near
+        )
         self._quantized[value] = decoded.result
         return decoded.result
 

@@ -98,12 +98,14 @@ class QuantizedValue(NamedTuple):
     """Quantized form of a float value, scale · (q - zero_point), as names of ONNX values.
 
     `static` is True if scale and zero point are weights, and False if they are computed from the data at run time.
+    `by_token` is True if there is a scale for each position of all axes but the last, and a single zero point.
     """
 
     q: str
     scale: str
     zero_point: str
     static: bool
+    by_token: bool = False
 
 
 class OnnxSpelling(Protocol):
@@ -164,7 +166,10 @@ class OnnxSpelling(Protocol):
         """Add a `Reshape` of a value to a shape; symbolic sizes of the shape may be 0 at run time."""
 
     def quantized(self, position: int) -> QuantizedValue | None:
-        """Quantized form of a data operand; None unless it is the result of `dequantize` with a single scale."""
+        """Quantized form of a data operand; None unless it is a result of `dequantize`.
+
+        It is also None if the scales are along an axis.
+        """
 
     def stored(self, name: str) -> tuple[str, ...]:
         """Names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, scale."""

@@ -80,12 +80,17 @@ class Linear(Operator):
     def _onnx_integers(self, spell: OnnxSpelling, operand: QuantizedValue) -> str:
         """Add a product of integers, with the scale applied to the result.
 
-        ONNX Runtime fuses these nodes into one DynamicQuantizeMatMul.
+        ONNX Runtime fuses these nodes into one DynamicQuantizeMatMul, unless the operand has a scale for each token.
         """
         weight, weight_scale = spell.stored("weight")
         sums = spell.add("MatMulInteger", operand.q, spell.add("Transpose", weight, perm=[1, 0]), operand.zero_point)
-        scale = spell.add("Mul", operand.scale, weight_scale)
-        product = spell.add("Mul", spell.add("Cast", sums, to=DType.f32), scale)
+        product = spell.add("Cast", sums, to=DType.f32)
+        if operand.by_token:
+            # ONNX Runtime would fuse a product of both scales wrongly: it takes the first scale for all tokens.
+            scale = spell.add("Unsqueeze", operand.scale, spell.constant([-1]))
+            product = spell.add("Mul", spell.add("Mul", product, weight_scale), scale)
+        else:
+            product = spell.add("Mul", product, spell.add("Mul", operand.scale, weight_scale))
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 
     def weight_rows(self, x: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ The semantics are those of ONNX's QuantizeLinear, DynamicQuantizeLinear and Dequ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from archc.declaration.axes import plain_axes
-from archc.declaration.base import Operator, OperatorError, operator
+from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.dtypes import EIGHT_BIT, FLOATS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, dtype_set
 from archc.declaration.parameter import Parameter, ones, zeros
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
@@ -20,6 +20,9 @@ from archc.types.tensor_type import DType, TensorType
 
 _NARROW = dtype_set("f16 bf16")
 _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
+_MIDDLE = 128
+_LEAST_SCALE = 1e-30
+Granularity: TypeAlias = Literal["tensor", "token"]
 
 
 @operator
@@ -29,6 +32,10 @@ class Quantize(Operator):
     The results are q, scale and zero_point, the operands of `dequantize`.  Scale and zero point are buffers: one of
     each, or one for each position along `axis`.  With `dynamic` there are no buffers: scale and zero point follow from
     the range of the data (from its minimum to its maximum, extended to include 0).
+
+    With `granularity = "token"` there is a scale for each position of all axes but the last: max|x| / 127 along the
+    last axis, and at least 1e-30.  The zero point is 128, so the range is symmetric.  A sum of products with the
+    weights then needs no correction for the zero point, and a token does not depend on the others of its batch.
 
     The result for NaN is not defined, nor is a dynamic range of infinite data.
     """
@@ -44,6 +51,9 @@ class Quantize(Operator):
         None, axis="x", keyword=True, doc="axis with a scale for each position; by default one scale"
     )
     dynamic: bool = attribute(False, keyword=True, doc="compute scale and zero point from the data at run time")
+    granularity: Granularity = attribute(
+        "tensor", keyword=True, doc='"token": a dynamic scale for each position of all axes but the last'
+    )
 
     def has_parameter(self, name: str) -> bool:
         return not self.dynamic
@@ -65,6 +75,14 @@ class Quantize(Operator):
                 attribute="dtype" if self.dtype is not DType.u8 else "axis",
                 help="write `quantize(u8, dynamic = true)`",
             )
+        if self.granularity == "token" and not self.dynamic:
+            raise OperatorError(
+                "bad-attribute",
+                "a `quantize` with a scale for each token is dynamic",
+                attribute="granularity",
+                help='write `quantize(u8, dynamic = true, granularity = "token")`',
+            )
+        _check_token(self, types)
         if self.dynamic and types[0].dtype is not DType.f32:
             raise OperatorError("dtype-mismatch", f"a dynamic `quantize` expects f32, got {types[0]}", operand=0)
 
@@ -76,6 +94,8 @@ class Quantize(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         (x,) = spell.operands
+        if self.granularity == "token":
+            return _dynamic_by_token(x)
         if self.dynamic:
             return _dynamic(x)
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
@@ -89,7 +109,9 @@ class Quantize(Operator):
         return f"({q}, {scale}, {zero_point})"
 
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
-        """Quantizer for integer kernels, which support only u8 with a single scale."""
+        """Quantizer for integer kernels, which support only u8 with a single scale or a scale for each token."""
+        if self.granularity == "token":
+            return call("quantize_tokens", *spell.operands)
         if self.dtype is not DType.u8 or self.axis is not None or spell.types[0].dtype is not DType.f32:
             return None
         return call("quantize", *spell.operands) if self.dynamic else TorchModule("Quantize", {})
@@ -99,6 +121,8 @@ class Quantize(Operator):
 
     def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
         (x,) = spell.operands
+        if self.granularity == "token":
+            return _onnx_by_token(spell, x)
         if self.dynamic:
             return tuple(spell.add("DynamicQuantizeLinear", x, outputs=3))
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
@@ -176,6 +200,16 @@ class Dequantize(Operator):
     axis: int | None = attribute(
         None, axis="q", keyword=True, doc="axis with a scale for each position; by default one scale"
     )
+    granularity: Granularity = attribute(
+        "tensor", keyword=True, doc='"token": a scale for each position of all axes but the last'
+    )
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if self.granularity == "token" and self.axis is not None:
+            raise OperatorError(
+                "bad-attribute", "`dequantize` expects `axis` or `granularity`, not both", attribute="axis"
+            )
+        _check_token(self, types)
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return _signature("q", "y", self, types, ("scale", "zero_point"), ())
@@ -187,9 +221,15 @@ class Dequantize(Operator):
         q, scale, zero_point = spell.operands
         types = spell.types
         number = method(q, "to", f"torch.{spell.types[1].dtype.torch}")
+        if self.granularity == "token":
+            return infix(infix(number, "-", zero_point), "*", method(scale, "unsqueeze", -1))
         return infix(infix(number, "-", _broadcast(self, zero_point, types)), "*", _broadcast(self, scale, types))
 
     def onnx(self, spell: OnnxSpelling) -> str:
+        if self.granularity == "token":  # DequantizeLinear has scales along a single axis
+            q, scale, zero_point = spell.operands
+            number, zero = (spell.add("Cast", one, to=spell.types[1].dtype) for one in (q, zero_point))
+            return spell.add("Mul", spell.add("Sub", number, zero), spell.add("Unsqueeze", scale, spell.constant([-1])))
         return spell.add(self.onnx_name, *spell.operands, axis=self.axis)
 
 
@@ -208,6 +248,39 @@ def _dynamic(x: str) -> str:
     return f"({q}, _scale, _zero_point.to(torch.uint8))"
 
 
+def _check_token(op: Quantize | Dequantize, types: Sequence[TensorType]) -> None:
+    if op.granularity == "token" and not types[0].rank:
+        raise OperatorError(
+            "rank-mismatch", f"`{op.name}` of tokens expects at least 1 axis, got {types[0]}", operand=0
+        )
+
+
+def _dynamic_by_token(x: str) -> str:
+    """The three results of a quantizer with a scale for each token as one expression; see `_dynamic`."""
+    again = x if x.isidentifier() else "_x"
+    first = x if x.isidentifier() else f"(_x := {x})"
+    scale = f"(_scale := ({again}.abs().amax(-1) / 127).clamp(min={_LEAST_SCALE}))"
+    steps = f"({first} / {scale}.unsqueeze(-1)).round()"
+    q = f"({steps} + {_MIDDLE}).clamp(0, 255).to(torch.uint8)"
+    return f"({q}, _scale, torch.full((), {_MIDDLE}, dtype=torch.uint8, device={again}.device))"
+
+
+def _onnx_by_token(spell: OnnxSpelling, x: str) -> tuple[str, str, str]:
+    """Add the nodes of a quantizer with a scale for each token.
+
+    A `QuantizeLinear` with the scale 1 rounds and adds the zero point in one pass.  The integers are unsigned, because
+    ONNX Runtime 1.31 has no fast kernel for signed activations on x86.
+    """
+    last, zero_point = spell.constant([-1]), spell.constant(_MIDDLE, DType.u8)
+    largest = spell.add("ReduceMax", spell.add("Abs", x), last, keepdims=1)
+    if any(symbolic(dim) for dim in spell.types[0].shape[:-1]):
+        # Without tokens, ONNX Runtime 1.31 does not reduce the last axis.
+        largest = spell.add("Slice", largest, spell.constant([0]), spell.constant([1]), last)
+    scale = spell.add("Max", spell.add("Div", largest, spell.constant(127.0)), spell.constant(_LEAST_SCALE))
+    q = spell.add("QuantizeLinear", spell.add("Div", x, scale), spell.constant(1.0), zero_point)
+    return q, spell.add("Squeeze", scale, last), zero_point
+
+
 def _signature(
     operand: str,
     result: str,
@@ -216,12 +289,20 @@ def _signature(
     scales: Sequence[str],
     copies: Sequence[str],
 ) -> Signature:
-    """Signature in which operand and result have equal shapes, and scales have the axis `axis` or none."""
+    """Signature in which operand and result have equal shapes.
+
+    Scales and zero points have the axis `axis` or none.  Scales of tokens have all axes but the last.
+    """
     axes = tuple(plain_axes(types[0].rank if types else 0))
     along = () if op.axis is None or not types else (axes[op.axis_number("axis", types)],)
+    by_token = not isinstance(op, OnGrid) and op.granularity == "token"
+
+    def pattern(name: str) -> Pattern:
+        return Pattern(name, axes[:-1] if by_token and name.startswith("scale") else along)
+
     return Signature(
-        (Pattern(operand, axes), *(Pattern(name, along) for name in scales)),
-        (Pattern(result, axes), *(Pattern(name, along) for name in copies)),
+        (Pattern(operand, axes), *map(pattern, scales)),
+        (Pattern(result, axes), *map(pattern, copies)),
     )
 
 

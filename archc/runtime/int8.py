@@ -2,9 +2,9 @@
 
 A kernel of torch multiplies the integers if it is exact and faster than floating
 point.  Otherwise the integers are multiplied in floating point.  A program that
-`torch.export`, `torch.compile` or `torch.jit.trace` records always multiplies in
-floating point: the kernels need scales as Python numbers, and a recorded program may
-run on another CPU.
+`torch.export` or `torch.jit.trace` records always multiplies in floating point, since
+it may run on another CPU.  A program of `torch.compile` multiplies integers if there is
+a scale for each token; for other scales, the kernels need Python numbers.
 
 archc writes this file beside programs with int8 layers, as `archc_int8.py`.
 """
@@ -34,8 +34,10 @@ __all__ = [
     "OnGrid",
     "Quantize",
     "Quantized",
+    "QuantizedTokens",
     "pooled",
     "quantize",
+    "quantize_tokens",
 ]
 
 
@@ -97,6 +99,10 @@ class Quantized:
         """The numbers x in floating point."""
         return self.steps() * self.scale.size
 
+    def fits(self) -> bool:
+        """Return whether integer kernels accept the scale."""
+        return not isinstance(self.scale.size, Tensor)
+
     def flatten(self, *axes: int) -> "Quantized":
         """Flatten axes, as `Tensor.flatten` does."""
         return self.with_held(self.held.flatten(*axes))
@@ -111,6 +117,34 @@ class Quantized:
     def to(self, device: torch.device) -> "Quantized":
         """Move the bytes to a device."""
         return self.with_held(self.integers().to(device))
+
+
+class QuantizedTokens(Quantized):
+    """A tensor quantized with a scale for each position of all axes but the last.
+
+    `held` has the steps as int8 or as rounded numbers in floating point.
+    """
+
+    def signed(self) -> Tensor:
+        """The steps as int8."""
+        return self.held.char()
+
+    def steps(self) -> Tensor:
+        """The steps in floating point."""
+        return self.held.to(self.scale.size.dtype)
+
+    def fits(self) -> bool:
+        """Return whether the program runs on this CPU or GPU."""
+        if in_dynamo():
+            return self.held.is_cpu and not torch.compiler.is_exporting()
+        return not recorded()
+
+    # if: stages
+    def to(self, device: torch.device) -> "QuantizedTokens":
+        """Move the steps and scales to a device."""
+        size = self.scale.size.to(device)
+        scale = Scale(size, self.scale.zero_point, fixed=False)
+        return QuantizedTokens(self.signed().to(device), scale)
 
 
 ONE = torch.ones((), device="cpu")
@@ -235,6 +269,13 @@ def quantize(x: Tensor) -> Quantized:
     """Quantize with a scale that spans the range of x and zero."""
     size, zero_point = recorded_range_of(x) if recorded() else range_of(x)
     return Quantized(x / size, Scale(size, zero_point, fixed=False))
+
+
+def quantize_tokens(x: Tensor) -> QuantizedTokens:
+    """Quantize with a symmetric range for each position of all axes but the last."""
+    least = max(1e-30, torch.finfo(x.dtype).tiny)  # 1e-30 is zero in float16
+    size = (x.abs().amax(-1, keepdim=True) / 127).clamp(min=least)
+    return QuantizedTokens((x / size).round(), Scale(size, 0, fixed=False))
 
 
 def range_of(x: Tensor) -> tuple[float, int]:
@@ -407,7 +448,7 @@ class Int8Layer(Int8Weight):
 
     def pays(self, x: Quantized) -> bool:
         """Return whether an integer kernel is exact and faster for this operand."""
-        if isinstance(x.scale.size, Tensor) or x.held.is_cpu and not EXACT:
+        if not x.fits() or x.held.is_cpu and not EXACT:
             return False
         if self._buffers["weight_scale"].dtype is not torch.float32:
             return False  # the kernels have scales of 32 bits
@@ -457,13 +498,14 @@ def adds_exactly() -> bool:
     most = torch.full((64, 64), 127, dtype=torch.int8, device="cpu")
     exact = (torch._int_mm(most, most.t()) == 64 * 127**2).all()
     if MKLDNN:  # oneDNN's kernels may saturate even if `_int_mm` does not
-        q = torch.full((64, 64), 255, dtype=torch.uint8, device="cpu")
         packed = torch.ops.onednn.qlinear_prepack(most, None)
         ones = torch.ones(64, device="cpu")
         zeros = torch.zeros(64, dtype=torch.int64, device="cpu")
         end = (None, 1.0, 0, torch.float32, "none", [], "")  # type: ignore[var-annotated]
-        sums = torch.ops.onednn.qlinear_pointwise(q, 1.0, 0, packed, ones, zeros, *end)
-        exact &= (sums == 64 * 127 * 255).all()
+        qlinear = torch.ops.onednn.qlinear_pointwise
+        for q in (most, torch.full((64, 64), 255, dtype=torch.uint8, device="cpu")):
+            sums = qlinear(q, 1.0, 0, packed, ones, zeros, *end)
+            exact &= (sums == 64 * 127 * int(q[0, 0])).all()
     return bool(exact)
 
 
@@ -482,6 +524,8 @@ def product_of_bytes(q: Tensor, weight: Tensor) -> Tensor:
         y = product_of_bytes(q.reshape(-1, q.shape[-1]), weight)
         return y.view(*q.shape[:-1], len(weight))
     rows = len(q)
+    if in_dynamo():  # the program may run with any number of rows
+        return torch._int_mm(q, weight.t())
     if q.is_cuda and rows < 17:  # cuBLAS needs more than 16 rows
         return torch._int_mm(F.pad(q, (0, 0, 0, 17 - rows)), weight.t())[:rows]
     if q.is_cuda or rows > 8:
@@ -516,18 +560,37 @@ class Int8Linear(Int8Layer):
 
     def in_integers(self, x: Quantized, unit: Scale, rounded: bool, relu: bool) -> Any:
         held, columns = x.held, x.held.shape[-1]
+        fits = held.is_cuda and not (self.work % 8 or columns % 8)
+        if not (fits or held.is_cpu):
+            return self.in_floats(x, unit)
+        if isinstance(x, QuantizedTokens):
+            return self.of_tokens(x, unit)
         if held.is_cpu and MKLDNN and held.numel() * self.work > self.many * columns:
             packed = self.kept("packed", self.pack)
             terms = (*packed, self.shift(x.scale), *ending(unit, rounded, relu), "")
             qlinear = torch.ops.onednn.qlinear_pointwise
             return qlinear(x.integers(), x.scale.size, 0, *terms)
-        fits = held.is_cuda and not (self.work % 8 or columns % 8)
-        if not (fits or held.is_cpu):
-            return self.in_floats(x, unit)
         weight, factor, rows, bias = self.kept(("sums", unit), lambda: self.sums(unit))
         y = product_of_bytes(x.signed(), weight)
         y.add_(rows, alpha=128 - x.scale.zero_point)  # weight @ (q - zero_point)
         return torch.addcmul(bias, y, factor, value=x.scale.size / unit.size)
+
+    def of_tokens(self, x: QuantizedTokens, unit: Scale) -> Tensor:
+        """The result in units of `unit`, for an operand with a scale for each token."""
+        q, size = x.signed(), x.scale.size
+        if unit is not ONES:
+            size = size / unit.size
+        results = q.numel() // q.shape[-1] * self.work
+        if q.is_cpu and MKLDNN and not in_dynamo() and results > self.many:
+            packed = self.kept("packed", self.pack)
+            end = (None, 1.0, 0, torch.float32, "none", [], "")  # type: ignore[var-annotated]
+            y = torch.ops.onednn.qlinear_pointwise(q, 1.0, 0, *packed, *end)
+        else:
+            y = product_of_bytes(q, self.weight) * self.weight_scale
+        if self.bias is None:
+            return y * size
+        bias = self.bias if unit is ONES else self.bias / unit.size
+        return torch.addcmul(bias, y, size)
 
     def sums(self, unit: Scale) -> tuple[Tensor, ...]:
         """Weight, its scale, the sums of its rows, and the bias divided by `unit`."""
@@ -572,7 +635,7 @@ class Int8Conv2d(Int8Layer):
         return F.conv2d(x, weight, bias, *steps)
 
     def in_integers(self, x: Quantized, unit: Scale, rounded: bool, relu: bool) -> Any:
-        if not (x.held.is_cpu and MKLDNN):
+        if not (x.held.is_cpu and MKLDNN) or isinstance(x, QuantizedTokens):
             return self.in_floats(x, unit)
         q, padding = x.integers(), self.padding
         if x.scale.zero_point and any(padding):

@@ -41,6 +41,14 @@ def dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(q), torch.tensor(scale), torch.tensor(zero_point)
 
 
+def by_token(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute one scale for each token, with the zero point 128."""
+    array = x.numpy()
+    scale = np.maximum(np.abs(array).max(-1) / np.float32(127), np.float32(1e-30))
+    q = (np.rint(array / scale[..., None]) + 128).astype(np.uint8)
+    return torch.from_numpy(q), torch.from_numpy(np.asarray(scale)), torch.tensor(128, dtype=torch.uint8)
+
+
 def scales(count: int | None = None) -> dict[str, Tensor]:
     drawn = random(*(() if count is None else (count,)), seed=5).abs() + 0.3
     return {"scale": drawn, "zero_point": integers(*drawn.shape, below=20, dtype=torch.uint8)}
@@ -50,6 +58,8 @@ ONE = {"scale": torch.tensor(1.0), "zero_point": torch.tensor(3, dtype=torch.int
 SIGNED_SCALES = {"scale": random(4, seed=6).abs() + 0.3, "zero_point": integers(4, below=20, dtype=torch.int8)}
 UNSIGNED, SIGNED = integers(3, 4, below=255, dtype=torch.uint8), integers(3, 4, below=127, dtype=torch.int8)
 
+TOKENS = Quantize(DType.u8, dynamic=True, granularity="token")
+
 CASES = [
     case(Quantize(DType.u8), X, quantized(None, 0, 255), weights=scales()),
     case(Quantize(DType.i8), TIES, quantized(None, -128, 127), weights=ONE),
@@ -58,6 +68,16 @@ CASES = [
     case(Quantize(DType.u8, dynamic=True), X, dynamically),
     case(Quantize(DType.u8, dynamic=True), X.abs() + 1, dynamically),
     case(Quantize(DType.u8, dynamic=True), -X.abs() - 1, dynamically),
+    case(TOKENS, X, by_token),
+    case(TOKENS, X[0], by_token),
+    case(TOKENS, X[0, 0], by_token, symbolic=[]),
+    case(TOKENS, X * torch.tensor([0.0, 1e-3, 1.0, 1e4])[:, None], by_token),
+    case(
+        Dequantize(granularity="token"),
+        (integers(3, 4, 5, below=255, dtype=torch.uint8), random(3, 4).abs(), torch.tensor(128, dtype=torch.uint8)),
+        lambda q, s, z: (q.int() - z.int()).float() * s[..., None],
+        symbolic=[{0: "N"}, {0: "N"}, {}],
+    ),
     case(OnGrid(DType.u8), UNSIGNED, lambda q, scale, zero_point: (q, scale, zero_point), weights=scales()),
     case(OnGrid(DType.i8, axis=1), SIGNED, lambda q, scale, zero_point: (q, scale, zero_point), weights=SIGNED_SCALES),
     case(
@@ -87,6 +107,13 @@ def test_parameters_of_a_quantizer() -> None:
     assert not Quantize(DType.u8, dynamic=True).infer([x]).parameters
 
 
+def test_types_of_a_quantizer_by_token() -> None:
+    made = TOKENS.infer([TensorType(DType.f32, (3, 4, 5))])
+    assert [str(type) for type in made.results] == ["u8[3, 4, 5]", "f32[3, 4]", "u8[]"]
+    with pytest.raises(OperatorError, match="at least 1 axis"):
+        TOKENS.infer([TensorType(DType.f32, ())])
+
+
 @pytest.mark.parametrize("op", [Quantize(DType.i8, axis=1), Quantize(DType.u8)], ids=str)
 def test_an_operator_from_its_first_result_has_equal_weights_and_results(op: Quantize) -> None:
     x = TensorType(DType.f16, (3, 4))
@@ -112,6 +139,10 @@ def test_nothing_but_zeros() -> None:
         (Quantize(DType.i8, dynamic=True), ["f32"], "bad-attribute"),
         (Quantize(DType.u8, axis=0, dynamic=True), ["f32"], "bad-attribute"),
         (Quantize(DType.u8, axis=2), ["f32"], "bad-attribute"),
+        (Quantize(DType.u8, granularity="token"), ["f32"], "bad-attribute"),
+        (Quantize(DType.i8, dynamic=True, granularity="token"), ["f32"], "bad-attribute"),
+        (Dequantize(axis=0, granularity="token"), ["u8", "f32", "u8"], "bad-attribute"),
+        (Dequantize(granularity="token"), ["u8", "f32", "u8"], "rank-mismatch"),
         (Quantize(DType.u8), ["i64"], "dtype-mismatch"),
         (Quantize(DType.u8, dynamic=True), ["f16"], "dtype-mismatch"),
         (OnGrid(DType.f32), ["f32"], "bad-attribute"),

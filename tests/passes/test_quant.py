@@ -103,6 +103,19 @@ def test_dynamic_follows_the_data_in_linear_layers() -> None:
     assert torch.allclose(outputs(graph)["y0"], before, atol=0.05)
 
 
+def test_each_token_has_a_dynamic_scale() -> None:
+    build = Build()
+    graph = build.done(build.layer("linear", build.input(5, 256), 256, name="fc"))
+    before = outputs(graph)["y0"]
+    run(graph, Quant(scheme="dynamic", granularity="token", least=SMALL))
+    assert [op for op in operators(graph) if "quantize" in op] == [
+        'quantize(u8, dynamic = true, granularity = "token")',
+        'dequantize(granularity = "token")',
+    ]
+    assert graph.weights["fc.weight"].storage == Int8(axis=0)
+    assert torch.allclose(outputs(graph)["y0"], before, atol=0.05)
+
+
 def test_weight_quantizes_no_activations() -> None:
     build = Build()
     x = build.layer("embedding", build.input(4, dtype=DType.i64, name="ids"), 50, 32, name="wte")
@@ -272,6 +285,8 @@ def test_foldable_norms_are_noted() -> None:
 def test_invalid_options_are_refused() -> None:
     with pytest.raises(AttributeProblem, match="percentile"):
         make_pass("quant", ["int8"], {"percentile": 30.0})
+    with pytest.raises(AttributeProblem, match="granularity"):
+        make_pass("quant", ["int8"], {"granularity": "token"})
     with pytest.raises(AttributeProblem, match="format"):
         make_pass("quant", ["int4"])
     assert str(make_pass("quant", ["int8"], {"keep": "fc2"})) == 'quant(keep = "fc2")'

@@ -71,6 +71,53 @@ def test_a_dynamic_range_contains_zero_and_every_number(x: Tensor) -> None:
     torch.testing.assert_close(q.decoded(), x, atol=q.scale.size / 2 + 1e-6, rtol=0)
 
 
+def test_each_token_has_a_symmetric_range() -> None:
+    x = random(4, 9) * torch.tensor([0.0, 1e-3, 1.0, 1e5])[:, None]
+    q = int8.quantize_tokens(x)
+    assert q.signed().abs().amax(1).tolist() == [0, 127, 127, 127]
+    assert ((q.decoded() - x).abs() <= q.scale.size * 0.50001).all()
+    moved = q.to(torch.device("cpu"))
+    assert torch.equal(moved.decoded(), q.decoded())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_tokens_of_another_dtype(dtype: torch.dtype) -> None:
+    layer, x = linear().to(dtype), random(3, 64).to(dtype)
+    x[1] = 0
+    y = layer(int8.quantize_tokens(x))
+    assert y.dtype is dtype
+    torch.testing.assert_close(y, F.linear(x, layer.decoded(), layer.bias), atol=0.05, rtol=0.02)
+
+
+def test_an_infinite_token_changes_no_other_token(kernels: str) -> None:
+    layer, x = linear(), random(4, 64)
+    expected = layer(int8.quantize_tokens(x))
+    x[1, 2] = torch.inf
+    kept = [0, 2, 3]
+    assert torch.equal(layer(int8.quantize_tokens(x))[kept], expected[kept])
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("rows", [(1,), (5,), (2, 3), (40,), (600,), (0,)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_linear_layer_by_token(bias: bool, rows: tuple[int, ...], quantized: bool, kernels: str) -> None:
+    layer, x = linear(bias=bias), random(*rows, 64)
+    q = int8.quantize_tokens(x)
+    expected = F.linear(q.decoded(), layer.decoded(), layer.bias)
+    if quantized:
+        found = layer(q, quantizer()).integers().float()
+        torch.testing.assert_close(found, quantizer()(expected).integers().float(), atol=1, rtol=0)
+    else:
+        torch.testing.assert_close(layer(q), expected)
+
+
+def test_a_convolution_of_tokens_computes_in_floats(kernels: str) -> None:
+    layer, x = int8.Int8Conv2d(4, 6, 3), random(2, 4, 8, 8)
+    with_weights(layer)
+    q = int8.quantize_tokens(x)
+    torch.testing.assert_close(layer(q), F.conv2d(q.decoded(), layer.decoded(), layer.bias))
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("rows", [1, 5, 40])
 @pytest.mark.parametrize("bias", [False, True])

@@ -287,8 +287,10 @@ class ValueNames:
         if value not in self._postponed:
             return None
         node, _ = self._postponed[value]
-        if node.operands[1].type.rank:
+        integers, scales, zeros = (operand.type for operand in node.operands)
+        if zeros.rank or (scales.rank and scales.shape != integers.shape[:-1]):
             return None
         q, scale, zero_point = (self[operand] for operand in node.operands)
-        static = scale in self._onnx.initializers and zero_point in self._onnx.initializers
-        return QuantizedValue(q, scale, zero_point, static)
+        by_token = scales.rank > 0
+        static = not by_token and all(name in self._onnx.initializers for name in (scale, zero_point))
+        return QuantizedValue(q, scale, zero_point, static, by_token)

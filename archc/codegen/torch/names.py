@@ -32,9 +32,10 @@ MODULE_NAMES = frozenset({
     "ToStage", "STAGES", "DEVICES", "SHARED", "place", "stay_home",
     "MaskedLinear", "MaskedEmbedding", "MaskedConv1d", "MaskedConv2d", "MaskedConv3d",
     "MaskedConvTranspose1d", "MaskedConvTranspose2d", "MaskedConvTranspose3d",
-    "Scale", "Quantized", "ONE", "pooled", "Keeping", "version_of", "Grid", "OnGrid", "Quantize", "quantize",
-    "range_of", "Int8Weight", "Int8Layer", "ONES", "MKLDNN", "adds_exactly", "EXACT", "ending", "Int8Linear",
-    "product_of_bytes", "Int8Conv2d", "in_dynamo", "in_trace", "recorded", "recorded_range_of",
+    "Scale", "Quantized", "QuantizedTokens", "ONE", "pooled", "Keeping", "version_of", "Grid", "OnGrid", "Quantize",
+    "quantize", "quantize_tokens", "range_of", "Int8Weight", "Int8Layer", "ONES", "MKLDNN", "adds_exactly", "EXACT",
+    "ending", "Int8Linear", "product_of_bytes", "Int8Conv2d", "in_dynamo", "in_trace", "recorded",
+    "recorded_range_of",
     "DecodedWeight", "DecodedConv", "DecodedConvTranspose", "Int8WeightLinear", "Int8WeightEmbedding",
     "Int8WeightConv1d", "Int8WeightConv2d", "Int8WeightConv3d",
     "Int8WeightConvTranspose1d", "Int8WeightConvTranspose2d", "Int8WeightConvTranspose3d",
@@ -48,7 +49,7 @@ VARIABLES = MODULE_NAMES | {
 
 
 IN_CONSTRUCTORS = VARIABLES - {
-    "F", "load", "place", "stay_home", "quantize", "pooled", "c_float",
+    "F", "load", "place", "stay_home", "quantize", "quantize_tokens", "pooled", "c_float",
     "zip", "min", "max", "round",
 }  # fmt: skip
 """Names that the constructor of an emitted class may refer to."""

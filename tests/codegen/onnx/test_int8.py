@@ -23,6 +23,7 @@ from archc.ops.quantize import Dequantize, Quantize
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType
 from archc.weights.tensor import ArrayTensor
+from tests.ops.runtimes import at_every_level
 
 from .cases import Arrays, Fold, Model, N, Rectify, T, floats
 
@@ -32,6 +33,11 @@ ROWS = {"weight": Int8(0)}
 def quantized(model: Model, x: Value, name: str, *, dynamic: bool = False, axis: int | None = None) -> Value:
     node = model.rewriter.add(Quantize(DType.u8, axis, dynamic), [x], name=name)
     return model.add(Dequantize(axis), *node.results)
+
+
+def by_token(model: Model, x: Value, name: str) -> Value:
+    node = model.rewriter.add(Quantize(DType.u8, dynamic=True, granularity="token"), [x], name=name)
+    return model.add(Dequantize(granularity="token"), *node.results)
 
 
 def calibrated(graph: Graph, low: float = -4.0, high: float = 4.0) -> Graph:
@@ -100,6 +106,37 @@ def test_a_dynamic_linear_is_one_integer_kernel(tmp_path: Path, shape: tuple[int
     assert "DequantizeLinear" not in operators(graph)
     assert optimized(graph, tmp_path) == {"DynamicQuantizeMatMul": 1}
     close(graph, {"x": floats(*shape)})
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("axis", [0, None])
+@pytest.mark.parametrize("shape", [(16,), (5, 16), (2, 3, 16)])
+def test_a_linear_by_token_multiplies_unsigned_integers(
+    tmp_path: Path, shape: tuple[int, ...], axis: int | None, bias: bool
+) -> None:
+    model = Model()
+    x = by_token(model, model.input("x", *[N, T][: len(shape) - 1], 16), "q0")
+    graph = model.done(y=model.add(Linear(8, bias), x, name="fc", storages={"weight": Int8(axis)}))
+    found = operators(graph)
+    assert found["MatMulInteger"] == 1 and not found["MatMul"] and not found["DequantizeLinear"]
+    assert {node.domain for node in to_model(graph).graph.node} == {""}
+    # The tokens have very different scales, which one scale for all of them cannot represent.
+    inputs = {"x": floats(*shape) * np.logspace(-3, 3, shape[-2] if len(shape) > 1 else 1, dtype=np.float32)[:, None]}
+    inputs["x"] = inputs["x"].reshape(shape)
+    close(graph, inputs)
+    expected = evaluate(graph, {"x": torch.from_numpy(inputs["x"])})["y"].numpy()
+    for level, (y,) in at_every_level(to_model(graph), inputs):
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6, err_msg=level)
+
+
+def test_tokens_are_decoded_for_other_operators_and_layers_of_floats() -> None:
+    model = Model()
+    x = by_token(model, model.input("x", N, T, 16), "q0")
+    y = model.add(Rectify(), x)
+    graph = model.done(y=model.add(Linear(8), x, name="floats"), z=y)
+    inputs = {"x": floats(2, 3, 16)}
+    assert "MatMulInteger" not in operators(graph)
+    close(graph, inputs)
 
 
 def test_a_chain_of_static_linears_stays_in_integers(tmp_path: Path) -> None:

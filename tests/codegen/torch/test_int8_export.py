@@ -34,7 +34,12 @@ MODELS: dict[str, tuple[Path | str, dict[str, int], tuple[int, ...]]] = {
     "mlp": (Path("specs/mlp.arch"), {"features": 32, "width": 64}, (32,)),
     "encoder": (ENCODER, {}, (5, 32)),
 }
-SCHEMES = ["static", "dynamic", "weight"]
+SCHEMES = {
+    "static": 'scheme = "static", least = 0',
+    "dynamic": 'scheme = "dynamic", least = 0',
+    "token": 'scheme = "dynamic", granularity = "token", least = 0',
+    "weight": 'scheme = "weight"',
+}
 
 
 NUMBERS = itertools.count()
@@ -51,8 +56,7 @@ def model(
     """A model with a module that Python finds by its name, as Dynamo does, and the shape of one sample."""
     name, scheme = request.param
     text, values, shape = MODELS[name]
-    least = "" if scheme == "weight" else ", least = 0"
-    compiled = archc.compile(text, set=values, passes=f'quant(scheme = "{scheme}"{least})')
+    compiled = archc.compile(text, set=values, passes=f"quant({SCHEMES[scheme]})")
     package = f"recorded{next(NUMBERS)}"  # Dynamo keeps the first module of a name
     compiled.write(tmp_path / package, emit="torch", check=False)
     monkeypatch.syspath_prepend(tmp_path)
@@ -91,6 +95,41 @@ def test_a_compiled_module_is_one_graph(
     with torch.inference_mode():
         for rows in (2, 7):
             torch.testing.assert_close(compiled(random(rows, *shape)), module(random(rows, *shape)))
+
+
+class Tokens(nn.Module):
+    """A linear layer on an operand with a scale for each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = int8.Int8Linear(64, 32)
+        self.linear.weight.random_(-60, 61, generator=torch.manual_seed(0))
+        self.linear.weight_scale.fill_(0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(int8.quantize_tokens(x))
+
+
+@pytest.mark.parametrize(("exact", "wanted"), [(True, "_int_mm"), (False, "linear")])
+def test_a_compiled_layer_multiplies_the_integers_of_tokens(
+    exact: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "EXACT", exact)
+    monkeypatch.setattr(int8.Int8Linear, "least", 0)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def kept(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph
+
+    torch.compiler.reset()
+    module = Tokens()
+    compiled = torch.compile(module, backend=kept, fullgraph=True)
+    for shape in ((20, 64), (7, 5, 64), (3, 5, 64)):
+        torch.testing.assert_close(compiled(random(*shape)), module(random(*shape)))
+    for graph in graphs:
+        found = {getattr(node.target, "__name__", "") for node in graph.graph.nodes}
+        assert found & {"_int_mm", "linear"} == {wanted}
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")

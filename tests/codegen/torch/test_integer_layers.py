@@ -61,12 +61,15 @@ def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
             continue
         (value,) = node.operands
         if value not in decoded:
-            quantize = OPERATORS["quantize"](DType.u8, dynamic=scheme == "dynamic")
+            granularity = "token" if scheme == "token" else "tensor"
+            quantize = OPERATORS["quantize"](DType.u8, dynamic=scheme != "static", granularity=granularity)
             made = rewriter.add(quantize, [value], name=f"{(node.name or '').replace('.', '_')}_in", near=node)
             if scheme == "static":
                 rewriter.set_weight(made.weights["scale"], np.asarray(0.03, np.float32))
                 rewriter.set_weight(made.weights["zero_point"], np.asarray(131, np.uint8))
-            decoded[value] = rewriter.add(OPERATORS["dequantize"](), made.results, near=node).result
+            decoded[value] = rewriter.add(
+                OPERATORS["dequantize"](granularity=granularity), made.results, near=node
+            ).result
         rewriter.set_operands(node, (decoded[value],))
     verify(graph)
     return graph
@@ -117,7 +120,7 @@ def test_an_integer_layer_agrees_with_its_dequantized_form(
     assert_agrees(graph, tmp_path, atol=1e-5, N=rows)
 
 
-@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+@pytest.mark.parametrize("scheme", ["static", "dynamic", "token"])
 def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path, kernels: str) -> None:
     graph = quantized(LINEAR, scheme=scheme)
     source = source_of(graph)
@@ -128,9 +131,10 @@ def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path, kernels: s
         assert operators_of(model, *inputs_of(graph, N=3).values()) & {*wanted.values()} == {wanted[kernels]}
 
 
+@pytest.mark.parametrize("scheme", ["dynamic", "token"])
 @pytest.mark.parametrize("text", CONVOLUTIONS)
-def test_a_convolution_with_a_dynamic_range(text: str, tmp_path: Path) -> None:
-    assert_agrees(quantized(text, scheme="dynamic"), tmp_path, N=2)
+def test_a_convolution_with_a_dynamic_range(text: str, scheme: str, tmp_path: Path) -> None:
+    assert_agrees(quantized(text, scheme=scheme), tmp_path, N=2)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this processor has no integer kernels")
@@ -343,7 +347,7 @@ LOOP = """model net(width = 24, depth = 3) {
 
 
 @pytest.mark.parametrize("rows", [1, 9])
-@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+@pytest.mark.parametrize("scheme", ["static", "dynamic", "token"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -356,7 +360,8 @@ LOOP = """model net(width = 24, depth = 3) {
     ],
 )
 def test_successive_layers_agree_with_the_graph(text: str, scheme: str, rows: int, tmp_path: Path) -> None:
-    graph = graph_of(text if "model" in text else f"model net {{ {text} }}", f'quant(scheme = "{scheme}", least = 0)')
+    options = 'scheme = "dynamic", granularity = "token"' if scheme == "token" else f'scheme = "{scheme}"'
+    graph = graph_of(text if "model" in text else f"model net {{ {text} }}", f"quant({options}, least = 0)")
     assert "Int8Linear(" in source_of(graph)
     # Sums at a tie may be rounded to either neighbour.
     assert_agrees(graph, tmp_path, atol=0.02, N=rows)
