@@ -69,7 +69,7 @@ class Quant(Pass):
       scheme; the text shows a `quantize` and a `dequantize` before each layer.
     - `dynamic`: s and z are computed from x in each run.  The scheme needs no calibration data, and adapts to the range
       of each input.  With `granularity = "token"`, each token (a position of all axes but the last) has its own s, and
-      z = 128: the results are more accurate.  They take longer to compute in ONNX Runtime, but not in PyTorch.
+      z = 128: the results are more accurate, and take longer to compute, above all for large batches.
     - `weight`: x stays in floats.  The weights take a quarter of the bytes; the latency does not improve.
 
     `observer = "minmax"` uses the whole range of the calibration data.  The other observers clip this range, which
