@@ -24,6 +24,7 @@ TINY = {
     "memory_format": "--models cnn resnet18 --batches 1 2 --pixels 28 --pairs 1",
     "quantize_dynamic": "--models mlp --batches 1 2 --rounds 1 --seconds 0.001",
     "quantizers": "--quick --held 12 --rounds 1 --seconds 0.001 --recipes quant --rivals --out out/test-quantizers",
+    "streaming_quant": "--depth 1 --width 64 --out out/test-streaming",
 }
 MEASUREMENT = """
 import json
@@ -50,6 +51,7 @@ ROWS = {
     "memory_format": 4,
     "quantize_dynamic": 6,
     "quantizers": 4,
+    "streaming_quant": 1,
 }
 
 
