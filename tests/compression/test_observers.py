@@ -94,7 +94,7 @@ def test_an_outlier_is_clipped_only_if_its_weights_are_small(large: float, clips
     _, span = observe_by_error(graph, {x: graph.nodes()}, batches_of(data, 32))[x]
     assert (span.high < 35) == clips
     quantized, _ = layer(32, weight)
-    run(quantized, Quant(least=0), data={"x": data})
+    run(quantized, Quant(least=0, smooth=0), data={"x": data})
     assert quantized.weight_values("fc1_in.scale") == pytest.approx(span.affine()[0])
 
 
