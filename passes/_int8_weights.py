@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -71,12 +72,14 @@ def store_as_int8(
     names: Iterable[str],
     axes: Mapping[str, int] | None,
     least: Mapping[str, Array],
+    given: Mapping[str, Mapping[str, Array]] = MappingProxyType({}),
 ) -> StoredWeights:
     """Store weights of a layer as int8, except shared weights that an earlier layer has stored.
 
     Args:
         axes: the axis along which the scales of a weight differ, by path; see `channel_axes`.  None for single scales.
         least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
+        given: the stored tensors of weights that are rounded already, by path.
     """
     before = after = 0
     errors, norms = [], []
@@ -90,7 +93,7 @@ def store_as_int8(
             storage, stored = Int8(None), None
             if axes is not None:
                 storage = Int8(axes[path] if path in axes else _best_axis(values))
-                stored = storage.encode(path, values, least.get(path, 0.0))
+                stored = given.get(path) or storage.encode(path, values, least.get(path, 0.0))
             context.rewriter.set_storage(path, storage, stored)
         after += graph.weights[path].nbytes
         errors.append(_norm(graph.weight_values(path) - values))

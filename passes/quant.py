@@ -17,6 +17,7 @@ from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacle
 from ._layers import Layer, Work, layers_with_weights, work_at
 from ._quantize_dequantize import QdqInserter, integer_producer, results_to_quantize
 from ._recurrent_operands import quantize_inside, quantizes_inside
+from ._recurrent_weights import fits_recurrent, round_recurrent
 from ._smoothing import smooth
 from .fold import foldable
 
@@ -94,11 +95,12 @@ class Quant(Pass):
     - small convolutions whose result is used in floats, for example by a `tanh`;
     - layers whose operand is zero in all calibration data.
 
-    All weight matrices of a recurrent layer become integers.  Under `static` and `dynamic`, an `lstm` quantizes the
-    operands of its layers in each run where that is faster in ONNX Runtime and, measured on the calibration data,
-    changes the result of a layer by at most 5 %.  `gru` and `rnn` have no such kernel.  The scales of a learned
-    tensor are along the axis with the smallest error.  Vectors stay in floats.  A weight also stays in floats if it
-    is shared with a layer that stays in floats.
+    All weight matrices of a recurrent layer become integers; those of `lstm` and `rnn` are rounded by GPTQ if
+    calibration data are given.  Under `static` and `dynamic`, an `lstm` quantizes the operands of its layers in each
+    run where that is faster in ONNX Runtime and, measured on the calibration data, changes the result of a layer by
+    at most 5 %.  `gru` and `rnn` have no such kernel.  The scales of a learned tensor are along the axis with the
+    smallest error.  Vectors stay in floats.  A weight also stays in floats if it is shared with a layer that stays in
+    floats.
 
     Integer kernels of convolutions return integers, so the result of a convolution is quantized as well.  Between two
     integer convolutions there is one `quantize`: for the result of the first and the operand of the second.
@@ -198,7 +200,9 @@ class Quant(Pass):
         axes = channel_axes(schemes) if self.granularity != "tensor" else None
         for layer, scheme in schemes.items():
             names = [name for name in layer.weights if name not in obstacles_of[layer]]
-            stored = store_as_int8(graph, context, layer, names, axes, least)
+            fits = axes is not None and not obstacles_of[layer] and fits_recurrent(graph, context, layer)
+            rounded = round_recurrent(graph, context, layer) if fits else {}
+            stored = store_as_int8(graph, context, layer, names, axes, least, rounded)
             _remark(context, layer, scheme, received.get(layer, []), stored)
             if quantizes_inside(layer) and self.scheme != "weight":
                 quantize_inside(graph, context, layer)
