@@ -1,68 +1,45 @@
-"""Positions of `quantize` and `dequantize` pairs, and their insertion."""
+"""Insertion of `quantize`/`dequantize` pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from archc.compression.ranges import Range
-from archc.declaration.traits import CLIPS, COMMUTES_WITH_ROUNDING, Quantizable
-from archc.ir.graph import Graph, Node, Value
-from archc.ir.match import NoMatch, chain_after, match_value, one_of, pattern, result_of
+from archc.declaration.traits import INTEGER_KERNEL
+from archc.ir.graph import Graph, Node, Scope, Value
+from archc.ir.match import chain_before
 from archc.ops.quantize import Dequantize, Granularity, Quantize
 from archc.passmanager import Context
 from archc.types.tensor_type import DType
 
 from ._layers import LayerNames
-
-_CLIPPING = pattern(where=lambda node: node.op.has(CLIPS) and len(node.operands) == 1)
-_PASSING_ON = one_of(
-    _CLIPPING, pattern(where=lambda node: node.op.has(COMMUTES_WITH_ROUNDING) and len(node.operands) == 1)
-)
-"""Operators that may be between two integer layers: they clip or move elements."""
+from ._quantized_values import CLIPPING, quantized_operands
 
 
-def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]:
-    """Results that must be quantized because their kernels return integers, each with its kernel's node.
+@dataclass(frozen=True)
+class QdqPlan:
+    """Values to quantize under the scheme `static`, besides the operands of layers.
 
-    A result is excluded if it reaches the next integer layer through clipping or data movement alone.  In this case the
-    operand of the next layer is quantized instead.  Otherwise the clipped result is quantized, since kernels clip while
-    they requantize.
-
-    Args:
-        integer: the nodes that compute with statically quantized operands.
+    Attributes:
+        operators: the operators without weights that compute on integers.
+        results: the results to quantize, each with the node of its kernel.
+        ranges: the ranges of all values to quantize.
     """
-    nodes = dict.fromkeys(integer)
-    found: dict[Value, Node] = {}
-    for node in nodes:
-        if not (node.op.trait(Quantizable) or Quantizable()).integer_result:
-            continue
-        passed_on = [node.result, *(after.result for after in chain_after(node.result, _PASSING_ON, graph))]
-        if not any(_is_operand_of_all(graph, value, nodes) for value in passed_on):
-            clipping = next(chain_after(node.result, _CLIPPING, graph), node)
-            found[clipping.result] = node
-    return found
 
-
-def integer_producer(graph: Graph, node: Node, integer: Collection[Node]) -> Node | None:
-    """Integer layer whose result reaches a node through clipping or data movement alone, or None.
-
-    If such a layer exists, quantizing the operand of the node has no extra cost: the kernel of the integer layer
-    quantizes its own result.
-    """
-    layer = pattern(where=lambda before: before in integer, bind="layer")
-    found = match_value(result_of(layer, through=_PASSING_ON), node.operands[0], graph)
-    return None if isinstance(found, NoMatch) else found["layer"]
-
-
-def _is_operand_of_all(graph: Graph, value: Value, nodes: Collection[Node]) -> bool:
-    users = graph.consumers(value)
-    return bool(users) and not graph.is_output(value) and all(user in nodes for user in users)
+    operators: list[Node]
+    results: dict[Value, Node]
+    ranges: dict[Value, Range]
 
 
 class QdqInserter:
-    """Inserter of `quantize`/`dequantize` pairs on edges, once for each value.
+    """Inserter of `quantize`/`dequantize` pairs on edges.
+
+    A pair serves all layers of its scope that use the value.  Layers of another scope get another pair with the same
+    scale: an emitted PyTorch layer computes on integers only if the quantizer of its operand is in the same block.  The
+    ONNX emitter merges such pairs.
 
     Args:
         ranges: the ranges of the values with a static scale; other values get a dynamic scale.
@@ -74,32 +51,48 @@ class QdqInserter:
     ):
         self._graph = graph
         self._rewriter = context.rewriter
-        self._ranges = ranges
+        self._ranges = dict(ranges)
         self._granularity: Granularity = granularity
         self._names = LayerNames(graph)
-        self._quantized: dict[Value, Value] = {}
+        self._quantized: dict[tuple[Value, Scope], Value] = {}
+        self._produced: dict[Value, Value] = {}
+        """The dequantized value of each value whose quantizer is next to its producer."""
 
-    def quantize_operand(self, node: Node) -> None:
-        """Quantize the first operand of a layer."""
-        value = node.operands[0]
-        quantized = self._quantized.get(value) or self._insert(value, node, "in")
-        self._rewriter.set_operands(node, (quantized, *node.operands[1:]))
+    def quantize_operands(self, node: Node) -> None:
+        """Quantize the operands of a node that its integer kernel takes as integers."""
+        values = quantized_operands(node)
+        quantized = [self._in_scope(value, node) or self._insert(value, node, "in") for value in values]
+        self._rewriter.set_operands(node, (*quantized, *node.operands[len(values) :]))
 
     def quantize_result(self, value: Value, node: Node) -> None:
-        """Replace all uses of a layer's result by its quantized value."""
+        """Replace all uses of a result by its quantized value.
+
+        Args:
+            node: the node next to which the pair is inserted: the node of the kernel, or a layer that uses the result.
+        """
         users = self._graph.consumers(value)
-        quantized = self._insert(value, node, "out")
-        self._quantized[quantized] = quantized
+        quantized = self._insert(value, node, "in" if node in users else "out")
+        self._ranges[quantized] = self._ranges[value]
         for user in users:
             self._rewriter.set_operands(user, tuple(quantized if v is value else v for v in user.operands))
         for name, output in self._graph.outputs.items():
             if output is value:
                 self._rewriter.output(name, quantized)
 
-    def _insert(self, value: Value, layer: Node, role: str) -> Value:
-        static_range = self._ranges.get(value)
+    def _in_scope(self, value: Value, node: Node) -> Value | None:
+        """The quantized form of an operand, if it has one that the node can use."""
+        if node.op.has(INTEGER_KERNEL) and value in self._produced:
+            return self._produced[value]
+        return self._quantized.get((value, node.scope))
+
+    def _insert(self, value: Value, node: Node, role: str) -> Value:
         # For readable text, a result is quantized next to its producer, and an operand next to its consumer.
-        near = layer if role == "in" else value.producer
+        near, layer = node, node
+        if role == "in" and node.name is None and (producer := self._layer_before(value)) is not None:
+            layer, role = producer, "out"
+        if role == "out":
+            near = value.producer or node
+        static_range = self._ranges.get(value)
         name = self._names.free(layer.scope, _name(layer.name or layer.op.name, role))
         granularity: Granularity = self._granularity if static_range is None else "tensor"
         quantizer = Quantize(DType.u8, dynamic=static_range is None, granularity=granularity)
@@ -110,9 +103,18 @@ class QdqInserter:
             self._rewriter.set_weight(quantize.weights["zero_point"], np.asarray(zero_point, np.uint8))
         decoded = self._rewriter.add(
             Dequantize(granularity=granularity), quantize.results, scope=layer.scope, near=near
-        )
-        self._quantized[value] = decoded.result
-        return decoded.result
+        ).result
+        for form in (value, decoded):
+            self._quantized[form, layer.scope] = decoded
+            if role == "out":
+                self._produced[form] = decoded
+        return decoded
+
+    def _layer_before(self, value: Value) -> Node | None:
+        """The layer of which a value is the result, possibly clipped."""
+        for clip in chain_before(value, CLIPPING, self._graph):
+            value = clip.operands[0]
+        return value.producer if value.producer is not None and value.producer.name is not None else None
 
 
 def _name(layer: str, role: str) -> str:

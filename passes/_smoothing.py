@@ -16,7 +16,7 @@ from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import to_torch
 
 from ._layers import Layer, LayerNames
-from ._quantize_dequantize import integer_producer
+from ._quantized_values import integer_producer
 
 LARGEST_SHARE = 0.7
 """Largest ratio of the error with smoothing to the error without, for which an operand is smoothed.

@@ -13,9 +13,17 @@ from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
+from ._float_head import float_head
 from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacles, store_as_int8
+from ._integer_operators import (
+    integer_operators,
+    operators_without_range,
+    remark_on_operators,
+    share_ranges,
+)
 from ._layers import Layer, Work, layers_with_weights, work_at
-from ._quantize_dequantize import QdqInserter, integer_producer, results_to_quantize
+from ._quantize_dequantize import QdqInserter, QdqPlan
+from ._quantized_values import integer_producer, quantized_operands, reaches, results_to_quantize
 from ._recurrent_operands import quantize_inside, quantizes_inside
 from ._recurrent_weights import fits_recurrent, round_recurrent
 from ._smoothing import smooth
@@ -184,18 +192,21 @@ class Quant(Pass):
         if self.smooth != 0 and (self.smooth is not None or context.calibration.real):
             static = [layer for layer, scheme in schemes.items() if scheme == "static"]
             smooth(graph, context, static, self.smooth, per_channel=self.granularity != "tensor")
-        results, ranges = self._calibrate(graph, context, schemes)
+        plan = self._calibrate(graph, context, schemes)
         received = {
-            layer: [ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in ranges]
+            layer: [plan.ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in plan.ranges]
             for layer, scheme in schemes.items()
             if scheme == "static"
         }
         _remark_on_foldable(graph, context, {node for layer in schemes for node in layer.nodes})
-        inserter = QdqInserter(graph, context, ranges, "token" if self.granularity == "token" else "tensor")
-        for value, node in results.items():
+        remark_on_operators(graph, context, plan.operators)
+        inserter = QdqInserter(graph, context, plan.ranges, "token" if self.granularity == "token" else "tensor")
+        for value, node in plan.results.items():
             inserter.quantize_result(value, node)
         for node in (node for layer, scheme in schemes.items() if scheme != "weight" for node in layer.nodes):
-            inserter.quantize_operand(node)
+            inserter.quantize_operands(node)
+        for node in plan.operators:
+            inserter.quantize_operands(node)
         least = minimum_scales(graph, schemes)
         axes = channel_axes(schemes) if self.granularity != "tensor" else None
         for layer, scheme in schemes.items():
@@ -207,33 +218,36 @@ class Quant(Pass):
             if quantizes_inside(layer) and self.scheme != "weight":
                 quantize_inside(graph, context, layer)
 
-    def _calibrate(
-        self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]
-    ) -> tuple[dict[Value, Node], dict[Value, Range]]:
-        """Results to quantize, and quantization ranges.
+    def _calibrate(self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]) -> QdqPlan:
+        """Values to quantize, with their ranges.
 
         A layer without a range gets another scheme, or is removed from `schemes`.
         """
         warned = context.calibration.real
+        excluded: set[Node] = set()
         while True:
-            static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
-            results = results_to_quantize(graph, static)
+            layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
+            static = [node for layer in layers for node in layer.nodes]
+            operators = integer_operators(graph, static, excluded)
+            results = results_to_quantize(graph, [*static, *operators])
             if static and not warned:
                 context.note(graph.name, "calibrated on random inputs: pass calibration data to get realistic ranges")
                 warned = True
-            ranges = self._ranges(graph, context, static, results)
-            layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
+            operands = [value for node in operators for value in quantized_operands(node)]
+            ranges = self._ranges(graph, context, static, [*operands, *results])
             seen = {layer: _ranges_of(layer, results, ranges) for layer in layers}
-            if not _change_unclear(context, schemes, seen):
-                return results, ranges
+            unclear = operators_without_range(operators, results, ranges)
+            excluded.update(unclear)
+            if not _change_unclear(context, schemes, seen) and not unclear:
+                return QdqPlan(operators, results, share_ranges(graph, static, operators, results, ranges))
 
     def _ranges(
-        self, graph: Graph, context: Context, static: Iterable[Node], results: Iterable[Value]
+        self, graph: Graph, context: Context, static: Iterable[Node], others: Iterable[Value]
     ) -> dict[Value, Range]:
         users: dict[Value, list[Node]] = {}
         for node in static:
             users.setdefault(node.operands[0], []).append(node)
-        for value in results:
+        for value in others:
             users.setdefault(value, [])
         batches = context.calibration.batches
         if not users:
@@ -273,11 +287,16 @@ class Quant(Pass):
             schemes[layer] = self._scheme_for(graph, layer, work(layer.node), static)
             if schemes[layer] == "static":
                 static.update(layer.nodes)
+        static_layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
+        head = float_head(graph, static_layers, work) if self.least is None else []
+        schemes |= dict.fromkeys(head, "weight")
         while isolated := self._isolated(graph, schemes, work):
             schemes |= dict.fromkeys(isolated, "weight")
         for layer, scheme in schemes.items():
             amount = work(layer.node)
-            if scheme != self.scheme and self.scheme in layer.quantizable.schemes:
+            if layer in head:
+                context.note(layer.path, "a last layer of few multiply-adds is more accurate in floats")
+            elif scheme != self.scheme and self.scheme in layer.quantizable.schemes:
                 context.note(layer.path, f"`{self.scheme}` would be slower for its {amount:,} multiply-adds")
             elif scheme != self.scheme and amount and not (self.scheme == "dynamic" and quantizes_inside(layer)):
                 context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{self.scheme}`")
@@ -289,7 +308,9 @@ class Quant(Pass):
         """Static convolutions for which the conversions from and to floats take longer than int8 saves."""
         static = [layer for layer, scheme in schemes.items() if scheme == "static"]
         nodes = [node for layer in static for node in layer.nodes]
-        rounding = set(results_to_quantize(graph, nodes).values())
+        integer = {*nodes, *integer_operators(graph, nodes)}
+        results = results_to_quantize(graph, [*nodes, *(node for node in integer if node not in nodes)])
+        rounding = {node for value, node in results.items() if not reaches(graph, value, integer)}
         return [
             layer
             for layer in static

@@ -244,6 +244,11 @@ SCHEMES = ("static", "dynamic", "weight")
 """Schemes of quantization: of operands and weights (static or dynamic), or of weights alone."""
 
 
+INTEGER_KERNEL = Flag(
+    "integer kernel", "Runtimes also compute the operator on 8-bit integers, with a scale of their own for each tensor."
+)
+
+
 class Quantizable(Trait):
     """The weights can become int8.
 

@@ -15,6 +15,7 @@ from archc.declaration.traits import (
     CLIPS,
     COMMUTATIVE,
     IDEMPOTENT,
+    INTEGER_KERNEL,
     INVOLUTION,
     POINTWISE,
     NeutralOperand,
@@ -130,7 +131,7 @@ class Add(Binary):
 
     symbol = "+"
     onnx_name = "Add"
-    traits = (COMMUTATIVE, NeutralOperand(0))
+    traits = (COMMUTATIVE, NeutralOperand(0), INTEGER_KERNEL)
     example = "y = x + shortcut"
 
     def result_integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:

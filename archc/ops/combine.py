@@ -10,7 +10,7 @@ from archc.declaration.axes import plain_axes, plain_axis
 from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.dtypes import ONNX_ALL
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.declaration.traits import CONCATENATES, LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible
+from archc.declaration.traits import CONCATENATES, INTEGER_KERNEL, LAYOUT_ONLY, SAME_IF_SAME_TYPE, Flexible
 from archc.types.attributes import attribute, attributes
 from archc.types.dims import SymbolicDim, divide
 from archc.types.extent_solver import Extent
@@ -28,7 +28,7 @@ class Concat(Operator):
     signature = "a[*s, p], b[*s, q] -> y[*s, p + q]"
     onnx_dtypes = ONNX_ALL
     example = "(a, b) -> concat(1)"
-    traits = (LAYOUT_ONLY, CONCATENATES, SAME_IF_SAME_TYPE)
+    traits = (LAYOUT_ONLY, CONCATENATES, SAME_IF_SAME_TYPE, INTEGER_KERNEL)
 
     dim: int = attribute(0, axis="a", doc="axis of the concatenation")
 

@@ -25,6 +25,7 @@ TINY = {
     "quantize_dynamic": "--models mlp --batches 1 2 --rounds 1 --seconds 0.001",
     "quantizers": "--quick --held 12 --rounds 1 --seconds 0.001 --recipes quant --rivals --out out/test-quantizers",
     "streaming_quant": "--depth 1 --width 64 --out out/test-streaming",
+    "resnet_static": "--side 32 --batches 1 --rounds 1 --calibration 2 --observed-norms",
 }
 MEASUREMENT = """
 import json
@@ -52,6 +53,7 @@ ROWS = {
     "quantize_dynamic": 6,
     "quantizers": 4,
     "streaming_quant": 1,
+    "resnet_static": 5,
 }
 
 

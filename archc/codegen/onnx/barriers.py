@@ -8,6 +8,7 @@ the patterns.
 
 from __future__ import annotations
 
+from archc.codegen.onnx.equal_quantizers import have_equal_grids
 from archc.codegen.onnx.nodes import OnnxNode, OnnxValue
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.ir.match import (
@@ -30,7 +31,7 @@ GUARDED = "guarded"
 _DECODER = "DequantizeLinear"
 _MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """Operators that ONNX Runtime moves past a multiplication, fuses into a product, or removes as no-ops."""
-_REMOVED = ("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Slice")
+_REMOVED = ("Cast", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Slice")
 """Operators that ONNX Runtime removes if they have no effect."""
 _NEUTRAL = ("Add", "Div", "Mul", "Sub")
 """Operators that ONNX Runtime removes if one operand is a neutral constant, such as 0 for `Add`."""
@@ -54,6 +55,7 @@ def _has_axis(node: OnnxNode) -> bool:
 
 PASSING = one_of(
     pattern((*_MOVES, *_REMOVED)),
+    pattern("Concat", where=lambda node: len(node.operands) == 1),  # removed; a kernel requantizes several operands
     pattern(_NEUTRAL, any_value(PASSED, where=_varies), any_value(where=_is_constant), commutative=True),
 )
 """A node that passes the elements of an operand on, if ONNX Runtime may move or remove the node."""
@@ -75,7 +77,7 @@ def separate_from_other_grid(onnx: OnnxGraph, node: OnnxNode, found: Match) -> N
 
     The parameters are the scale and the zero point.
     """
-    if node.operands[1:] != found["decoder"].operands[1:]:
+    if not have_equal_grids(onnx, node, found["decoder"]):
         separate(onnx, node, found)
 
 

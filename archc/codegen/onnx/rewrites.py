@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from archc.codegen.onnx import barriers, fusible, transposes
+from archc.codegen.onnx import barriers, equal_quantizers, fusible, transposes
 from archc.codegen.onnx.nodes import OnnxNode
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.ir.match import Match, NodePattern, NoMatch, match
@@ -20,6 +20,8 @@ Change: TypeAlias = Callable[[OnnxGraph, OnnxNode, Match], None]
 
 REWRITES: tuple[tuple[NodePattern, Change], ...] = (
     (transposes.TRANSPOSE, transposes.store_transpose),
+    (equal_quantizers.REPEATED_QUANTIZER, equal_quantizers.merge_with_earlier),
+    (equal_quantizers.QUANTIZED_INTEGERS, equal_quantizers.use_integers_again),
     # Let ONNX Runtime fuse integer kernels.
     (fusible.RELU_OF_INTEGERS, fusible.replace_relu),
     (fusible.QUANTIZED_MOVE, fusible.quantize_before_moves),
