@@ -251,7 +251,8 @@ def _quiet(folder: Path) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str((folder / "torchinductor").absolute())
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for library in ("onnxruntime", "neural_compressor", "torch", "torchao", "nncf"):
+    # NNCF needs a logger of its own class, and sets the level itself.
+    for library in ("onnxruntime", "neural_compressor", "torch", "torchao"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
