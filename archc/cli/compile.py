@@ -68,7 +68,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--single-file",
         action="store_true",
-        help="write int8 layers into the PyTorch module, not into archc_int8.py beside the module",
+        help="write int8 and packed layers into the PyTorch module, not into files beside it",
     )
     parser.add_argument(
         "--activations",

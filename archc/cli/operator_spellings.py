@@ -178,5 +178,8 @@ class _Recorder:
     def dequantized(self, name: str) -> str:
         return name
 
+    def rows(self, name: str, indices: str, rank: int) -> str:
+        return str(self.add("Gather", name, indices, axis=0))
+
     def integer_bias(self, operand: QuantizedValue) -> str:
         return "bias"

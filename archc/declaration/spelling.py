@@ -193,6 +193,13 @@ class OnnxSpelling(Protocol):
         For other operators `weights[name]` is faster; see `archc.codegen.onnx.decode`.
         """
 
+    def rows(self, name: str, indices: str, rank: int) -> str:
+        """Name of selected rows of a decoded weight matrix; if the storage permits it, only these are decoded.
+
+        Args:
+            indices, rank: name of the indices, and number of their axes.
+        """
+
     def integer_bias(self, operand: QuantizedValue) -> str | None:
         """Name of the parameter `bias` as int32, which integer kernels add to the products of the integers.
 

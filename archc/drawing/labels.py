@@ -196,7 +196,7 @@ def is_symbol(node: Node) -> bool:
 def layer_row(nodes: Sequence[Node], label: str, weights: Mapping[str, Weight]) -> BoxRow:
     """The row of an operator in a box."""
     stored = {weights[path].storage for node in nodes for path in node.weights.values()}
-    names = sorted({storage.name for storage in stored if not isinstance(storage, Dense)})
+    names = sorted({storage.label for storage in stored if not isinstance(storage, Dense)})
     return BoxRow(
         operator_text(nodes),
         cut(label, 28),

@@ -85,7 +85,7 @@ class Compiled(Compilation):
             announce: called with the report when all files are ready, before they replace earlier files; if `announce`
                 raises an exception, the folder stays as it was.
             single_file: write no file that the PyTorch module imports, such as `archc_int8.py`; the module then has
-                copies of the int8 layers.
+                copies of the int8 and packed layers.
             activations: "modules" to write a module such as `nn.ReLU` at each use of an activation, for methods that
                 register hooks on such modules.
 

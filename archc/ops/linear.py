@@ -14,7 +14,6 @@ from archc.declaration.parameter import Parameter, kaiming_uniform, normal, unif
 from archc.declaration.spelling import OnnxSpelling, QuantizedValue, TorchModule, TorchSpelling, call
 from archc.declaration.traits import AFFINE_IN_WEIGHT, Quantizable
 from archc.types.attributes import attribute
-from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType
 
 if TYPE_CHECKING:
@@ -135,12 +134,4 @@ class Embedding(Operator):
         return f"F.embedding(x, {weight})"
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        storage, ids = spell.storages["weight"], spell.operands[0]
-        if not isinstance(storage, Int8):
-            return spell.add("Gather", spell.weights["weight"], ids, axis=0)
-        # Decode only the selected vectors, not the whole table.
-        table, scale = spell.stored("weight")
-        vectors = spell.add("Cast", spell.add("Gather", table, ids, axis=0), to=spell.results[0].dtype)
-        if storage.axis == 0:
-            scale = spell.add("Unsqueeze", spell.add("Gather", scale, ids, axis=0), spell.constant([-1]))
-        return spell.add("Mul", vectors, scale)
+        return spell.rows("weight", spell.operands[0], spell.types[0].rank)

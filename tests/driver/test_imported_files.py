@@ -10,11 +10,13 @@ from torch import Tensor
 
 import archc
 from archc.codegen.python_source import library
-from archc.codegen.torch import INT8_FILE
+from archc.codegen.torch import library_file
 from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
 from archc.driver.imported_files import ImportedFiles
 from archc.driver.output_folder import OutputFolder
+
+INT8_FILE = library_file("int8")
 
 CNN, MLP = Path("specs/cnn.arch"), Path("specs/mlp.arch")
 

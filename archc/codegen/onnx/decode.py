@@ -11,17 +11,21 @@ times as long at batch 1), or ONNX Runtime would fuse it into a kernel that also
 A quantized operand is necessary, but not sufficient: the operator chooses between the two forms.  For example, a
 convolution with short sums uses a float kernel (`SHORT_SUM` in `archc.ops.conv`), so a `Cast` and a `Mul` decode its
 weight.
+
+ONNX Runtime also decodes packed integers and narrow floats once; see `archc.codegen.onnx.packed`.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from archc.codegen.onnx.initializers import TRANSPOSED
 from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.packed import PackedDecoder
 from archc.declaration.base import OperatorError
 from archc.declaration.dtypes import ONNX_MOST, wider
-from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Weight
+from archc.types.storage import Dense, Int8, LowRankStorage, Masked, NarrowFloat, PackedIntegers, Weight
 from archc.types.tensor_type import DType
 from archc.weights.tensor import ComputedTensor
 
@@ -113,6 +117,11 @@ class DecodedWeights:
             return onnx.initializers.stored(path, ComputedTensor(weight.shape, weight.dtype.value, values))
         if isinstance(storage, LowRankStorage):
             return self._product(weight)
+        if isinstance(storage, NarrowFloat):
+            return self.cast(onnx.stored(path)[0], storage.dtype, weight.dtype)
+        if isinstance(storage, PackedIntegers):
+            decoder = PackedDecoder(partial(self._add, path), onnx.constant, storage, weight.shape)
+            return decoder.weight(onnx.stored(path))
         if not isinstance(storage, Int8):
             raise OperatorError("no-onnx-form", f"ONNX cannot decode `{path}`, which is stored as `{storage}`")
         q, scale = onnx.stored(path)
@@ -123,6 +132,10 @@ class DecodedWeights:
         floats = onnx.shared(f"{path}/Cast", "Cast", q, to=dtype)
         product = onnx.shared(f"{path}/Mul", "Mul", floats, self.cast(scale, weight.dtype, dtype))
         return self.cast(product, dtype, weight.dtype)
+
+    def _add(self, path: str, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node that decodes a weight."""
+        return self.onnx.shared(f"{path}/{op_type}", op_type, *inputs, **attributes)
 
     def _product(self, weight: Weight) -> str:
         """The name of the product of a low-rank weight's factors, computed once, when the model is loaded."""

@@ -14,12 +14,13 @@ from typing import Any, overload
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.packed import PackedDecoder
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
 from archc.declaration.base import Inference
 from archc.declaration.spelling import QuantizedValue
 from archc.ir.graph import Node, Value
 from archc.types.dims import SymbolicDim
-from archc.types.storage import Dense, Storage
+from archc.types.storage import Dense, Int8, NarrowFloat, PackedIntegers, Storage
 from archc.types.tensor_type import DType, TensorType
 
 
@@ -174,6 +175,23 @@ class NodeSpelling:
         """The name of the bias in integers; empty without a bias, None if the bias has no integer form."""
         paths = self._node.weights
         return self._decoded.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
+
+    def rows(self, name: str, indices: str, rank: int) -> str:
+        """The name of selected rows of a weight matrix; only these are decoded, if the storage permits it."""
+        storage, path = self.storages[name], self._node.weights[name]
+        if isinstance(storage, Int8):
+            table, scale = self.stored(name)
+            rows = self.add("Cast", self.add("Gather", table, indices, axis=0), to=self.results[0].dtype)
+            if storage.axis == 0:
+                scale = self.add("Unsqueeze", self.add("Gather", scale, indices, axis=0), self.constant([-1]))
+            return self.add("Mul", rows, scale)
+        if isinstance(storage, PackedIntegers) and storage.axis == 0:
+            decoder = PackedDecoder(self.add, self.constant, storage, self._onnx.graph.weights[path].shape)
+            return decoder.rows([self.add("Gather", part, indices, axis=0) for part in self.stored(name)], rank)
+        if isinstance(storage, NarrowFloat):
+            rows = self.add("Gather", self.stored(name)[0], indices, axis=0)
+            return self.add("Cast", rows, to=self.results[0].dtype)
+        return self.add("Gather", self.weights[name], indices, axis=0)
 
     def rename(self, old: str, new: str) -> bool:
         """Rename a result of the nodes added so far; return False for any other value."""

@@ -13,10 +13,10 @@ from archc.codegen.python_source import compiled
 from archc.codegen.templates import template
 from archc.codegen.torch.formatting import lines_of, safe_text
 from archc.codegen.torch.names import identifier
+from archc.codegen.torch.parameters import is_trained
 from archc.declaration.spelling import literal
 from archc.ir.graph import Graph
 from archc.types.dims import as_symbol
-from archc.types.storage import Int8
 from archc.types.tensor_type import TensorType
 
 
@@ -62,7 +62,7 @@ def shared(stages: Sequence[ModelStage]) -> dict[str, tuple[int, ...]]:
     found: dict[str, list[int]] = {}
     for stage in stages:
         for path, weight in stage.graph.weights.items():
-            if weight.trainable and not isinstance(weight.storage, Int8):
+            if is_trained(weight):
                 found.setdefault(path, []).append(stage.number)
     return {path: tuple(held) for path, held in found.items() if len(held) > 1}
 

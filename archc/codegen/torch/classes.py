@@ -26,6 +26,7 @@ from archc.codegen.torch.members import Chain, access, container, init_lines
 from archc.codegen.torch.merge import Mismatch
 from archc.codegen.torch.names import VARIABLES, PythonNames
 from archc.codegen.torch.nesting import Repeat, Step
+from archc.codegen.torch.parameters import base_classes
 from archc.declaration.spelling import method
 from archc.types.storage import Int8
 
@@ -103,12 +104,11 @@ class ClassPlanner:
 
     def _base(self) -> tuple[str, tuple[str, ...]]:
         """The base class and the lines of the class attributes."""
-        scope, weights = self.draft.definition.scopes[0], self.context.graph.weights
-        storages = {name: weights[f"{scope.path}.{name}"].storage for name in self.draft.own}
+        path, weights = self.draft.definition.scopes[0].path, self.context.graph.weights
+        storages = {parameter: weights[f"{path}.{parameter}"].storage for parameter in self.draft.own}
         storage = storages.get("weight")
-        if not isinstance(storage, Int8):
-            return "Keeping" if any(isinstance(each, Int8) for each in storages.values()) else "nn.Module", ()
-        return "Int8Weight", (f"    axis = {storage.axis}",) if storage.axis else ()
+        axis = storage.axis if isinstance(storage, Int8) else None
+        return base_classes(storages), (f"    axis = {axis}",) if axis else ()
 
     # Statements -------------------------------------------------------------------------------------------
 

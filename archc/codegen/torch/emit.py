@@ -33,8 +33,11 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.types.attributes import attributes
 from archc.types.storage import Dense
 
-INT8_FILE = "archc_int8.py"
-"""Name of the file with the int8 layers that a module imports."""
+LIBRARIES = ("int8", "packed")
+"""The modules of `archc.runtime` that an emitted module imports from its folder."""
+
+_WITHIN = "masked"
+"""The module of `archc.runtime` whose definitions are always copied into the emitted module."""
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
@@ -56,8 +59,8 @@ def emit(
         weights_name: the name of the safetensors file beside the module.
         compilation: for a stage of a pipeline, an identifier of the compilation; None for a whole model.  An empty
             identifier is not written.
-        write_beside: called for a module with int8 layers, which imports their classes from a file in its folder.  With
-            None, or if it returns None, the module has copies of these classes, and needs no other source file.
+        write_beside: called for a module with int8 or packed layers, which imports their classes from files.
+            With None, or if it returns None, the module has copies of these classes, and needs no other source file.
         activations: "modules" for a module such as `nn.ReLU` at each use of an activation.
 
     Raises:
@@ -72,13 +75,9 @@ def emit(
     code = "\n".join(classes)
     placement = context.placement
     place = "" if placement.stages is None else _place(placement, model.name)
-    used = [name for name in exported("int8") if has_name(code, name, called=name.islower())]
-    int8_file = write_beside(INT8_FILE, library("int8")) if used and write_beside is not None else None
-    if int8_file is not None:
-        helpers = _int8_import(int8_file, used)
-    else:
-        helpers = copied("int8", used, {"stages"} if place else ())
-    helpers += copied("masked", _masked_layers(graph))
+    files, within = _libraries(code, write_beside)
+    helpers = template("archc.codegen.torch", "library.py.jinja").render(files=files) if files else ""
+    helpers += copied({**within, _WITHIN: sorted(_masked_layers(graph))}, {"stages"} if place else ())
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)
     helpers += "".join(f"\n\n{helper.source}\n" for helper in called)
@@ -94,7 +93,7 @@ def emit(
         place=place,
         channels_last=images_last,
         helpers=helpers,
-        imports_int8=int8_file is not None,
+        imports_files=bool(files),
         classes=classes,
         model=model.name,
         load="\n".join(signature("load", load, f" -> {model.name}", 0)),
@@ -103,10 +102,33 @@ def emit(
     return compiled(source, graph.name)
 
 
-def _int8_import(file: str, names: Sequence[str]) -> str:
-    """The code that imports names from the file with the int8 layers."""
-    call = "\n".join(lines_of("archc_int8 = ", f"beside({literal(file)})", 0))
-    return template("archc.codegen.torch", "library.py.jinja").render(call=call, names=names)
+def library_file(library: str) -> str:
+    """The name of the file with the definitions of a runtime module."""
+    return f"archc_{library}.py"
+
+
+def _libraries(
+    code: str, write_beside: WriteBeside | None
+) -> tuple[list[tuple[str, str, list[str]]], dict[str, list[str]]]:
+    """Write the files that classes import.
+
+    Args:
+        code: the source of the classes.
+
+    Returns:
+        For each file: the variable of the imported module, the statement that imports it, and the names that the
+        classes use.  For each runtime module that has no file: the names that the classes use.
+    """
+    files, within = [], {}
+    for module in LIBRARIES:
+        used = [name for name in exported(module) if has_name(code, name, called=name.islower())]
+        file = write_beside(library_file(module), library(module)) if used and write_beside is not None else None
+        if file is not None:
+            variable = f"archc_{module}"
+            files.append((variable, "\n".join(lines_of(f"{variable} = ", f"beside({literal(file)})", 0)), used))
+        else:
+            within[module] = used
+    return files, within
 
 
 def _called(graph: Graph, code: str) -> list[TorchHelper]:

@@ -14,12 +14,11 @@ from typing import Any
 from archc.codegen.outline.alignment import is_argument
 from archc.codegen.outline.definitions import BlockDefinition, Local
 from archc.codegen.torch.constructors import ConstructorArguments
-from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.layer_classes import spelling
 from archc.codegen.torch.members import ModuleMember, access
 from archc.codegen.torch.merge import Values, check_same, fill_placeholders, merge, placeholders
 from archc.codegen.torch.names import PythonNames
-from archc.codegen.torch.parameters import decoded, registrations
+from archc.codegen.torch.parameters import decoded, registration_lines, registrations
 from archc.codegen.torch.placement import Placement
 from archc.declaration.spelling import as_parameters, atom, literal, method
 from archc.frozen_dataclass import frozen_dataclass
@@ -279,10 +278,7 @@ class ExpressionWriter:
             text = merge(
                 [row[name] for row in rows], lambda values, keyword: self.arguments.take(values, keyword or "size")
             )
-            if text.startswith("nn.Parameter("):
-                lines += lines_of(f"self.{name} = ", text, 2)
-            else:
-                lines += lines_of("", f"self.register_buffer({literal(name)}, {text})", 2)
+            lines += registration_lines("self", name, text)
         return lines
 
 

@@ -28,7 +28,7 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.ir.stages import entered_stage
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
-from archc.types.storage import Dense, Int8, Masked
+from archc.types.storage import Dense, Int8, Masked, NarrowFloat, PackedIntegers
 
 TO_STAGE = "ToStage"
 """The class of modules that move a tensor to the device of a stage.
@@ -41,6 +41,9 @@ MASKED = "Masked"
 
 INT8_WEIGHT = "Int8Weight"
 """Prefix of the layers of `archc.runtime.int8` that compute in floats, such as `Int8WeightLinear`."""
+
+PACKED, NARROW = "Packed", "Narrow"
+"""Prefixes of the layers of `archc.runtime.packed`, such as `PackedLinear`."""
 
 
 def spelling(
@@ -103,7 +106,19 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
             return replace(module, function=f"{MASKED}{kind}")
         case Int8(axis):
             return replace(module, function=f"{INT8_WEIGHT}{kind}", named={**module.named, "axis": (axis, 0)})
+        case PackedIntegers() | NarrowFloat() as storage:
+            prefix = NARROW if isinstance(storage, NarrowFloat) else PACKED
+            named = {**module.named, **storage_arguments(storage)}
+            return replace(module, function=f"{prefix}{kind}", named=named)
     return None
+
+
+def storage_arguments(storage: PackedIntegers | NarrowFloat) -> dict[str, tuple[object, object]]:
+    """The arguments of a layer of `archc.runtime.packed`, each with its default."""
+    if isinstance(storage, NarrowFloat):
+        return {"dtype": (storage.dtype, None)}
+    options = {info.name: (getattr(storage, info.name), info.default) for info in attributes(type(storage))}
+    return {"bits": (storage.bits, None), **options}
 
 
 def owns(node: Node, parameter: str) -> bool:
@@ -179,7 +194,7 @@ class _Lowering:
         key = (type(node.op), own, storages, types, len(node.results), tuple(node.weights), node.transposed)
         if key not in self.definitions:
             name = "".join(word[:1].upper() + word[1:] for word in node.op.name.split("_"))
-            encoded = next((storage.name for storage in storages if not isinstance(storage, Dense)), "")
+            encoded = next((storage.label for storage in storages if not isinstance(storage, Dense)), "")
             kind = (
                 f"{''.join(map(str.capitalize, encoded.split('_')))}Weight"
                 if encoded

@@ -39,6 +39,12 @@ MODULE_NAMES = frozenset({
     "DecodedWeight", "DecodedConv", "DecodedConvTranspose", "Int8WeightLinear", "Int8WeightEmbedding",
     "Int8WeightConv1d", "Int8WeightConv2d", "Int8WeightConv3d",
     "Int8WeightConvTranspose1d", "Int8WeightConvTranspose2d", "Int8WeightConvTranspose3d",
+    "archc_packed", "PLANES", "packed_bytes", "unpack", "Packing", "EncodedWeights", "PackedWeight", "NarrowWeight",
+    "EncodedLinear", "EncodedEmbedding", "EncodedConv", "EncodedConvTranspose",
+    "PackedLinear", "PackedEmbedding", "PackedConv1d", "PackedConv2d", "PackedConv3d",
+    "PackedConvTranspose1d", "PackedConvTranspose2d", "PackedConvTranspose3d",
+    "NarrowLinear", "NarrowEmbedding", "NarrowConv1d", "NarrowConv2d", "NarrowConv3d",
+    "NarrowConvTranspose1d", "NarrowConvTranspose2d", "NarrowConvTranspose3d",
 })  # fmt: skip
 """Names that an emitted module imports or defines, except the classes of the model and its blocks."""
 
@@ -49,7 +55,7 @@ VARIABLES = MODULE_NAMES | {
 
 
 IN_CONSTRUCTORS = VARIABLES - {
-    "F", "load", "place", "stay_home", "quantize", "quantize_tokens", "pooled", "c_float",
+    "F", "load", "place", "stay_home", "quantize", "quantize_tokens", "pooled", "c_float", "unpack", "packed_bytes",
     "zip", "min", "max", "round",
 }  # fmt: skip
 """Names that the constructor of an emitted class may refer to."""

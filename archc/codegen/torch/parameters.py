@@ -7,14 +7,14 @@ same path, in a module that only holds weights: a `WeightHolder`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from archc.codegen.torch.formatting import lines_of
-from archc.codegen.torch.layer_classes import owns
+from archc.codegen.torch.layer_classes import owns, storage_arguments
 from archc.declaration.spelling import Infix, atom, call, literal
 from archc.ir.graph import Graph
-from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Storage, Weight
+from archc.types.storage import Dense, Int8, LowRankStorage, Masked, NarrowFloat, PackedIntegers, Storage, Weight
 from archc.types.tensor_type import DType
 from archc.weights.initializers import (
     ConstantInitializer,
@@ -28,12 +28,30 @@ from archc.weights.initializers import (
     ZerosInitializer,
 )
 
-DECODABLE = (Dense, Masked, Int8, LowRankStorage)
+TRAINED = (Dense, Masked, LowRankStorage)
+"""The storages whose tensors are parameters, if the weight is trainable.
+
+The tensors of other storages are buffers.
+"""
+
+ENCODED = (PackedIntegers, NarrowFloat)
+"""The storages that the classes of `archc.runtime.packed` decode."""
+
+DECODABLE = (*TRAINED, Int8, *ENCODED)
 """The storages that emitted code can decode."""
 
 
+def is_trained(weight: Weight) -> bool:
+    """Return whether the stored tensors of a weight are parameters; otherwise they are buffers."""
+    return weight.trainable and isinstance(weight.storage, TRAINED)
+
+
 def registrations(weight: Weight, name: str) -> dict[str, str]:
-    """The text of each stored tensor's initial value, by name; `nn.Parameter(...)` for trainable tensors."""
+    """The initial value of each stored tensor, as text, by name; see `registration_lines`.
+
+    The text is `nn.Parameter(...)` for trainable tensors.  For a storage of `ENCODED`, it is the call of a method of
+    `EncodedWeights`, which adds all stored tensors.
+    """
     if isinstance(weight.storage, Dense | Masked):
         made = _fresh(weight.initializer, weight.shape, weight.dtype)
         found = {name: f"nn.Parameter({made})" if weight.trainable else made}
@@ -47,6 +65,12 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         factors = {name: (scale, left), f"{name}_right": (weight.initializer, right)}
         texts = {stored: _fresh(how, shape, weight.dtype) for stored, (how, shape) in factors.items()}
         return {stored: f"nn.Parameter({text})" if weight.trainable else text for stored, text in texts.items()}
+    if isinstance(weight.storage, PackedIntegers):
+        shape, options = literal(weight.shape), storage_arguments(weight.storage)
+        named = {key: value for key, (value, default) in options.items() if value != default}
+        return {name: call(f"{_ADD}packed", literal(name), shape, **named)}
+    if isinstance(weight.storage, NarrowFloat):
+        return {name: call(f"{_ADD}narrow", literal(name), literal(weight.shape), literal(weight.storage.dtype))}
     # Integer weights have no random initialization: a new layer has zeros until its weights are loaded.
     stored = weight.storage.tensors(name, weight.shape, weight.dtype)
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
@@ -67,6 +91,8 @@ def decoded(storage: Storage, owner: str, name: str, rank: int) -> str:
         return (
             Infix(f"{access} @ {access}_right") if rank == 2 else call("torch.tensordot", access, f"{access}_right", 1)
         )
+    if isinstance(storage, ENCODED):
+        return f"{owner}.floats({literal(name)})"  # a method of `EncodedWeights`, which caches the result
     if not isinstance(storage, Int8):
         return access
     if name == "weight":
@@ -123,7 +149,30 @@ def _dtype(dtype: DType) -> dict[str, DType]:
     return {} if dtype is DType.f32 else {"dtype": dtype}
 
 
-_PARAMETER = "nn.Parameter("
+_PARAMETER, _ADD = "nn.Parameter(", "add_"
+
+
+def registration_lines(owner: str, name: str, text: str) -> list[str]:
+    """The lines of `__init__` that register a stored tensor.
+
+    Args:
+        owner: the expression of the module that gets the tensor.
+        name, text: an item of `registrations`.
+    """
+    if text.startswith(_PARAMETER):
+        return lines_of(f"{owner}.{name} = ", text, 2)
+    if text.startswith(_ADD):
+        return lines_of("", f"{owner}.{text}", 2)
+    return lines_of("", f"{owner}.register_buffer({literal(name)}, {text})", 2)
+
+
+def base_classes(storages: Mapping[str, Storage]) -> str:
+    """The base classes of a module with weights of these storages, by name."""
+    found = ["Int8Weight"] if isinstance(storages.get("weight"), Int8) else []
+    found += ["EncodedWeights"] if any(isinstance(storage, ENCODED) for storage in storages.values()) else []
+    if not found and any(isinstance(storage, Int8) for storage in storages.values()):
+        return "Keeping"  # `decoded` caches the weights
+    return ", ".join(found) or "nn.Module"
 
 
 @dataclass
@@ -132,15 +181,13 @@ class WeightHolder:
 
     Attributes:
         path: the path of the layer.
-        tensors: the initial value of each stored tensor, by name.
-        base: the class of the module.
-        axis: for a weight stored as int8, the axis that has a scale for each index.
+        tensors: the initial value of each stored tensor, by name; see `registrations`.
+        storages: the storage of each weight, by name.
     """
 
     path: str
     tensors: dict[str, str] = field(default_factory=dict)
-    base: str = "nn.Module"
-    axis: int | None = None
+    storages: dict[str, Storage] = field(default_factory=dict)
 
     @property
     def is_dict(self) -> bool:
@@ -153,19 +200,17 @@ class WeightHolder:
             return (
                 f"nn.ParameterDict({{{', '.join(f'{literal(name)}: {text}' for name, text in self.tensors.items())}}})"
             )
-        return f"{self.base}()"
+        return f"{base_classes(self.storages)}()"
 
     def registrations(self, access: str) -> Iterator[str]:
         """Yield the lines of `__init__` that register the tensors; `access` is the expression of the module."""
         if self.is_dict:
             return
-        if self.axis:
-            yield from lines_of(f"{access}.axis = ", literal(self.axis), 2)
+        storage = self.storages.get("weight")
+        if isinstance(storage, Int8) and storage.axis:
+            yield from lines_of(f"{access}.axis = ", literal(storage.axis), 2)
         for name, text in self.tensors.items():
-            if text.startswith(_PARAMETER):
-                yield from lines_of(f"{access}.{name} = ", text, 2)
-            else:
-                yield from lines_of("", f"{access}.register_buffer({literal(name)}, {text})", 2)
+            yield from registration_lines(access, name, text)
 
 
 def weight_holders(graph: Graph) -> list[WeightHolder]:
@@ -178,6 +223,5 @@ def weight_holders(graph: Graph) -> list[WeightHolder]:
         layer, _, name = path.rpartition(".")
         holder = found.setdefault(layer, WeightHolder(layer))
         holder.tensors |= registrations(weight, name)
-        if isinstance(weight.storage, Int8) and name == "weight":
-            holder.base, holder.axis = "Int8Weight", weight.storage.axis
+        holder.storages[name] = weight.storage
     return list(found.values())

@@ -45,6 +45,11 @@ class Storage:
         if cls.name:  # a base of formats has no name
             STORAGES[cls.name] = cls
 
+    @property
+    def label(self) -> str:
+        """Name of the format without its options, for pictures and class names."""
+        return self.name
+
     def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
         """Return shape and dtype of the stored tensors by path, with the weight's own path first."""
         return {path: (shape, dtype)}

@@ -46,5 +46,9 @@ class NarrowFloat(Storage):
         values: np.ndarray = stored[path].astype(np.float32)
         return values
 
+    @property
+    def label(self) -> str:
+        return self.dtype.value
+
     def __str__(self) -> str:
         return self.dtype.value

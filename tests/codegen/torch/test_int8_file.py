@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 import archc
 from archc.codegen.python_source import library
-from archc.codegen.torch import INT8_FILE, emit
+from archc.codegen.torch import emit, library_file
 from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
 from tests.codegen.torch.test_source import assert_well_formed
+
+INT8_FILE = library_file("int8")
 
 PASSES = [
     "quant(least = 0)",
