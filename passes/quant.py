@@ -12,7 +12,9 @@ from archc.compression.ranges import Range
 from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
+from archc.types.storage import Storage
 
+from ._byte_budget import formats_within
 from ._float_head import float_head
 from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacles, store_as_int8
 from ._integer_operators import (
@@ -22,11 +24,13 @@ from ._integer_operators import (
     share_ranges,
 )
 from ._layers import Layer, Work, layers_with_weights, work_at
+from ._narrow_weights import store_weights
 from ._quantize_dequantize import QdqInserter, QdqPlan
 from ._quantized_values import integer_producer, quantized_operands, reaches, results_to_quantize
 from ._recurrent_operands import quantize_inside, quantizes_inside
 from ._recurrent_weights import fits_recurrent, round_recurrent
 from ._smoothing import smooth
+from ._weight_formats import GROUP, PACKED, Format, storage_of
 from .fold import foldable
 
 Scheme = Literal["static", "dynamic", "weight"]
@@ -133,10 +137,31 @@ class Quant(Pass):
         "observer": ("scheme", ("static",)),
         "smooth": ("scheme", ("static",)),
         "least": ("scheme", ("static", "dynamic")),
+        "scheme": ("format", ("int8",)),
+        "granularity": ("format", ("int8",)),
+        "group": ("format", tuple(PACKED)),
+        "symmetric": ("format", tuple(PACKED)),
     }
     example = 'quant(int8, keep = "head")'
 
-    format: Literal["int8"] = attribute("int8", doc="dtype of the quantized weights")
+    format: Format = attribute(
+        "int8", doc="storage of the quantized weights: integers of 2 to 8 bits, or narrow floats"
+    )
+    group: int | None = attribute(
+        None, doc=f"elements of a channel with a common scale, for int2 to int6; default: {GROUP}", keyword=True
+    )
+    symmetric: bool = attribute(
+        False, doc="no zero points, for int2 to int6: half of the range is negative", keyword=True
+    )
+    bytes: int | None = attribute(
+        None, doc="bytes of the whole emitted program: each layer gets 2 to 8 bits, or stays in floats", keyword=True
+    )
+    method: Literal["gptq", "rtn"] | None = attribute(
+        None,
+        doc='"gptq" compensates rounding errors on the calibration data, "rtn" rounds to nearest; default: "gptq" if '
+        "there are data",
+        keyword=True,
+    )
     granularity: Literal["channel", "tensor", "token"] = attribute(
         "channel",
         doc='one scale for each output channel of a weight, or one for the whole weight; `"token"`: also one scale for '
@@ -188,7 +213,10 @@ class Quant(Pass):
 
     def run(self, graph: Graph, context: Context) -> None:
         obstacles_of = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
-        schemes = self._schemes(graph, context, obstacles_of)
+        if self.format != "int8" or self.bytes is not None:
+            self._store_weights(graph, context, obstacles_of)
+            return
+        schemes = self._schemes(graph, context, obstacles_of, self.scheme)
         if self.smooth != 0 and (self.smooth is not None or context.calibration.real):
             static = [layer for layer, scheme in schemes.items() if scheme == "static"]
             smooth(graph, context, static, self.smooth, per_channel=self.granularity != "tensor")
@@ -217,6 +245,46 @@ class Quant(Pass):
             _remark(context, layer, scheme, received.get(layer, []), stored)
             if quantizes_inside(layer) and self.scheme != "weight":
                 quantize_inside(graph, context, layer)
+
+    def _store_weights(self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]) -> None:
+        """Store weights in fewer bits; operands stay in floats."""
+        layers = list(self._schemes(graph, context, obstacles, "weight"))
+        names = {layer: [name for name in layer.weights if name not in obstacles[layer]] for layer in layers}
+        formats: Mapping[Layer, Mapping[str, Storage]]
+        if self.bytes is not None:
+            formats = formats_within(graph, context, layers, names, self.bytes)
+            for layer, of_weights in formats.items():
+                if not of_weights:
+                    context.left(layer.path, "within the budget, its weight can stay in floats")
+            formats = {layer: of_weights for layer, of_weights in formats.items() if of_weights}
+        else:
+            formats = {
+                layer: {
+                    name: storage_of(
+                        self.format,
+                        graph.weight_values(layer.weights[name]),
+                        layer.quantizable.channel_axis,
+                        self.group,
+                        self.symmetric,
+                    )
+                    for name in names[layer]
+                }
+                for layer in layers
+            }
+        store_weights(graph, context, formats, by_data=self._uses_data(context))
+
+    def _uses_data(self, context: Context) -> bool:
+        """Return whether weights are chosen by the calibration data; warn if data are missing."""
+        if self.method is not None or context.calibration.real:
+            return self.method != "rtn"
+        if context.calibration.trained:
+            context.diagnostics.warn(
+                "plain-method",
+                f"`{self}` rounds weights to nearest, since there are no calibration data",
+                help="give representative inputs with `--calib FILE`, for a smaller error by GPTQ; or ask for the plain"
+                ' method: `method = "rtn"`',
+            )
+        return False
 
     def _calibrate(self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]) -> QdqPlan:
         """Values to quantize, with their ranges.
@@ -261,9 +329,13 @@ class Quant(Pass):
     # Selection of layers ------------------------------------------------------------------------------------
 
     def _schemes(
-        self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]
+        self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]], asked: Scheme
     ) -> dict[Layer, Scheme]:
-        """Layers to quantize, in order, each with its scheme; add remarks on all other layers."""
+        """Layers to quantize, in order, each with its scheme; add remarks on all other layers.
+
+        Args:
+            asked: the scheme that a layer gets unless another one is faster.
+        """
         wanted = select(graph, self.on, self.keep)
         work = work_at(graph, context.sizes)
         inapplicable = {layer.path: self._obstacle(layer, found) for layer, found in obstacles.items()}
@@ -284,7 +356,7 @@ class Quant(Pass):
             if reason is not None:
                 context.left(layer.path, reason)
                 continue
-            schemes[layer] = self._scheme_for(graph, layer, work(layer.node), static)
+            schemes[layer] = self._scheme_for(graph, layer, work(layer.node), static, asked)
             if schemes[layer] == "static":
                 static.update(layer.nodes)
         static_layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
@@ -296,10 +368,10 @@ class Quant(Pass):
             amount = work(layer.node)
             if layer in head:
                 context.note(layer.path, "a last layer of few multiply-adds is more accurate in floats")
-            elif scheme != self.scheme and self.scheme in layer.quantizable.schemes:
-                context.note(layer.path, f"`{self.scheme}` would be slower for its {amount:,} multiply-adds")
-            elif scheme != self.scheme and amount and not (self.scheme == "dynamic" and quantizes_inside(layer)):
-                context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{self.scheme}`")
+            elif scheme != asked and asked in layer.quantizable.schemes:
+                context.note(layer.path, f"`{asked}` would be slower for its {amount:,} multiply-adds")
+            elif scheme != asked and amount and not (asked == "dynamic" and quantizes_inside(layer)):
+                context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{asked}`")
             for reason in obstacles[layer].values():
                 context.note(layer.path, reason)
         return schemes
@@ -329,22 +401,22 @@ class Quant(Pass):
             return "its weight is a vector: in int8 each element would need its own scale"
         return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
-    def _scheme_for(self, graph: Graph, layer: Layer, work: int, static: set[Node]) -> Scheme:
+    def _scheme_for(self, graph: Graph, layer: Layer, work: int, static: set[Node], asked: Scheme) -> Scheme:
         """Scheme of a layer that has no obstacle.
 
         Args:
             work: multiply-adds of the layer.
             static: nodes of the earlier layers that have the scheme `static`.
         """
-        if self.scheme not in layer.quantizable.schemes:
+        if asked not in layer.quantizable.schemes:
             return "weight"
-        least = LEAST[self.scheme] if self.least is None else self.least
+        least = LEAST[asked] if self.least is None else self.least
         if layer.quantizable.integer_result:
             least = min(least, LEAST_INTEGER_RESULT)
         if work >= least:
-            return self.scheme
-        if self.scheme == "static" and all(integer_producer(graph, node, static) for node in layer.nodes):
-            return self.scheme
+            return asked
+        if asked == "static" and all(integer_producer(graph, node, static) for node in layer.nodes):
+            return asked
         return "weight"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from archc.frozen_dataclass import frozen_by_identity
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value
 
@@ -17,10 +18,24 @@ DRAWS = 2
 """Number of random directions for each batch of samples."""
 
 
+@frozen_by_identity
+class OutputMetric:
+    """The effect of errors in the result of a node on the outputs.
+
+    Attributes:
+        matrix: the metric G, of shape [channels, channels], or its diagonal, of shape [channels]; f64.
+        relevant: for each batch, the rows of the result that have an effect, as Booleans of shape [rows].  For
+            example, the positions after the end of a text have none.
+    """
+
+    matrix: torch.Tensor
+    relevant: Sequence[torch.Tensor]
+
+
 def output_metric(
     graph: Graph, nodes: Collection[Node], batches: Iterable[Mapping[str, torch.Tensor]], seed: int = 0
-) -> dict[Node, torch.Tensor]:
-    """Metric G = Σ E[g gᵀ] of the result of each node, of shape [channels, channels], or its diagonal; f64.
+) -> dict[Node, OutputMetric]:
+    """Metric G = Σ E[g gᵀ] of the result of each node.
 
     g is the gradient of ⟨v, outputs⟩ for a Gaussian v, and the sum is over the rows of the result in a sample.  For
     errors e of the rows that are independent of g, E[eᵀ G e] is the expected squared error of the outputs.  Every
@@ -28,13 +43,15 @@ def output_metric(
     log-likelihood as loss, G is the Fisher information (Martens and Grosse 2015, "Optimizing Neural Networks with
     Kronecker-factored Approximate Curvature", section 2).
 
-    A node without a floating-point result, or without a path to an output, has no metric.
+    A node without a floating-point result, or without a path to an output, has no metric.  Likewise a node in a scan,
+    whose result has several values.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     wanted = {node.results[0]: node for node in nodes if node.results[0].type.dtype.floating}
     metrics: dict[Node, torch.Tensor] = {}
+    relevant: dict[Node, list[torch.Tensor]] = {}
     samples = 0
     for batch in batches:
         found: dict[Value, torch.Tensor] = {}
@@ -64,10 +81,17 @@ def output_metric(
                 outputs, watched, directions, retain_graph=draw + 1 < DRAWS, allow_unused=True
             )
             for value, gradient in zip(found, gradients):
-                if gradient is not None:
-                    node = wanted[value]
-                    rows = node.op.result_rows(gradient).float()
-                    square = rows.T @ rows if rows.shape[1] <= LARGEST_METRIC else rows.square().sum(0)
-                    total = square.double() / DRAWS
-                    metrics[node] = metrics[node] + total if node in metrics else total
-    return {node: metric / samples for node, metric in metrics.items()}
+                if gradient is None:
+                    continue
+                node = wanted[value]
+                rows = node.op.result_rows(gradient).float()
+                square = rows.T @ rows if rows.shape[1] <= LARGEST_METRIC else rows.square().sum(0)
+                total = square.double() / DRAWS
+                metrics[node] = metrics[node] + total if node in metrics else total
+                effective = (rows != 0).any(1)
+                seen = relevant.setdefault(node, [])
+                if draw:
+                    seen[-1] |= effective
+                else:
+                    seen.append(effective)
+    return {node: OutputMetric(metric / samples, relevant[node]) for node, metric in metrics.items()}

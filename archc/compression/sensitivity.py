@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from archc.compression.gptq import quantize_matrix
 from archc.compression.grids import Grid, find_grid
 from archc.compression.moments import Moments
+from archc.compression.output_metric import OutputMetric
 from archc.frozen_dataclass import frozen_by_identity
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value
@@ -43,25 +44,29 @@ class LayerStatistics:
 
 
 def layer_statistics(
-    graph: Graph, nodes: Collection[Node], batches: Iterable[Mapping[str, torch.Tensor]]
+    graph: Graph,
+    batches: Iterable[Mapping[str, torch.Tensor]],
+    metrics: Mapping[Node, OutputMetric],
 ) -> dict[Node, LayerStatistics]:
     """Statistics of layers that multiply their operand by a weight, or select rows of a weight.
 
-    One batch of activations is alive at a time.  Other layers have no statistics.
+    One batch of activations is alive at a time.  Rows without an effect on the outputs are left out.  Other layers have
+    no statistics.
     """
     import torch
 
     wanted: dict[Value, list[Node]] = {}
-    for node in nodes:
+    for node in metrics:
         wanted.setdefault(node.operands[0], []).append(node)
     moments: dict[Node, list[Moments]] = {}
     counts: dict[Node, torch.Tensor] = {}
-    for batch in batches:
+    for number, batch in enumerate(batches):
         for value, tensor in evaluate_all(graph, batch):
             for node in wanted.get(value, ()):
+                used = metrics[node].relevant[number]
                 if not value.type.dtype.floating:
                     rows = graph.weights[node.weights["weight"]].shape[0]
-                    found = torch.bincount(tensor.flatten().clamp(0, rows - 1), minlength=rows).double()
+                    found = torch.bincount(tensor.flatten()[used].clamp(0, rows - 1), minlength=rows).double()
                     counts[node] = counts[node] + found if node in counts else found
                     continue
                 for sample in torch.split(tensor, 8):
@@ -70,8 +75,9 @@ def layer_statistics(
                         break
                     if node not in moments:
                         moments[node] = [Moments(x.shape[2], 0, "bias" in node.weights) for _ in range(len(x))]
+                    own, used = used[: x.shape[1]], used[x.shape[1] :]
                     for each, part in zip(moments[node], x):
-                        each.add(part)
+                        each.add(part[own])
     statistics = {node: LayerStatistics(each) for node, each in moments.items()}
     for node, count in counts.items():
         shares = (1 - PRIOR) * count / count.sum().clamp(min=1) + PRIOR / len(count)
@@ -88,7 +94,7 @@ class RoundingLoss:
 
     Args:
         weight: the weight, as an array of its shape.
-        metric: the `output_metric` of the layer: [channels, channels], or its diagonal.
+        metric: the matrix of the `output_metric` of the layer.
     """
 
     def __init__(self, weight: torch.Tensor, statistics: LayerStatistics, metric: torch.Tensor):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from archc.compression.gptq import quantize_matrix
 from archc.compression.grids import Grid, find_grid
 from archc.compression.lockstep import Lockstep
 from archc.compression.moments import Moments
+from archc.compression.output_metric import OutputMetric
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node
 from archc.ops.arithmetic import Add
@@ -52,7 +54,7 @@ def quantize_sequentially(
     graph: Graph,
     steps: Lockstep,
     formats: Mapping[Node, Integers],
-    metrics: Mapping[Node, torch.Tensor],
+    metrics: Mapping[Node, OutputMetric],
     store: Store,
 ) -> None:
     """Quantize the weights of layers by GPTQ, in the order of the data flow.
@@ -64,7 +66,7 @@ def quantize_sequentially(
 
     Args:
         formats: the storage format of the weight, for each node; each layer has one node.
-        metrics: the output metric of the nodes that select rows.
+        metrics: the output metrics of nodes; rows without an effect on the outputs are left out.
         store: called once for each node.
     """
     for node in steps.nodes():
@@ -73,17 +75,18 @@ def quantize_sequentially(
             continue
         path = node.weights["weight"]
         weight = _tensor(graph, path)
+        metric = metrics.get(node)
         sample = node.op.weight_rows(next(steps.operands(node))[1])
         if sample is None:
-            found = _quantize_rows(storage, path, weight, metrics.get(node))
+            found = _quantize_rows(storage, path, weight, metric.matrix if metric is not None else None)
         else:
-            found = _quantize_product(graph, steps, node, storage, sample)
+            found = _quantize_product(graph, steps, node, storage, sample, metric)
         store(node, found)
         steps.changed(*node.weights.values())
 
 
 def _quantize_product(
-    graph: Graph, steps: Lockstep, node: Node, storage: Integers, sample: torch.Tensor
+    graph: Graph, steps: Lockstep, node: Node, storage: Integers, sample: torch.Tensor, metric: OutputMetric | None
 ) -> QuantizedMatrix:
     import torch
 
@@ -93,7 +96,7 @@ def _quantize_product(
     groups, _, columns = sample.shape
     channels = len(rows) // groups
     moments = [Moments(columns, channels, bias_path is not None) for _ in range(groups)]
-    for x, y in _rows_and_targets(graph, steps, node):
+    for x, y in _rows_and_targets(graph, steps, node, metric):
         for group, each in enumerate(moments):
             each.add(x[group], y[:, group * channels : (group + 1) * channels])
     parts = torch.split(rows, channels)
@@ -131,7 +134,9 @@ def _stored(
     return storage.pack(path, q.numpy(), grid.scale.numpy(), grid.zero_point.numpy(), tuple(weight.shape))
 
 
-def _rows_and_targets(graph: Graph, steps: Lockstep, node: Node) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _rows_and_targets(
+    graph: Graph, steps: Lockstep, node: Node, metric: OutputMetric | None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Rows [groups, rows, columns] of the compressed operand, and their targets [rows, groups * channels]."""
     samples, first = steps.samples, next(steps.operands(node))[1][:1]
     row = node.op.weight_rows(first)
@@ -139,14 +144,18 @@ def _rows_and_targets(graph: Graph, steps: Lockstep, node: Node) -> Iterator[tup
     # Rows are left out evenly, and the operand is divided, so that a convolution needs no more memory than a layer.
     stride = max(1, samples * row.shape[1] // (ROWS_PER_COLUMN * row.shape[2] + LEAST_ROWS))
     count = max(1, CHUNK // max(1, row.numel()))
-    for (_, operand), result, error in zip(
-        steps.operands(node), steps.results(node), _residual_errors(graph, steps, node)
-    ):
+    errors = _residual_errors(graph, steps, node)
+    relevant = iter(metric.relevant) if metric is not None else repeat(None)
+    for (_, operand), result, error, used in zip(steps.operands(node), steps.results(node), errors, relevant):
         target = result if error is None else result + error
         for start in range(0, len(operand), count):
             x = node.op.weight_rows(operand[start : start + count])
             assert x is not None
-            yield x[:, ::stride], node.op.result_rows(target[start : start + count])[::stride]
+            y = node.op.result_rows(target[start : start + count])
+            if used is not None:
+                own, used = used[: len(y)], used[len(y) :]
+                x, y = x[:, own], y[own]
+            yield x[:, ::stride], y[::stride]
 
 
 def _residual_errors(graph: Graph, steps: Lockstep, node: Node) -> Iterator[torch.Tensor | None]:

@@ -223,6 +223,7 @@ AFFINE_IN_WEIGHT = Flag(
     "The result is a sum of products of the operand and `weight`, plus a `bias` for each channel.",
 )
 HOLDS_WEIGHT = Flag("holds weight", "The operator has no operands, and returns its only weight.")
+SELECTS_ROWS = Flag("selects rows", "The result consists of rows of `weight`, which integer operands select.")
 FACTORED_STORAGE = Flag(
     "factored storage", "A weight may be stored as two low-rank factors while the layer stays one operator."
 )

@@ -12,7 +12,7 @@ from archc.declaration.dtypes import FLOATS, INDICES, ONNX_FLOATS
 from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
 from archc.declaration.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.declaration.spelling import OnnxSpelling, QuantizedValue, TorchModule, TorchSpelling, call
-from archc.declaration.traits import AFFINE_IN_WEIGHT, Quantizable
+from archc.declaration.traits import AFFINE_IN_WEIGHT, SELECTS_ROWS, Quantizable
 from archc.types.attributes import attribute
 from archc.types.tensor_type import DType, TensorType
 
@@ -110,7 +110,7 @@ class Embedding(Operator):
     parameters = {"weight": Parameter(normal())}
     dtypes = INDICES
     example = "tokens -> wte: embedding(50257, 768)"
-    traits = (Quantizable("weight"),)
+    traits = (Quantizable("weight"), SELECTS_ROWS)
 
     num_embeddings: int = attribute(index="v", doc="number of vectors")
     embedding_dim: int = attribute(index="d", doc="size of each vector")

@@ -8,7 +8,7 @@ from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from archc.analysis.devices import Devices
-from archc.diagnostics import Diagnostics
+from archc.diagnostics import Diagnostics, silent
 from archc.extension_failure import guard, is_outside
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
@@ -116,6 +116,7 @@ class Context:
         sizes: a value for each symbolic size; costs are counted at these values.
         diagnostics: collects the warnings; they are always shown.
         remarks: the remarks so far; they are shown with `--explain`.
+        progress: called with the name of each step of a long pass.
     """
 
     rewriter: Rewriter
@@ -124,6 +125,7 @@ class Context:
     sizes: Mapping[str, int] = field(default_factory=dict)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     remarks: list[Remark] = field(default_factory=list)
+    progress: Callable[[str], None] = silent
 
     def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
         """Add a remark that a layer was rewritten."""

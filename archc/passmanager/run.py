@@ -75,7 +75,7 @@ def run_passes(
         suspects = outside_operators(graph.nodes())  # now, since the pass may remove or replace them
         found = diagnostics if diagnostics is not None else Diagnostics()
         warn_of_options(step, found)
-        context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
+        context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found, progress=progress)
         calibration.asked = False
         stored = dict(graph.tensors or {})
         with one_thread(), located(graph):

@@ -1,0 +1,127 @@
+"""Storage of weights in fewer bits, by GPTQ on the calibration data or by rounding to nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from archc.compression.lockstep import Lockstep
+from archc.compression.output_metric import output_metric
+from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
+from archc.declaration.base import Operator
+from archc.declaration.traits import SELECTS_ROWS
+from archc.ir.graph import Graph, Node
+from archc.ir.scans import schedule
+from archc.passmanager import Context
+from archc.types.storage import Integers, Masked, Storage
+
+from ._layers import Layer
+
+Formats = Mapping[Layer, Mapping[str, Storage]]
+"""Storage formats of the weights of layers, by layer and name of the weight."""
+
+LARGEST_METRIC_MODEL = 1 << 30
+"""Bytes of weights above which no output metric is computed.
+
+The backward pass keeps all weights in memory.
+"""
+
+
+def store_weights(graph: Graph, context: Context, formats: Formats, by_data: bool) -> None:
+    """Store the weights of layers in their formats, and add a remark on each layer.
+
+    Args:
+        by_data: True to use GPTQ on the calibration data where it applies.
+    """
+    nodes = {layer.node: layer for layer in formats if by_data and can_use_data(graph, layer, formats[layer])}
+    outcome: dict[Layer, _Outcome] = {layer: _Outcome() for layer in formats}
+    if nodes:
+        _quantize_by_data(graph, context, nodes, formats, outcome)
+    for layer, of_weights in formats.items():
+        for name, storage in of_weights.items():
+            path = layer.weights[name]
+            if graph.weights[path].storage.elementwise:  # else an earlier layer shares the weight
+                if isinstance(graph.weights[path].storage, Masked):
+                    context.note(layer.path, f"{storage.name or storage} replaces its mask; masked weights stay zero")
+                values = graph.weight_values(path)
+                context.rewriter.set_storage(path, storage)
+                outcome[layer].add_error(values, graph.weight_values(path))
+        _remark(graph, context, layer, of_weights, outcome[layer])
+
+
+def can_use_data(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) -> bool:
+    """Return whether the integers of a layer's weight can be chosen by the calibration data.
+
+    The layer has one use, outside scans, and multiplies its operand by its only matrix or selects rows of it.
+    """
+    return (
+        len(layer.nodes) == 1
+        and set(layer.weights) == {"weight"} == set(of_weights)
+        and isinstance(of_weights["weight"], Integers)
+        and graph.weights[layer.weights["weight"]].storage.elementwise
+        and (type(layer.op).weight_rows is not Operator.weight_rows or layer.op.has(SELECTS_ROWS))
+        and layer.node in set(schedule(graph))
+    )
+
+
+class _Outcome:
+    """Error of the weights of a layer, and the number of rows of data that GPTQ used, if it was used."""
+
+    def __init__(self) -> None:
+        self.error = self.norm = 0.0
+        self.rows: int | None = None
+
+    def add_error(self, values: np.ndarray, stored: np.ndarray) -> None:
+        self.error += float(np.square(stored - values, dtype=np.float64).sum())
+        self.norm += float(np.square(values, dtype=np.float64).sum())
+
+    @property
+    def relative(self) -> float:
+        """Relative error of all weights together, in the Frobenius norm."""
+        return math.sqrt(self.error / self.norm) if self.norm else 0.0
+
+
+def _quantize_by_data(
+    graph: Graph, context: Context, nodes: Mapping[Node, Layer], formats: Formats, outcome: Mapping[Layer, _Outcome]
+) -> None:
+    batches = list(context.calibration.batches())
+    context.progress("measure the effect of each layer on the outputs")
+    small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_METRIC_MODEL
+    metrics = output_metric(graph, nodes, batches) if small else {}
+    done = 0
+
+    def store(node: Node, found: QuantizedMatrix) -> None:
+        nonlocal done
+        done += 1
+        context.progress(f"quantize {node.path} ({done} of {len(nodes)})")
+        layer, path = nodes[node], node.weights["weight"]
+        values = graph.weight_values(path)
+        context.rewriter.set_storage(path, formats[layer]["weight"], found.stored)
+        outcome[layer].add_error(values, graph.weight_values(path))
+        outcome[layer].rows = found.rows
+        if found.bias is not None:
+            context.rewriter.set_weight(node.weights["bias"], found.bias)
+
+    of_nodes = {
+        node: storage for node, layer in nodes.items() if isinstance(storage := formats[layer]["weight"], Integers)
+    }
+    quantize_sequentially(graph, Lockstep(graph, batches), of_nodes, metrics, store)
+
+
+def _remark(graph: Graph, context: Context, layer: Layer, of_weights: Mapping[str, Storage], found: _Outcome) -> None:
+    after = sum(graph.weights[layer.weights[name]].nbytes for name in of_weights)
+    before = sum(graph.weights[layer.weights[name]].size * 4 for name in of_weights)
+    kinds = ", ".join(dict.fromkeys(str(storage) for storage in of_weights.values()))
+    where = "weight" if len(of_weights) == 1 else f"{len(of_weights)} weights"
+    how = "to nearest" if found.rows is None else "by GPTQ"
+    context.rewrote(
+        layer.path,
+        f"{kinds} {how}: {found.relative:.2%} error in the {where}, {before:,} bytes become {after:,}",
+        format=kinds,
+        method="rtn" if found.rows is None else "gptq",
+        bytes_before=before,
+        bytes_after=after,
+        error=round(found.relative, 6),
+    )

@@ -1,0 +1,87 @@
+"""Lockstep evaluation: the values of both models are those of the interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import archc
+from archc.compression.lockstep import Lockstep
+from archc.interpreter.evaluate import evaluate
+from archc.ir.graph import Graph
+from archc.ir.rewriter import Rewriter
+from archc.passmanager.calibration import Calibration
+from tests.passes.graphs import Build, mlp
+
+SPECS = Path(__file__).parents[2] / "specs"
+
+
+def batches(graph: Graph) -> list[dict[str, torch.Tensor]]:
+    return [next(Calibration(graph, seed=seed).batches()) for seed in range(2)]
+
+
+def test_layers_see_the_compressed_layers_before_them() -> None:
+    graph = mlp(6, 5, 4, 3)
+    original = mlp(6, 5, 4, 3)
+    inputs = batches(graph)
+    steps = Lockstep(graph, inputs)
+    rewriter = Rewriter(graph)
+    layers = [node for node in original.nodes() if node.path]
+    for node in steps.nodes():
+        if node.path is None:
+            continue
+        for batch, (float_operand, operand), result in zip(inputs, steps.operands(node), steps.results(node)):
+            twin = next(other for other in layers if other.path == node.path)
+            for value, expected, tensors in (
+                (twin.operands[0], float_operand, original),
+                (node.operands[0], operand, graph),
+                (twin.results[0], result, original),
+            ):
+                rewriter_of = Rewriter(tensors)
+                rewriter_of.output("probe", value)
+                assert torch.equal(evaluate(tensors, batch)["probe"], expected)
+                rewriter_of.output("probe", tensors.outputs["y0"])
+        rewriter.set_weight(node.weights["weight"], graph.weight_values(node.weights["weight"]) * 0.5)
+        steps.changed(node.weights["weight"])
+
+
+def test_the_error_of_a_shortcut_is_known() -> None:
+    build = Build()
+    x = build.input(4)
+    shortcut = build.layer("linear", x, 4, name="a")
+    branch = build.layer("linear", shortcut, 4, name="b")
+    graph = build.done(build.layer("add", shortcut, branch))
+    inputs = batches(graph)
+    before = [evaluate(graph, batch) for batch in inputs]
+    steps = Lockstep(graph, inputs)
+    for node in steps.nodes():
+        if node.path == "a":
+            assert [error is None for error in steps.error(x)] == [True, True]
+            Rewriter(graph).set_weight("a.weight", np.zeros((4, 4), np.float32))
+            steps.changed("a.weight")
+        if node.path == "b":
+            for batch, error, (floats, compressed) in zip(inputs, steps.error(shortcut), steps.operands(node)):
+                assert error is not None and torch.equal(error, floats - compressed)
+                assert torch.equal(compressed, graph_bias(graph, len(batch["x"])))
+    assert len(before) == 2
+
+
+def graph_bias(graph: Graph, count: int) -> torch.Tensor:
+    return torch.from_numpy(graph.weight_values("a.bias").copy()).expand(count, -1)
+
+
+@pytest.mark.parametrize("spec", ["tagger", "speech_recognizer", "cnn"])
+def test_every_kind_of_node_runs(spec: str) -> None:
+    """Scans, recurrent layers and nodes with several results run, and unchanged weights give no error."""
+    graph = archc.compile(SPECS / f"{spec}.arch").graph
+    steps = Lockstep(graph, [next(Calibration(graph).batches())])
+    seen = 0
+    for node in steps.nodes():
+        seen += 1
+        if node.operands and node.operands[0].type.dtype.floating:
+            assert all(torch.equal(*pair) for pair in steps.operands(node))
+            assert list(steps.error(node.operands[0])) == [None]
+    assert seen >= 5

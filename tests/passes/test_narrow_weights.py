@@ -1,0 +1,144 @@
+"""`quant` with fewer than 8 bits, f16 and bf16, and budgets of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from archc.diagnostics import ArchcError, Diagnostics
+from archc.interpreter.evaluate import evaluate
+from archc.ir.graph import Graph
+from archc.passes.quant import Quant
+from archc.passmanager.calibration import Calibration
+from archc.passmanager.run import run_passes
+from archc.types.storage import Dense, Int4, Int8, NarrowFloat, PackedIntegers
+from archc.types.tensor_type import DType
+from tests.passes.graphs import Build, mlp, remarks, run
+
+
+def correlated(rows: int, columns: int, seed: int = 0) -> np.ndarray:
+    """Rows in a space of few dimensions, with some noise, as the operands of real layers are."""
+    generator = np.random.default_rng(seed)
+    data = generator.normal(size=(rows, 6)) @ np.random.default_rng(7).normal(size=(6, columns)) + 1
+    return (data + 0.1 * generator.normal(size=(rows, columns))).astype(np.float32)
+
+
+def network() -> Graph:
+    """A convolution, residual linear layers, and an embedding that is added."""
+    build = Build()
+    x = build.input(4, 6, 6)
+    y = build.layer("relu", build.layer("conv2d", x, 16, 3, padding=1, groups=2, name="conv"))
+    y = build.layer("linear", build.layer("flatten", y), 64, name="fc")
+    z = build.layer("linear", build.layer("relu", build.layer("linear", y, 64, name="up")), 64, name="down")
+    ids = build.layer("embedding", build.input(dtype=DType.i64, name="ids"), 20, 64, name="wte")
+    total = build.layer("add", build.layer("add", y, z), ids)
+    return build.done(build.layer("linear", total, 8, name="head"))
+
+
+def data(count: int = 64, seed: int = 0) -> dict[str, np.ndarray]:
+    return {
+        "x": correlated(count, 144, seed).reshape(count, 4, 6, 6),
+        "ids": np.random.default_rng(seed).integers(0, 20, count),
+    }
+
+
+def error(make: Callable[[], Graph], step: Quant, samples: dict[str, np.ndarray]) -> float:
+    """Relative error of the outputs on other data than those of the calibration."""
+    held_out = {name: torch.from_numpy(array) for name, array in data(64, 1).items()}
+    graph = make()
+    before = evaluate(graph, held_out)["y0"]
+    run(graph, step, data=samples)
+    return float((evaluate(graph, held_out)["y0"] - before).norm() / before.norm())
+
+
+@pytest.mark.parametrize("format", ["int4", "int3", "int2"])
+def test_data_reduce_the_error(format: str) -> None:
+    plain = error(network, Quant(format, method="rtn"), data())  # type: ignore[arg-type]
+    by_data = error(network, Quant(format), data())  # type: ignore[arg-type]
+    assert by_data < 0.7 * plain
+
+
+@pytest.mark.parametrize(
+    ("step", "storage"),
+    [
+        (Quant("int4"), Int4(group=32)),
+        (Quant("int4", group=16, symmetric=True), Int4(group=16, symmetric=True)),
+        (Quant("int4", group=1000), Int4()),
+        (Quant("f16"), NarrowFloat(DType.f16)),
+        (Quant("bf16"), NarrowFloat(DType.bf16)),
+    ],
+    ids=str,
+)
+def test_storage_of_each_layer(step: Quant, storage: PackedIntegers | NarrowFloat) -> None:
+    graph = network()
+    report = run(graph, step, data=data())[0]
+    for layer in ("fc", "up", "down", "head"):
+        assert graph.weights[f"{layer}.weight"].storage == storage
+        assert graph.weights[f"{layer}.bias"].storage == Dense()
+    used = "rtn" if isinstance(storage, NarrowFloat) else "gptq"
+    assert {remark.figures["method"] for remark in report.remarks if remark.kind == "rewrote"} == {used}
+    assert set(remarks(report, "rewrote")) == {"conv", "fc", "up", "down", "wte", "head"}
+
+
+def test_without_data_the_plain_method_runs_with_a_warning() -> None:
+    for trained, method, expected in ((True, None, ["plain-method"]), (True, "rtn", []), (False, None, [])):
+        graph, found = mlp(64, 32, 8), Diagnostics()
+        step = Quant("int4", method=method)  # type: ignore[arg-type]
+        reports = list(run_passes(graph, [step], Calibration(graph, trained=trained), diagnostics=found))
+        assert [one.code for one in found] == expected
+        assert {each.figures["method"] for each in reports[0].remarks if each.kind == "rewrote"} == {"rtn"}
+
+
+@pytest.mark.parametrize("budget", [63_000, 70_000, 85_000])
+def test_a_budget_of_bytes_is_kept(budget: int) -> None:
+    graph = network()
+    run(graph, Quant(bytes=budget), data=data())
+    assert sum(weight.nbytes for weight in graph.weights.values()) < budget - 40_000
+
+
+def test_a_larger_budget_gives_a_smaller_error() -> None:
+    errors = [error(network, Quant(bytes=budget), data()) for budget in (62_000, 66_000, 72_000, 85_000)]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 4
+
+
+def test_a_budget_is_better_than_one_format_of_the_same_bytes() -> None:
+    graph = network()
+    run(graph, Quant("int3"), data=data())
+    budget = sum(weight.nbytes for weight in graph.weights.values()) + 40_000 + 500 * len(graph)
+    assert error(network, Quant(bytes=budget), data()) < error(network, Quant("int3"), data())
+
+
+def test_a_budget_without_a_choice_is_refused() -> None:
+    with pytest.raises(ArchcError, match="budget-too-small"):
+        run(network(), Quant(bytes=60_000), data=data())
+
+
+def test_layers_without_a_metric_become_int8() -> None:
+    build = Build()
+    states = build.layer("lstm", build.input(5, 8), 16, name="rnn")
+    graph = build.done(build.layer("linear", states, 64, name="fc"))
+    run(graph, Quant(bytes=47_000), data={"x": correlated(40, 40).reshape(40, 5, 8)})
+    assert isinstance(graph.weights["rnn.weight_ih_l0"].storage, Int8)
+    assert isinstance(graph.weights["fc.weight"].storage, PackedIntegers | Int8)
+
+
+def test_a_shared_weight_is_stored_once() -> None:
+    build = Build()
+    ids = build.input(dtype=DType.i64, name="ids")
+    x = build.layer("embedding", ids, 50, 32, name="wte")
+    logits = build.layer("linear", x, 50, bias=False, name="head", weights={"weight": "wte.weight"})
+    graph = build.done(logits)
+    run(graph, Quant("int4"), data={"ids": np.arange(50)})
+    assert graph.weights["wte.weight"].storage == Int4()
+    assert np.isfinite(graph.weight_values("wte.weight")).all()
+
+
+def test_scales_outside_f16_are_stored_as_f32() -> None:
+    weight = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32) * 1e-6
+    graph = mlp(64, 8, weights={"fc1.weight": weight})
+    run(graph, Quant("int4", method="rtn"))
+    assert graph.weights["fc1.weight"].storage == Int4(group=32, scale=DType.f32)
+    assert np.abs(graph.weight_values("fc1.weight") - weight).max() < 0.2 * np.abs(weight).max()
