@@ -288,7 +288,7 @@ def test_invalid_options_are_refused() -> None:
     with pytest.raises(AttributeProblem, match="granularity"):
         make_pass("quant", ["int8"], {"granularity": "token"})
     with pytest.raises(AttributeProblem, match="format"):
-        make_pass("quant", ["int4"])
+        make_pass("quant", ["int7"])
     assert str(make_pass("quant", ["int8"], {"keep": "fc2"})) == 'quant(keep = "fc2")'
 
 
