@@ -10,12 +10,11 @@ from typing import Literal
 from archc.compression.observers import PERCENTILE, Observer, observe, observe_by_error
 from archc.compression.ranges import Range
 from archc.ir.graph import Graph, Node, Value
-from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
+from archc.passmanager import FLOAT_WEIGHTS, Context, Pass
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Storage
 
 from ._byte_budget import formats_within
-from ._float_head import float_head
 from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacles, store_as_int8
 from ._integer_operators import (
     integer_operators,
@@ -23,52 +22,16 @@ from ._integer_operators import (
     remark_on_operators,
     share_ranges,
 )
-from ._layers import Layer, Work, layers_with_weights, work_at
+from ._layers import Layer, layers_with_weights
 from ._narrow_weights import store_weights
 from ._quantize_dequantize import QdqInserter, QdqPlan
-from ._quantized_values import integer_producer, quantized_operands, reaches, results_to_quantize
+from ._quantized_values import quantized_operands, results_to_quantize
 from ._recurrent_operands import quantize_inside, quantizes_inside
 from ._recurrent_weights import fits_recurrent, round_recurrent
+from ._schemes import LEAST, Scheme, SchemeChoice
 from ._smoothing import smooth
 from ._weight_formats import GROUP, PACKED, Format, storage_of
 from .fold import foldable
-
-Scheme = Literal["static", "dynamic", "weight"]
-
-LEAST = {"static": 400_000, "dynamic": 500_000, "weight": 0}
-"""Multiply-adds per sample below which a linear layer is faster in floats, by scheme.
-
-Measured by `benchmarks.int8_models --widths`, at batch 1, for perceptrons with a `relu` or a `tanh` between the layers.
-A layer of width 512 has 262,144 multiply-adds, one of width 640 has 409,600, and one of width 704 has 495,616.  The
-runtimes need different limits.  The default is the limit of PyTorch, since ONNX Runtime is faster above it, too:
-
-- In PyTorch on a CPU with VNNI (Emerald Rapids), the speed of int8 is 0.6 times that of floats at width 384, 0.9 times
-  at width 512, 1.1 times at width 640 and 1.2 times at width 768.  With a dynamic range, it is 0.8 times at width 512
-  and 1.0 times at width 704.
-- In ONNX Runtime, int8 is faster from width 256 on (AMD EPYC without VNNI) or 320 on (Emerald Rapids), and more than
-  three times as fast at width 512 on the latter.
-
-On a CPU without VNNI, PyTorch computes int8 layers in floats, so int8 is slower at every width.
-"""
-
-LEAST_INTEGER_RESULT = 65_536
-"""`LEAST` for a layer whose kernels return integers; its operand is usually quantized already.
-
-Such layers are convolutions.  In ONNX Runtime, the digit classifier is faster with int8 convolutions at every batch
-size.  In PyTorch, it is faster at batch 32 on a CPU with VNNI.  At batch 1, its convolutions compute in floats, and the
-quantization of their operands takes a fifth of the time.
-"""
-
-LEAST_ISOLATED_CONVOLUTION = 1_000_000
-"""Multiply-adds per sample below which an isolated convolution is faster in floats.
-
-A convolution is isolated if its result is used in floats, for example by a `tanh` or as an output of the model.  A
-convolution is not isolated if only a `relu` or a max pool is between the convolution and the next integer layer.
-
-Measured with ONNX Runtime on one core: LeNet-5 ran half as fast with int8 convolutions.  It has two
-convolutions, of 120,000 and 240,000 multiply-adds, each followed by a `tanh`.  The convolutions of ResNet-18 have ten
-times as many multiply-adds, and become faster.
-"""
 
 
 @dataclass(frozen=True)
@@ -216,7 +179,7 @@ class Quant(Pass):
         if self.format != "int8" or self.bytes is not None:
             self._store_weights(graph, context, obstacles_of)
             return
-        schemes = self._schemes(graph, context, obstacles_of, self.scheme)
+        schemes = self._choice(self.scheme).schemes(graph, context, obstacles_of)
         if self.smooth != 0 and (self.smooth is not None or context.calibration.real):
             static = [layer for layer, scheme in schemes.items() if scheme == "static"]
             smooth(graph, context, static, self.smooth, per_channel=self.granularity != "tensor")
@@ -246,9 +209,12 @@ class Quant(Pass):
             if quantizes_inside(layer) and self.scheme != "weight":
                 quantize_inside(graph, context, layer)
 
+    def _choice(self, scheme: Scheme) -> SchemeChoice:
+        return SchemeChoice(scheme, self.on, self.keep, self.least)
+
     def _store_weights(self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]) -> None:
         """Store weights in fewer bits; operands stay in floats."""
-        layers = list(self._schemes(graph, context, obstacles, "weight"))
+        layers = list(self._choice("weight").schemes(graph, context, obstacles))
         names = {layer: [name for name in layer.weights if name not in obstacles[layer]] for layer in layers}
         formats: Mapping[Layer, Mapping[str, Storage]]
         if self.bytes is not None:
@@ -325,99 +291,6 @@ class Quant(Pass):
         else:
             seen = observe(graph, users, batches, self.observer or "minmax", self.percentile)
         return {value: seen.get(value, Range(math.nan, math.nan)) for value in users}
-
-    # Selection of layers ------------------------------------------------------------------------------------
-
-    def _schemes(
-        self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]], asked: Scheme
-    ) -> dict[Layer, Scheme]:
-        """Layers to quantize, in order, each with its scheme; add remarks on all other layers.
-
-        Args:
-            asked: the scheme that a layer gets unless another one is faster.
-        """
-        wanted = select(graph, self.on, self.keep)
-        work = work_at(graph, context.sizes)
-        inapplicable = {layer.path: self._obstacle(layer, found) for layer, found in obstacles.items()}
-        reasons = {
-            path: "not selected" if reason is None and not wanted(path) else reason
-            for path, reason in inapplicable.items()
-        }
-        schemes: dict[Layer, Scheme] = {}
-        static: set[Node] = set()
-        for layer in obstacles:
-            reason = reasons[layer.path]
-            if reason is None:
-                stays = [other for other in layer.sharing if reasons.get(other, "it has another role") is not None]
-                reason = f"it shares its weight with `{stays[0]}`, which is not quantized" if stays else None
-            if inapplicable[layer.path] is not None:
-                context.inapplicable(layer.path, inapplicable[layer.path] or "")
-                continue
-            if reason is not None:
-                context.left(layer.path, reason)
-                continue
-            schemes[layer] = self._scheme_for(graph, layer, work(layer.node), static, asked)
-            if schemes[layer] == "static":
-                static.update(layer.nodes)
-        static_layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
-        head = float_head(graph, static_layers, work) if self.least is None else []
-        schemes |= dict.fromkeys(head, "weight")
-        while isolated := self._isolated(graph, schemes, work):
-            schemes |= dict.fromkeys(isolated, "weight")
-        for layer, scheme in schemes.items():
-            amount = work(layer.node)
-            if layer in head:
-                context.note(layer.path, "a last layer of few multiply-adds is more accurate in floats")
-            elif scheme != asked and asked in layer.quantizable.schemes:
-                context.note(layer.path, f"`{asked}` would be slower for its {amount:,} multiply-adds")
-            elif scheme != asked and amount and not (asked == "dynamic" and quantizes_inside(layer)):
-                context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{asked}`")
-            for reason in obstacles[layer].values():
-                context.note(layer.path, reason)
-        return schemes
-
-    def _isolated(self, graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
-        """Static convolutions for which the conversions from and to floats take longer than int8 saves."""
-        static = [layer for layer, scheme in schemes.items() if scheme == "static"]
-        nodes = [node for layer in static for node in layer.nodes]
-        integer = {*nodes, *integer_operators(graph, nodes)}
-        results = results_to_quantize(graph, [*nodes, *(node for node in integer if node not in nodes)])
-        rounding = {node for value, node in results.items() if not reaches(graph, value, integer)}
-        return [
-            layer
-            for layer in static
-            if work(layer.node) < LEAST_ISOLATED_CONVOLUTION and not rounding.isdisjoint(layer.nodes)
-        ]
-
-    def _obstacle(self, layer: Layer, obstacles: Mapping[str, str]) -> str | None:
-        """Reason why a layer stays in floats even if it is selected, or None.
-
-        Args:
-            obstacles: the weights that cannot become integers, by name, each with the reason.
-        """
-        if not layer.quantizable.schemes:
-            return f"`{layer.op.name}` has no integer form"
-        if not layer.weights:
-            return "its weight is a vector: in int8 each element would need its own scale"
-        return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
-
-    def _scheme_for(self, graph: Graph, layer: Layer, work: int, static: set[Node], asked: Scheme) -> Scheme:
-        """Scheme of a layer that has no obstacle.
-
-        Args:
-            work: multiply-adds of the layer.
-            static: nodes of the earlier layers that have the scheme `static`.
-        """
-        if asked not in layer.quantizable.schemes:
-            return "weight"
-        least = LEAST[asked] if self.least is None else self.least
-        if layer.quantizable.integer_result:
-            least = min(least, LEAST_INTEGER_RESULT)
-        if work >= least:
-            return asked
-        if asked == "static" and all(integer_producer(graph, node, static) for node in layer.nodes):
-            return asked
-        return "weight"
 
 
 def _ranges_of(layer: Layer, results: Mapping[Value, Node], ranges: Mapping[Value, Range]) -> list[Range]:

@@ -24,7 +24,7 @@ from archc.declaration.traits import (
     Traits,
     Unused,
 )
-from archc.passes.quant import Scheme
+from archc.passes._schemes import Scheme
 
 NO_TRAIT = "which is no trait; traits are such as `POINTWISE` and `Rigid('d')`"
 SMOOTH = Flag("smooth", "The derivative is continuous.")
