@@ -1,11 +1,11 @@
-"""Choice of the quantization scheme of each layer: the one that was asked for, unless it would be slower."""
+"""Choice of the quantization scheme of each layer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context, select
 
@@ -53,7 +53,7 @@ times as many multiply-adds, and become faster.
 """
 
 
-@frozen_dataclass
+@dataclass(frozen=True)
 class SchemeChoice:
     """Choice of schemes, by options of `quant`.
 
