@@ -1,4 +1,4 @@
-"""GPTQ and grids: the compensated error is smaller than that of rounding, and grids are what storages decode."""
+"""GPTQ and grids: less error than rounding, and grids with the values that storages decode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`weight_rows`: the product of the rows with the weight is the result of the operator, for all attributes."""
+"""`weight_rows`: the product of the rows with the weight is the result, for all attributes."""
 
 from __future__ import annotations
 
