@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +58,20 @@ def in_onnxruntime(path: Path, without: Sequence[str] = ()) -> dict[str, Program
     ready = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], disabled_optimizers=[*without])
     (output,) = (each.name for each in ready.get_outputs())
     return {ONNX: Program(lambda feeds: ready.run([output], dict(feeds))[0], bytes_of(path.parent))}
+
+
+def load_emitted(path: Path) -> nn.Module:
+    """Load an emitted module with its weights, as a module of its own name.
+
+    `torch.compile` imports the module of an inlined function by its name.
+    """
+    name = f"{path.stem}_{sum(each.startswith(path.stem) for each in sys.modules)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model: nn.Module = module.load()
+    return model
 
 
 def in_torch(module: nn.Module, size: int) -> dict[str, Program]:

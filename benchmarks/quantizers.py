@@ -44,9 +44,18 @@ import numpy as np
 import torch
 
 import archc
-from archc.codegen.torch.load import load_module
 from benchmarks.embeddings import Agreement, Array, Feeds, Split, agreement, batches, compile_minilm, rows, split
-from benchmarks.programs import COMPILED, EAGER, ONNX, Candidate, Program, bytes_of, in_onnxruntime, in_torch
+from benchmarks.programs import (
+    COMPILED,
+    EAGER,
+    ONNX,
+    Candidate,
+    Program,
+    bytes_of,
+    in_onnxruntime,
+    in_torch,
+    load_emitted,
+)
 from benchmarks.rivals import LIBRARIES, candidates
 from benchmarks.tables import markdown
 from benchmarks.timing import interleaved
@@ -93,7 +102,7 @@ def archc_candidate(passes: str) -> Candidate:
         compiled = compile_minilm(passes, calibration)
         for target in ("onnx", "torch"):
             compiled.write(folder / target, emit=target, check=False)
-        module = load_module(folder / "torch" / "minilm.py").load()
+        module = load_emitted(folder / "torch" / "minilm.py")
         return {**in_onnxruntime(folder / "onnx" / "minilm.onnx"), **in_torch(module, bytes_of(folder / "torch"))}
 
     return Candidate(f"archc `{passes}`" if passes else FLOAT, tuple(RUNTIMES.values()), build)

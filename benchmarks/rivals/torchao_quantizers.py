@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from archc.codegen.torch.load import load_module
-from benchmarks.programs import COMPILED, EAGER, Candidate, Program, bytes_of, in_torch
+from benchmarks.programs import COMPILED, EAGER, Candidate, Program, bytes_of, in_torch, load_emitted
 
 
 def candidates(floats: Path) -> list[Candidate]:
@@ -31,7 +30,7 @@ def _build(floats: Path, config: Callable[[], Any], embeddings: bool, folder: Pa
     """Quantize all linear layers of the float module, and with `embeddings` also its embeddings."""
     from torchao.quantization import IntxWeightOnlyConfig, PerAxis, quantize_
 
-    module = load_module(floats / "minilm.py").load()
+    module = load_emitted(floats / "minilm.py")
     quantize_(module, config())
     if embeddings:
         rows = IntxWeightOnlyConfig(weight_dtype=torch.int8, granularity=PerAxis(0))
