@@ -36,7 +36,23 @@ from .fold import foldable
 
 @dataclass(frozen=True)
 class Quant(Pass):
-    """Quantize layers to int8.
+    """Quantize layers: int8 weights and operands, or weights of 2 to 6 or 16 bits.
+
+    `int8` quantizes weights and, by `scheme`, operands, for integer kernels that are faster than floats.  The other
+    formats make the file smaller, and layers compute in floats: `int6` to `int2` with a scale and a zero point for each
+    `group` of elements of a channel, `f16` and `bf16` by rounding each element.
+
+    With calibration data, the integers of `int6` to `int2` are chosen by GPTQ: layer by layer, on the outputs of the
+    quantized layers before, each rounding error is compensated in the columns that follow, and the bias absorbs the
+    mean of the remaining error (Frantar et al. 2022, "GPTQ").  Without data, or with `method = "rtn"`, weights are
+    rounded to the nearest integer.  GPTQ applies to linear layers, convolutions and embeddings with one use outside
+    scans; other weights are rounded to nearest.
+
+    `bytes = 12MB` chooses the format of each weight, of 2 to 8 bits or float, such that the emitted program has at most
+    so many bytes and the expected error of its outputs is minimal.  The error of a layer is measured by the gradients
+    of the outputs, without labels.
+
+    The rest of this text describes `int8`.
 
     Weights become signed integers with a scale: w ≈ s·q, s = max|w| / 127, one s for each output channel, so the error
     of an element is at most s/2.  The operands of layers become unsigned integers with a zero point, x ≈ s·(q - z), in
