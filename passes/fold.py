@@ -43,7 +43,7 @@ class Fold(Pass):
     example = "fold -> quant(int8)"
 
     on: str | tuple[str, ...] | None = attribute(
-        None, doc="layers to fold or remove: one glob or several", keyword=True
+        None, doc="layers to fold or remove: one glob or several; `kind:linear` selects by operator", keyword=True
     )
     keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
 

@@ -67,7 +67,9 @@ class LowRank(Pass):
         doc=f"least share of the squared singular values to keep; default: {DEFAULT_ENERGY}",
         keyword=True,
     )
-    on: str | tuple[str, ...] | None = attribute(None, doc="layers to factorize: one glob or several", keyword=True)
+    on: str | tuple[str, ...] | None = attribute(
+        None, doc="layers to factorize: one glob or several; `kind:linear` selects by operator", keyword=True
+    )
     keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
 
     def check(self) -> None:

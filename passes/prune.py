@@ -59,7 +59,9 @@ class Prune(Pass):
         "global", keyword=True, doc="rank the weights or groups of the whole model together, or those of each layer"
     )
     on: str | tuple[str, ...] | None = attribute(
-        None, doc="layers that lose weights or result channels: one glob or several", keyword=True
+        None,
+        doc="layers that lose weights or result channels: one glob or several; `kind:linear` selects by operator",
+        keyword=True,
     )
     keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
     multiple: int = attribute(

@@ -148,7 +148,9 @@ class Quant(Pass):
         keyword=True,
     )
     scheme: Scheme = attribute("static", doc="how the operands of layers are quantized", keyword=True)
-    on: str | tuple[str, ...] | None = attribute(None, doc="layers to quantize: one glob or several", keyword=True)
+    on: str | tuple[str, ...] | None = attribute(
+        None, doc="layers to quantize: one glob or several; `kind:linear` selects by operator", keyword=True
+    )
     keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
     observer: Observer | None = attribute(
         None, doc="how the quantization range follows from the calibration data; default: chosen by error", keyword=True

@@ -76,6 +76,23 @@ Look up here the passes and their options. A pipeline names passes with their op
 error at the outputs is measured. A pipeline in which a pass comes too late, such as `quant, lowrank`, is refused, and
 the diagnostic has a valid order. `archc passes NAME` shows the same as this page. The page is generated from the
 classes in `passes/` by `make reference`.
+
+## Selectors
+
+The options `on` and `keep` of a pass select layers: one glob, or several in a tuple.
+
+| selector | selected layers |
+|---|---|
+| `fc*` | every layer of the model whose name begins with `fc` |
+| `h.*.up` | the layer `up` of every block `h.0`, `h.1`, … |
+| `**.query` | every layer `query`, at any depth |
+| `h.3` | all layers of the block `h.3` |
+| `kind:linear` | every layer with the operator `linear` |
+| `kind:conv*` | every layer with an operator whose name begins with `conv` |
+
+`*` and `?` do not match a dot. With `keep = ("head", "kind:embedding")`, the layer `head` and all embeddings are
+excluded. A selector that matches no layer is the error
+[`selector-matches-nothing`](diagnostics.md#selector-matches-nothing).
 """
 
 _DIAGNOSTICS = """\

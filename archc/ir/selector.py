@@ -1,9 +1,10 @@
-"""Selectors: sets of layers, as globs over paths.
+"""Selectors: sets of layers, as globs over paths or over kinds of operators.
 
 - `fc*` selects every layer of the model whose name begins with `fc`.
 - `h.*.up` selects the layer `up` of every block `h.0`, `h.1`, …
 - `**.query` selects every layer `query`, at any depth.
 - `h**up` selects every path that begins with `h` and ends with `up`.
+- `kind:conv*` selects every layer whose operator has a name that begins with `conv`.
 
 `*` and `?` do not match a dot, so `h.*.up` does not select `h.0.mlp.up`.  A selector that matches a block selects all
 layers in the block.
@@ -18,6 +19,8 @@ from functools import cached_property
 from archc.diagnostics import nearest
 from archc.frozen_dataclass import frozen_dataclass
 
+KIND = "kind:"
+"""Prefix of a glob over the names of operators."""
 LONGEST = 1000
 """Maximum number of characters of a glob; the limit bounds the time to compile the regular expression."""
 
@@ -44,6 +47,16 @@ class SelectorError(Exception):
         return cls("selector-matches-nothing", f"the selector `{pattern}` matches no layer", help)
 
     @classmethod
+    def no_kind(cls, pattern: str, kinds: Sequence[str]) -> SelectorError:
+        """Return the error for a glob that matches none of the kinds of operators in a model."""
+        close = nearest(pattern.removeprefix(KIND).replace("*", ""), kinds)
+        shown = ", ".join(f"`{KIND}{kind}`" for kind in kinds[:6]) + (", ..." if len(kinds) > 6 else "")
+        known = f"the kinds are {shown}" if kinds else "the model has no operators"
+        help = f"did you mean `{KIND}{close}`?" if close else known
+        message = f"the selector `{pattern}` matches no layer: the model has no operator of this kind"
+        return cls("selector-matches-nothing", message, help)
+
+    @classmethod
     def too_long(cls, pattern: str) -> SelectorError:
         """Return the error for a glob of more than `LONGEST` characters."""
         message = f"a selector must have at most {LONGEST:,} characters, and `{pattern[:20]}...` has {len(pattern):,}"
@@ -65,25 +78,29 @@ class Selector:
 
     @cached_property
     def _expressions(self) -> tuple[re.Pattern[str], ...]:
-        return tuple(re.compile(_expression(pattern)) for pattern in self.patterns)
+        return tuple(re.compile(_expression(pattern.removeprefix(KIND))) for pattern in self.patterns)
 
-    def matches(self, path: str) -> bool:
-        """Return True if a layer with this path is selected."""
-        return any(expression.match(path) for expression in self._expressions)
+    def matches(self, path: str, kind: str = "") -> bool:
+        """Return True if a layer with this path, and with an operator of this kind, is selected."""
+        return any(
+            expression.match(kind if pattern.startswith(KIND) else path)
+            for pattern, expression in zip(self.patterns, self._expressions)
+        )
 
-    def check(self, paths: Iterable[str]) -> None:
-        """Check that every glob matches a path.
+    def check(self, paths: Iterable[str], kinds: Iterable[str] = ()) -> None:
+        """Check that every glob matches a path, or with the prefix `kind:` a kind of operators.
 
         Raises:
-            SelectorError: a glob matches no path, or is too long.
+            SelectorError: a glob matches nothing, or is too long.
         """
-        known = list(paths)
+        known, own = list(paths), list(dict.fromkeys(kinds))
         for pattern in self.patterns:
             if len(pattern) > LONGEST:
                 raise SelectorError.too_long(pattern)
         for pattern, expression in zip(self.patterns, self._expressions):
-            if not any(expression.match(path) for path in known):
-                raise SelectorError.nothing(pattern, known)
+            of_kinds = pattern.startswith(KIND)
+            if not any(map(expression.match, own if of_kinds else known)):
+                raise SelectorError.no_kind(pattern, own) if of_kinds else SelectorError.nothing(pattern, known)
 
 
 def _expression(pattern: str) -> str:

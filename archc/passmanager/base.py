@@ -160,14 +160,30 @@ def _title(layer: str | Node) -> str:
 def select(graph: Graph, on: str | tuple[str, ...] | None, keep: str | tuple[str, ...] | None) -> Callable[[str], bool]:
     """Predicate for layers that a pass may rewrite: layers in `on` (default: all) that are not in `keep`.
 
+    The predicate takes the title of a node: the path of its layer, if it has one.
+
     Args:
-        on, keep: one glob over the paths of layers, or several; the options of a pass with these names.
+        on, keep: one glob over the paths of layers, or several; the options of a pass with these names.  After the
+            prefix `kind:`, the glob is over the names of operators: `kind:conv*`.
 
     Raises:
         SelectorError: a glob matches no layer.
     """
-    paths = list(graph.layers())
+    kinds = kinds_of(graph)
     wanted, kept = Selector.of(on), Selector.of(keep)
-    wanted.check(paths)
-    kept.check(paths)
-    return lambda path: (on is None or wanted.matches(path)) and not kept.matches(path)
+    for selector in (wanted, kept):
+        selector.check(graph.layers(), kinds.values())
+
+    def may_rewrite(title: str) -> bool:
+        kind = kinds.get(title, "")
+        return (on is None or wanted.matches(title, kind)) and not kept.matches(title, kind)
+
+    return may_rewrite
+
+
+def kinds_of(graph: Graph) -> dict[str, str]:
+    """Kind of operator for the title of each node, those of named layers first."""
+    kinds = {path: node.kind for path, node in graph.layers().items()}
+    for node in graph.nodes():
+        kinds.setdefault(node.title, node.kind)
+    return kinds

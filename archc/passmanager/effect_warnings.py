@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from archc.diagnostics import Diagnostics
 from archc.ir.selector import Selector
 from archc.passmanager.base import Pass
@@ -28,11 +30,14 @@ def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
             )
 
 
-def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> None:
+def warn_of_idle(step: Pass, report: PassReport, kinds: Mapping[str, str], diagnostics: Diagnostics) -> None:
     """Warn of a pass that changed nothing, or of globs in `on` and `keep` without effect.
 
     The effect of a glob is determined from the remarks: a pass adds a remark on every layer that it rewrote or could
     rewrite.
+
+    Args:
+        kinds: kind of operator for the title of each node, before the pass.
     """
     rewrote = [remark.layer for remark in report.remarks if remark.kind == "rewrote"]
     if not rewrote and not report.changed:
@@ -45,7 +50,8 @@ def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> No
     possible = [remark.layer for remark in report.remarks if remark.kind != "note" and remark.applicable]
     for option, layers, what in (("on", rewrote, "rewrites"), ("keep", possible, "could rewrite")):
         for glob in Selector.of(getattr(step, option, None)).patterns:
-            if not any(map(Selector((glob,)).matches, layers)):
+            selector = Selector((glob,))
+            if not any(selector.matches(layer, kinds.get(layer, "")) for layer in layers):
                 diagnostics.warn(
                     "option-without-effect",
                     f'`{option} = "{glob}"` has no effect: it selects no layer that `{step.name}` {what}',

@@ -20,7 +20,7 @@ from archc.ir.outside_operators import outside_operators
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import LONGEST, SelectorError
 from archc.ir.verifier import InvalidGraph, verify
-from archc.passmanager.base import Context, Pass, Remark, select
+from archc.passmanager.base import Context, Pass, Remark, kinds_of, select
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error
 from archc.passmanager.effect_warnings import warn_of_idle, warn_of_options, warn_of_random
@@ -71,7 +71,7 @@ def run_passes(
         original = previous = calibration.outputs(graph)
     for step in passes:
         progress(str(step))
-        before, form = cost(graph, sizes), graph.canonical()
+        before, form, kinds = cost(graph, sizes), graph.canonical(), kinds_of(graph)
         suspects = outside_operators(graph.nodes())  # now, since the pass may remove or replace them
         found = diagnostics if diagnostics is not None else Diagnostics()
         warn_of_options(step, found)
@@ -88,7 +88,7 @@ def run_passes(
         _refuse_infinite(step, max(change, total))
         changed = graph.canonical() != form or _identities(graph.tensors or {}) != _identities(stored)
         report = PassReport(str(step), step.preserves, before, cost(graph, sizes), changed, change, total, remarks)
-        warn_of_idle(step, report, found)
+        warn_of_idle(step, report, kinds, found)
         yield report
         previous = outputs
 

@@ -76,6 +76,26 @@ def test_each_glob_must_match_something() -> None:
     assert problem.value.help == "the model has no layers"
 
 
+def test_kinds_of_operators() -> None:
+    selector = Selector.of(("kind:conv*", "head"))
+    assert selector.matches("stem", "conv2d") and selector.matches("head", "linear")
+    assert not selector.matches("body", "linear") and not selector.matches("conv1", "linear")
+    assert not Selector.of("kind:conv").matches("stem", "conv2d") and Selector.of("kind:conv2?").matches("a", "conv2d")
+    assert not Selector.of("linear").matches("fc", "linear")
+
+
+def test_each_kind_must_be_in_the_model() -> None:
+    Selector.of(("kind:lin*", "fc")).check(["fc"], ["linear", "relu"])
+    with pytest.raises(SelectorError, match="`kind:linaer` matches no layer") as problem:
+        Selector.of("kind:linaer").check(["fc"], ["linear", "relu", "linear"])
+    assert (problem.value.code, problem.value.help) == ("selector-matches-nothing", "did you mean `kind:linear`?")
+    with pytest.raises(SelectorError) as problem:
+        Selector.of("kind:zz").check(["fc"], ["linear", "relu", "linear"])
+    assert problem.value.help == "the kinds are `kind:linear`, `kind:relu`"
+    with pytest.raises(SelectorError, match="at most 1,000 characters"):
+        Selector.of("kind:" + "a" * 1000).check(["a"], ["a"])
+
+
 def test_the_length_of_a_glob_is_limited() -> None:
     Selector.of("*a" * 500).check(["a" * 500])
     with pytest.raises(SelectorError, match=r"at most 1,000 characters, and `.*` has 120,000") as problem:
