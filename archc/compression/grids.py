@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CLIPPING = tuple(1 - 0.05 * step for step in range(13))
 """Shares of a group's range that `find_grid` tries, from the whole range down to 40 %."""
+BLOCK = 1 << 15
+"""Number of elements of a weight that `find_grid` rounds at a time."""
 
 
 @frozen_by_identity
@@ -75,23 +77,57 @@ def find_grid(storage: Integers, rows: torch.Tensor, importance: torch.Tensor | 
     grouped = storage.split(rows.numpy())
     low, high = np.minimum(grouped.min(2), 0), np.maximum(grouped.max(2), 0)
     width, limits = grouped.shape[2], storage.limits
-    scale, zero_point = storage.affine(low, high)
+    scale, zero_point = _affine(storage, low, high)
     if importance is not None:
-        factors = storage.split(np.broadcast_to(importance.float().numpy(), rows.shape).copy())
-        least = np.full(low.shape, np.inf, np.float32)
+        weights = storage.split(np.broadcast_to(importance.float().numpy(), rows.shape))
+        errors = _RoundingErrors(torch.from_numpy(grouped), torch.from_numpy(np.ascontiguousarray(weights)), limits)
+        least = torch.full(low.shape, torch.inf)
         for share in CLIPPING:
-            tried = storage.affine(low * share, high * share)
-            error = (_rounding_error(grouped, *tried, limits) * factors).sum(2)
+            tried = _affine(storage, low * share, high * share)
+            error = errors.of(*tried)
             better = error < least
-            least = np.where(better, error, least)
-            scale, zero_point = (np.where(better, new, old) for new, old in zip(tried, (scale, zero_point)))
-    ends = torch.from_numpy(np.asarray(scale, np.float32)), torch.from_numpy(np.asarray(zero_point, np.float32))
-    return Grid(*ends, width, *limits)
+            least = least.where(~better, error)
+            scale, zero_point = (old.where(~better, new) for new, old in zip(tried, (scale, zero_point)))
+    return Grid(scale, zero_point, width, *limits)
 
 
-def _rounding_error(values: Array, scale: Array, zero_point: Array, limits: tuple[int, int]) -> Array:
-    """Squared errors of the nearest representable values, of shape [channels, groups, width]."""
-    scale, zero_point = scale.astype(np.float32)[:, :, None], zero_point[:, :, None]
-    q = np.clip(np.rint(values / scale) + zero_point, *limits)
-    error: Array = np.square((q - zero_point) * scale - values)
-    return error
+def _affine(storage: Integers, low: Array, high: Array) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    scale, zero_point = (np.ascontiguousarray(each, np.float32) for each in storage.affine(low, high))
+    return torch.from_numpy(scale), torch.from_numpy(zero_point)
+
+
+class _RoundingErrors:
+    """Weighted squared errors of the nearest representable values, for each group.
+
+    The search computes them many times.  The groups are therefore the last axis, so that all operations run on
+    contiguous vectors, and blocks of groups stay in the cache.
+
+    Args:
+        values, weights: the values and the factors of their squared errors, [channels, groups, width].
+    """
+
+    def __init__(self, values: torch.Tensor, weights: torch.Tensor, limits: tuple[int, int]):
+        import torch
+
+        count = max(1, BLOCK // max(1, values.shape[2]))
+        values, weights = (each.flatten(0, 1) for each in (values, weights))
+        self._blocks = [
+            (value.T.contiguous(), weight.T.contiguous())
+            for value, weight in zip(torch.split(values, count), torch.split(weights, count))
+        ]
+        self._count = count
+        self._limits = limits
+
+    def of(self, scale: torch.Tensor, zero_point: torch.Tensor) -> torch.Tensor:
+        """Errors of shape [channels, groups], for scales and zero points of this shape."""
+        import torch
+
+        low, high = (limit - zero_point.flatten() for limit in self._limits)
+        ends = (torch.split(each, self._count) for each in (scale.flatten(), low, high))
+        errors = []
+        for (values, weights), step, least, most in zip(self._blocks, *ends):
+            error = torch.div(values, step).round_().clamp_(least, most).mul_(step).sub_(values)
+            errors.append(error.square_().mul_(weights).sum(0))
+        return torch.cat(errors).reshape(scale.shape)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archc.compression.gptq import quantize_matrix
-from archc.compression.grids import Grid, find_grid
+from archc.compression.grids import CLIPPING, Grid, find_grid
 from archc.types.storage import Int2, Int3, Int4, Int5, Int6, Int8, Integers
 from archc.types.tensor_type import DType
 
@@ -98,3 +98,23 @@ def test_clipping_never_increases_the_weighted_error(storage: Integers, seed: in
         return float(((grid.values(grid.nearest(weight)) - weight).square() @ importance.float()).sum())
 
     assert error(find_grid(storage, weight, importance)) <= error(find_grid(storage, weight)) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("storage", STORAGES, ids=str)
+def test_the_clipped_range_has_the_smallest_error_of_all_shares(
+    storage: Integers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archc.compression.grids.BLOCK", 64)  # several blocks, and a shorter last one
+    weight, hessian = problem(3, channels=7, columns=19)
+    values, weights = (
+        storage.split(each) for each in (weight.numpy(), hessian.diagonal().float().expand(7, -1).numpy().copy())
+    )
+    low, high = np.minimum(values.min(2), 0), np.maximum(values.max(2), 0)
+    errors = []
+    for share in CLIPPING:
+        scale, zero_point = (each.astype(np.float32)[:, :, None] for each in storage.affine(low * share, high * share))
+        q = np.clip(np.rint(values / scale) + zero_point, *storage.limits)
+        errors.append((np.square((q - zero_point) * scale - values, dtype=np.float64) * weights).sum(2))
+    grid = find_grid(storage, weight, hessian.diagonal())
+    error = (grid.values(grid.nearest(weight)) - weight).numpy() ** 2 * hessian.diagonal().numpy()
+    assert storage.split(error).sum(2) == pytest.approx(np.min(errors, axis=0), rel=1e-3)
