@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate
 from archc.compression.output_metric import output_metric
 from archc.compression.sensitivity import RoundingLoss, layer_statistics
+from archc.compression.weight_formats import Format, storage_of
 from archc.diagnostics import error
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 from archc.types.storage import Dense, Int8, Storage
 
-from ._layers import Layer
 from ._narrow_weights import can_use_data
-from ._weight_formats import Format, storage_of
 
 CANDIDATES: tuple[tuple[Format, int | None], ...] = (
     *(("int2", 16), ("int2", 32), ("int3", 32), ("int3", 64), ("int4", 32), ("int4", 64)),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from archc.analysis.layers import Layer
 from archc.ir.graph import Graph, Node, Value
 
-from ._layers import Layer, Work
+from ._layers import Work
 from ._quantized_values import integer_producer, returns_integers
 
 SMALL_SHARE = 0.01

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from archc.analysis.layers import Layer
 from archc.ir.graph import Graph, Node
 from archc.ir.match import NoMatch, any_value, match, pattern, result_of
 from archc.passmanager import Context
 from archc.types.storage import Int8, Masked
 from archc.types.tensor_type import DType
-
-from ._layers import Layer
 
 Array = npt.NDArray[Any]
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from archc.analysis.layers import Layer
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 from archc.types.storage import LowRankStorage
-
-from ._layers import Layer
 
 Array = npt.NDArray[Any]
 

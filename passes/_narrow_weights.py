@@ -7,17 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from archc.analysis.layers import Layer
 from archc.compression.lockstep import Lockstep
+from archc.compression.matrix_layers import matrix_obstacle
 from archc.compression.output_metric import output_metric
 from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
-from archc.declaration.base import Operator
-from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
-from archc.ir.scans import schedule
 from archc.passmanager import Context
 from archc.types.storage import Integers, Masked, Storage
-
-from ._layers import Layer
 
 Formats = Mapping[Layer, Mapping[str, Storage]]
 """Storage formats of the weights of layers, by layer and name of the weight."""
@@ -52,18 +49,9 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
 
 
 def can_use_data(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) -> bool:
-    """Return whether the integers of a layer's weight can be chosen by the calibration data.
-
-    The layer has one use, outside scans, and multiplies its operand by its only matrix or selects rows of it.
-    """
-    return (
-        len(layer.nodes) == 1
-        and set(layer.weights) == {"weight"} == set(of_weights)
-        and isinstance(of_weights["weight"], Integers)
-        and graph.weights[layer.weights["weight"]].storage.elementwise
-        and (type(layer.op).weight_rows is not Operator.weight_rows or layer.op.has(SELECTS_ROWS))
-        and layer.node in set(schedule(graph))
-    )
+    """Return whether the integers of a layer's weight can be chosen by the calibration data."""
+    storage = of_weights.get("weight")
+    return len(of_weights) == 1 and isinstance(storage, Integers) and matrix_obstacle(graph, layer) is None
 
 
 class _Outcome:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from archc.analysis.layers import Layer
 from archc.interpreter.evaluate import bind_sizes, evaluate_all, run_node
 from archc.ir.graph import Graph, Node
 from archc.ops.lstm import Lstm
 from archc.passmanager import Context
 from archc.types.storage import Int8
 from archc.weights.dtype_conversion import to_torch
-
-from ._layers import Layer
 
 if TYPE_CHECKING:
     import torch

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archc.analysis.layers import Layer
 from archc.compression.gptq import quantize_matrix
 from archc.compression.grids import Grid
 from archc.compression.moments import Moments
@@ -17,8 +18,6 @@ from archc.ops.recurrent import Gru, Recurrent
 from archc.passmanager import Context
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType
-
-from ._layers import Layer
 
 if TYPE_CHECKING:
     import torch

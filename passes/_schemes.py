@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from archc.analysis.layers import Layer
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context, select
 
 from ._float_head import float_head
 from ._integer_operators import integer_operators
-from ._layers import Layer, Work, work_at
+from ._layers import Work, work_at
 from ._quantized_values import integer_producer, reaches, results_to_quantize
 from ._recurrent_operands import quantizes_inside
 

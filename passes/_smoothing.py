@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
+from archc.analysis.layers import Layer
 from archc.compression.smoothing import STRENGTHS, Smoothing, best_smoothings
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.arithmetic import Mul
@@ -15,7 +16,7 @@ from archc.passmanager import Context
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import to_torch
 
-from ._layers import Layer, LayerNames
+from ._layers import LayerNames
 from ._quantized_values import integer_producer
 
 LARGEST_SHARE = 0.7

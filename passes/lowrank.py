@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from archc.analysis.layers import Layer, layers_with_weights
 from archc.declaration.base import Operator
 from archc.declaration.traits import FACTORED_STORAGE
 from archc.ir.graph import Graph, Node
@@ -13,7 +14,7 @@ from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Dense
 
-from ._layers import Layer, layers_with_weights, work_at
+from ._layers import work_at
 from ._low_rank_factors import Svd, store_factors
 
 DEFAULT_ENERGY = 0.85

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Literal
 
+from archc.analysis.layers import Layer, layers_with_weights
 from archc.compression.observers import PERCENTILE, Observer, observe, observe_by_error
 from archc.compression.ranges import Range
+from archc.compression.weight_formats import GROUP, PACKED, Format, storage_of
 from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass
 from archc.types.attributes import AttributeProblem, attribute
@@ -22,7 +24,6 @@ from ._integer_operators import (
     remark_on_operators,
     share_ranges,
 )
-from ._layers import Layer, layers_with_weights
 from ._narrow_weights import store_weights
 from ._quantize_dequantize import QdqInserter, QdqPlan
 from ._quantized_values import quantized_operands, results_to_quantize
@@ -30,7 +31,6 @@ from ._recurrent_operands import quantize_inside, quantizes_inside
 from ._recurrent_weights import fits_recurrent, round_recurrent
 from ._schemes import LEAST, Scheme, SchemeChoice
 from ._smoothing import smooth
-from ._weight_formats import GROUP, PACKED, Format, storage_of
 from .fold import foldable
 
 

@@ -79,8 +79,8 @@ def find_grid(storage: Integers, rows: torch.Tensor, importance: torch.Tensor | 
     width, limits = grouped.shape[2], storage.limits
     scale, zero_point = _affine(storage, low, high)
     if importance is not None:
-        weights = storage.split(np.broadcast_to(importance.float().numpy(), rows.shape))
-        errors = _RoundingErrors(torch.from_numpy(grouped), torch.from_numpy(np.ascontiguousarray(weights)), limits)
+        weights = storage.split(np.broadcast_to(importance.float().numpy(), rows.shape).copy())
+        errors = _RoundingErrors(torch.from_numpy(grouped), torch.from_numpy(weights), limits)
         least = torch.full(low.shape, torch.inf)
         for share in CLIPPING:
             tried = _affine(storage, low * share, high * share)

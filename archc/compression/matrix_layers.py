@@ -1,0 +1,27 @@
+"""Layers whose result is a product with one weight matrix, or a selection of its rows."""
+
+from __future__ import annotations
+
+from archc.analysis.layers import Layer
+from archc.declaration.base import Operator
+from archc.declaration.traits import SELECTS_ROWS
+from archc.ir.graph import Graph
+from archc.ir.scans import schedule
+
+
+def matrix_obstacle(graph: Graph, layer: Layer) -> str | None:
+    """Reason why the calibration data give no second-order loss of a layer's weight, or None.
+
+    A layer without an obstacle has one use, outside scans, and multiplies its operand by its only matrix or selects
+    rows of it.
+    """
+    if set(layer.weights) != {"weight"}:
+        return f"`{layer.op.name}` has {len(layer.weights)} weights" if layer.weights else "its weight is a vector"
+    if len(layer.nodes) != 1:
+        return f"it has {len(layer.nodes)} uses"
+    weight = graph.weights[layer.weights["weight"]]
+    if not weight.storage.elementwise:
+        return f"its weight is stored as {weight.storage}"
+    if type(layer.op).weight_rows is Operator.weight_rows and not layer.op.has(SELECTS_ROWS):
+        return f"`{layer.op.name}` is no product of rows with its weight"
+    return None if layer.node in set(schedule(graph)) else "it is in a scan"
