@@ -14,9 +14,11 @@ from typing import Any
 
 from archc.diagnostics import Diagnostics, Source, error, silent
 from archc.driver.arguments import check_types, passes_of, plain_settings, with_former_names
+from archc.driver.compilation import Baseline
 from archc.driver.compiled import Compiled
 from archc.driver.emission import file_title, source_title
 from archc.driver.parsing import checked, open_module, texts_of
+from archc.ir.copying import copied
 from archc.ir.given_sizes import sizes_from
 from archc.ir.graph import Graph
 from archc.language.elaboration.device_statements import devices_of
@@ -70,6 +72,7 @@ def compile(
     allow_absolute_imports: bool = False,
     diagnostics: Diagnostics | None = None,
     progress: Callable[[str], None] = silent,
+    baseline: bool = False,
 ) -> Compiled:
     """Compile a model: parse the text, bind weights, run passes.
 
@@ -88,19 +91,21 @@ def compile(
             are not given are taken from the calibration data, or else assumed, with a warning.
         seed: seed of initial weights and random inputs.
         progress: called with the name of each task as it begins.
+        baseline: True to keep the model before the passes, with which `Compiled.write` compares the compiled one.
 
     Raises:
         TypeError: an argument has a wrong type.
         ArchcError: the text, the weights, the data or the options have errors.
     """
     from archc.driver.binding import bind_fresh, bind_given
+    from archc.driver.latency import measure_on
     from archc.passmanager.calibration import Calibration, read_calibration, warn_of_constant
     from archc.weights.load import arrays_of, tensors_of
 
     check_types(
         text=text, model=model, passes=passes, weights=weights, rename=rename, calib=calib, set=set, seed=seed,
         allow_pickle=allow_pickle, allow_absolute_imports=allow_absolute_imports, diagnostics=diagnostics,
-        progress=progress,
+        progress=progress, baseline=baseline,
     )  # fmt: skip
     found = diagnostics if diagnostics is not None else Diagnostics()
     given_sizes = sizes_from(sizes)
@@ -148,11 +153,14 @@ def compile(
         diagnostics=found,
         files=texts_of(module).union(file.absolute() for file in read),
         sizes=choose_sizes(graph, given_sizes, inputs.shapes),
+        baseline=Baseline(copied(graph), inputs) if baseline else None,
     )
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
         machines = devices_of(module, found)
-        compiled.passes += run_passes(graph, pipeline, inputs, progress, machines, compiled.sizes.values, found)
+        compiled.passes += run_passes(
+            graph, pipeline, inputs, progress, machines, compiled.sizes.values, found, measure_on(inputs)
+        )
     if arrays is not None:
         check_data(graph, compiled.sizes)
     return compiled

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from archc.cli import check_report, options, output, pass_report
+from archc.cli import check_report, latency_text, options, output, pass_report
 from archc.cli.plugins import load_plugins
 from archc.codegen.python_source import Activations
 from archc.diagnostics import Diagnostics, error
@@ -77,6 +77,12 @@ def add_parser(commands: Any) -> None:
         help="activations in the PyTorch module: functions (F.relu, the default) or modules (an nn.ReLU for each use), "
         "which guided backpropagation and DeepLift need",
     )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure the latency of the written programs on one thread and one sample, in turns with the programs "
+        "before the passes",
+    )
     parser.add_argument("--explain", action="store_true", help="print the remarks of every pass on every layer")
     options.add_strict(parser)
     options.add_load(parser)
@@ -95,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as watched:
         progress = watched.enter_context(output.progress())
         _warn_of_options(arguments, found)
-        compiled = options.compiled(arguments, found, progress)
+        compiled = options.compiled(arguments, found, progress, baseline=arguments.measure)
         if arguments.explain:
             _refer_to_remarks(found)
         if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
@@ -116,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
             announce,
             arguments.single_file,
             arguments.activations,
+            arguments.measure,
         )
     return 0
 
@@ -175,6 +182,8 @@ def _text(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, A
         figures += f"\nmultiply-adds at {settings_text(report['sizes'])}{others}"
     parts.append(figures)
     parts.append(check_report.text(report["check"]))
+    if "latency" in report:
+        parts.append(latency_text.text(report["latency"]))
     parts.append(_files(Path(arguments.output), report))
     return "\n\n".join(parts)
 

@@ -238,8 +238,16 @@ def warn_without_effect(diagnostics: Diagnostics, name: str, reason: str, help: 
     diagnostics.warn("option-without-effect", f"`--{name}` has no effect {reason}", help=help)
 
 
-def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: Callable[[str], None]) -> Compiled:
+def compiled(
+    arguments: argparse.Namespace,
+    diagnostics: Diagnostics,
+    progress: Callable[[str], None],
+    baseline: bool = False,
+) -> Compiled:
     """Compile the file with the options of `add_model` and `add_compilation`.
+
+    Args:
+        baseline: whether to keep the model before the passes.
 
     Raises:
         ArchcError: as `archc.compile`.
@@ -261,6 +269,7 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
         allow_absolute_imports=arguments.allow_absolute_imports,
         diagnostics=diagnostics,
         progress=progress,
+        baseline=baseline,
     )
     compiled.files |= {Path(path).absolute() for path in arguments.load}
     _warn_of_data(arguments, compiled, diagnostics)

@@ -107,6 +107,8 @@ class Runtime:
         modules: modules that are imported before the separate process starts, so that they stay loaded for later
             checks.
         exact_sums: for a runtime that saturates sums of 8-bit products on some CPUs.
+        prepare: loads a file, and returns a function that runs it once on the tensors, for measurements of the latency.
+            It is called in a separate process, as `run`.  Without this function, the latency is not measured.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Runtime:
     scale: Callable[[Path, Factors], None] | None = None
     modules: Sequence[str] = ()
     exact_sums: ExactSums | None = None
+    prepare: Callable[[Path, Sequence[torch.Tensor]], Callable[[], object]] | None = None
 
     def __post_init__(self) -> None:
         _check_form("name of a runtime", self.name, _NAME, "onnxruntime")

@@ -52,6 +52,8 @@ _TAKES: dict[str, tuple[tuple[Any, ...], str | Callable[[], str]]] = {
     "emit": ((str, Sequence, type(None)), _known_targets),
     "check": ((bool, type(None)), "True, False or None"),
     "single_file": ((bool,), "True or False"),
+    "measure": ((bool,), "True or False"),
+    "baseline": ((bool,), "True or False"),
     "progress": ((Callable,), "a function whose argument is the name of a task"),
     "announce": ((Callable, type(None)), "a function whose argument is the report"),
     "diagnostics": ((Diagnostics, type(None)), "an archc.Diagnostics, which collects the warnings"),

@@ -8,9 +8,24 @@ from pathlib import Path
 from archc.codegen.python_source import Activations, WriteBeside
 from archc.codegen.target import ModelToEmit, WeightsFile
 from archc.diagnostics import Diagnostics
+from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph
+from archc.passmanager.calibration import Calibration
 from archc.passmanager.report import PassReport
 from archc.passmanager.sizes import Sizes
+
+
+@frozen_by_identity
+class Baseline:
+    """The model before its passes, for comparisons.
+
+    Attributes:
+        graph: a copy of the graph before the first pass.
+        calibration: the inputs of the passes.
+    """
+
+    graph: Graph
+    calibration: Calibration
 
 
 @dataclass(repr=False)
@@ -27,6 +42,7 @@ class Compilation:
         diagnostics: the warnings.
         files: the files that were read, which `Compiled.write` never replaces.
         sizes: values of the symbolic sizes; costs are counted at these sizes.
+        baseline: the model before its passes; None unless `archc.compile` was told to keep it.
     """
 
     graph: Graph
@@ -38,6 +54,7 @@ class Compilation:
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     files: frozenset[Path] = frozenset()
     sizes: Sizes = field(default_factory=Sizes)
+    baseline: Baseline | None = None
 
     @property
     def name(self) -> str:

@@ -35,6 +35,7 @@ class Compiled(Compilation):
         diagnostics: the warnings.
         files: the files that were read, which `write` never replaces.
         sizes: values of the symbolic sizes; costs are counted at these sizes.
+        baseline: the model before its passes, if it was kept.
     """
 
     def __repr__(self) -> str:
@@ -73,6 +74,7 @@ class Compiled(Compilation):
         announce: Callable[[dict[str, Any]], None] | None = None,
         single_file: bool = False,
         activations: Activations = "functions",
+        measure: bool = False,
     ) -> dict[str, Any]:
         """Write the model into a folder, and return the report; on an error nothing is written.
 
@@ -88,26 +90,32 @@ class Compiled(Compilation):
                 copies of the int8 and packed layers.
             activations: "modules" to write a module such as `nn.ReLU` at each use of an activation, for methods that
                 register hooks on such modules.
+            measure: True to measure the latency of the emitted programs on one sample and one thread, in turns with
+                the programs before the passes if `archc.compile` was called with `baseline=True`.
 
         Raises:
             TypeError: an argument has a wrong type.
             ValueError: there is no such target, or no such form of activations.
-            ArchcError: a target cannot be loaded or cannot express the model, the check fails, the folder cannot be
-                written, or an output would replace a file that the compilation read.
+            ArchcError: a target cannot be loaded or cannot express the model, the check or the measurement fails, the
+                folder cannot be written, or an output would replace a file that the compilation read.
         """
         from archc.driver.emission import check_weights, write_files
-        from archc.driver.option_warnings import warn_of_activations
+        from archc.driver.option_warnings import warn_of_activations, warn_of_measure
         from archc.driver.output_folder import OutputFolder
 
-        check_types(folder=folder, check=check, progress=progress, announce=announce, single_file=single_file)
+        check_types(
+            folder=folder, check=check, progress=progress, announce=announce, single_file=single_file, measure=measure
+        )
         check_activations(activations)
         targets = targets_of(emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
         if activations == "modules":
             warn_of_activations(self, targets)
+        if measure:
+            warn_of_measure(self, targets)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(folder, self.files) as out, paused_collector(), located(self.graph):
-            report = write_files(self, out, targets, check, single_file, activations, progress)
+            report = write_files(self, out, targets, check, single_file, activations, progress, measure)
             if announce is not None:
                 out.prepare()
                 announce(report)

@@ -70,6 +70,7 @@ def write_files(
     single_file: bool,
     activations: Activations,
     progress: Callable[[str], None],
+    measure: bool,
 ) -> dict[str, Any]:
     """Write the targets, the weights and `report.json`; return the report.
 
@@ -77,10 +78,10 @@ def write_files(
     themselves.  The targets that need weights are written after the weights file, which they may refer to.
 
     Args:
-        check, single_file, activations: as for `Compiled.write`.
+        check, single_file, activations, measure: as for `Compiled.write`.
 
     Raises:
-        ArchcError: a target cannot express the model, or the check fails.
+        ArchcError: a target cannot express the model, or the check or the measurement fails.
     """
     from archc.driver.imported_files import ImportedFiles
     from archc.driver.option_warnings import warn_of_check, warn_of_single_file
@@ -127,6 +128,10 @@ def write_files(
         report["check"] = check_isolated(compiled, whole, files_of_stages, out.scratch())
         warn_of_outputs(report["check"], compiled.diagnostics)
         report["warnings"] = _warnings(compiled)
+    if measure and compiled.graph.tensors is not None:
+        from archc.driver.latency_report import latency_report
+
+        report |= latency_report(compiled, whole, out.scratch(), progress)
     report["files"] = {path.name: _fingerprint(path) for path in out.written()}
     out.write_text("report.json", report_text(report))
     return report

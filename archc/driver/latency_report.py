@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def latency_report(
     compiled: Compilation, files: Mapping[str, Path], folder: Path, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure the emitted programs, in turns with those of the baseline; no entry if no program can be run.
+    """Measure the emitted programs, in turns with those of the baseline.
+
+    There is no entry if no program can be run.
 
     Args:
         files: paths of the emitted files by suffix.

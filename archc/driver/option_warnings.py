@@ -45,5 +45,16 @@ def warn_of_check(compiled: Compilation) -> None:
     )
 
 
+def warn_of_measure(compiled: Compilation, targets: Sequence[Target]) -> None:
+    """Warn that no latency can be measured."""
+    from archc.driver.latency import can_be_measured
+
+    if compiled.graph.tensors is None:
+        _warn(compiled, "`--measure` has no effect: there are no weights", "leave out `--weights none`")
+    elif not any(map(can_be_measured, targets)):
+        help = "leave the option out, or emit a target with a runtime, such as `torch`"
+        _warn(compiled, "`--measure` has no effect: no emitted file can be measured", help)
+
+
 def _warn(compiled: Compilation, message: str, help: str) -> None:
     compiled.diagnostics.warn("option-without-effect", message, help=help)

@@ -16,6 +16,7 @@ from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.failure import failed_check
+from archc.passmanager.latency import Latency, Measure, cannot_measure
 from archc.passmanager.remark_arguments import check_remark
 from archc.types.attributes import arguments_text
 
@@ -117,6 +118,7 @@ class Context:
         diagnostics: collects the warnings; they are always shown.
         remarks: the remarks so far; they are shown with `--explain`.
         progress: called with the name of each step of a long pass.
+        latencies: measures the latencies of several graphs, which run in turns; a fair comparison needs this.
     """
 
     rewriter: Rewriter
@@ -126,6 +128,23 @@ class Context:
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     remarks: list[Remark] = field(default_factory=list)
     progress: Callable[[str], None] = silent
+    latencies: Measure = cannot_measure
+
+    def measure(self, graph: Graph, target: str) -> Latency:
+        """Latency of a graph with its weights, as a program of a target.
+
+        The program runs on the first sample of the calibration data, or on random inputs.  A pass that decides by
+        latency gives other results on other machines, and may do so in each run.
+
+        Args:
+            target: name of the target, such as "onnx" or "torch".
+
+        Raises:
+            ValueError: there is no such target, or nothing runs its programs.
+            ArchcError: the target cannot express the graph, or the program cannot run (`measurement-failed`).
+        """
+        (latency,) = self.latencies([graph], target)
+        return latency
 
     def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
         """Add a remark that a layer was rewritten."""

@@ -107,6 +107,16 @@ class Calibration:
         for start in range(0, count, BATCH):
             yield {name: tensor[start : start + BATCH] if tensor.ndim else tensor for name, tensor in tensors.items()}
 
+    def sample(self) -> dict[str, torch.Tensor]:
+        """The first sample, with a batch axis of size 1; all samples if they cannot be divided into batches.
+
+        The sample is for measurements of latency, which hardly depends on the values, so `asked` does not change.
+        """
+        asked = self.asked
+        batch = next(self.batches())
+        self.asked = asked
+        return {name: tensor[:1] if tensor.ndim and self._batched else tensor for name, tensor in batch.items()}
+
     def outputs(self, graph: Graph) -> dict[str, torch.Tensor]:
         """The outputs of a graph for the first batch.
 

@@ -36,7 +36,7 @@ class Latency:
 
 
 Measure = Callable[[Sequence[Graph], str], list[Latency]]
-"""Function that measures graphs as programs of a target, given by its name; their runs are interleaved."""
+"""Function that measures graphs as programs of a target, given its name, with interleaved runs."""
 
 
 def cannot_measure(graphs: Sequence[Graph], target: str) -> list[Latency]:

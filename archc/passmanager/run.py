@@ -25,6 +25,7 @@ from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error
 from archc.passmanager.effect_warnings import warn_of_idle, warn_of_options, warn_of_random
 from archc.passmanager.failure import pass_failure
+from archc.passmanager.latency import Measure, cannot_measure
 from archc.passmanager.order import check_order
 from archc.passmanager.report import PassReport
 from archc.passmanager.sizes import choose_sizes
@@ -46,6 +47,7 @@ def run_passes(
     devices: Mapping[str, Devices] | None = None,
     sizes: Mapping[str, int] | None = None,
     diagnostics: Diagnostics | None = None,
+    measure: Measure = cannot_measure,
 ) -> Iterator[PassReport]:
     """Run passes over a graph, in place, and yield the report of each.
 
@@ -55,6 +57,7 @@ def run_passes(
         sizes: a value for each symbolic size; costs are counted at these values.  By default, the values come
             from the calibration data.
         diagnostics: collects the warnings.
+        measure: measures latencies for passes; see `Context.latencies`.
 
     Raises:
         ArchcError: options are contradictory, the order is wrong, a selector matches nothing, a pass breaks the graph,
@@ -75,7 +78,8 @@ def run_passes(
         suspects = outside_operators(graph.nodes())  # now, since the pass may remove or replace them
         found = diagnostics if diagnostics is not None else Diagnostics()
         warn_of_options(step, found)
-        context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found, progress=progress)
+        rewriter = Rewriter(graph, by=step.name)
+        context = Context(rewriter, calibration, devices or {}, sizes, found, progress=progress, latencies=measure)
         calibration.asked = False
         stored = dict(graph.tensors or {})
         with one_thread(), located(graph):

@@ -6,7 +6,7 @@ If the weights have 100 MB or more (`LARGE` in `archc.codegen.onnx.emit`), the m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,15 @@ def _scale(path: Path, factors: Factors) -> None:
     scale(path, factors)
 
 
+def _prepare(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], object]:
+    from archc.codegen import onnx
+    from archc.weights.dtype_conversion import from_torch
+
+    ready = onnx.session(path)
+    arrays = {each.name: from_torch(tensor) for each, tensor in zip(ready.get_inputs(), inputs, strict=True)}
+    return lambda: onnx.run_session(ready, arrays)
+
+
 ONNX = Target(
     "onnx",
     ".onnx",
@@ -98,6 +107,7 @@ ONNX = Target(
         _run,
         scale=_scale,
         modules=("onnxruntime",),
+        prepare=_prepare,
         exact_sums=ExactSums(
             _run_exactly,
             "set the session option `session.x64quantprecision` to `1`.  If a layer is used twice, compile with\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +61,20 @@ def _run(path: Path, inputs: Sequence[torch.Tensor]) -> torch.Tensor | Sequence[
     return outputs
 
 
+def _prepare(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], object]:
+    import torch
+
+    from archc.codegen.torch import load
+
+    module = load.load_model(path)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return module(*inputs)
+
+    return run
+
+
 TORCH = Target(
     "torch",
     ".py",
@@ -70,5 +84,5 @@ TORCH = Target(
     staged=True,
     has_activations=True,
     pipeline=_pipeline,
-    runtime=Runtime("torch", "PyTorch", _run, scale=reads_weights_file),
+    runtime=Runtime("torch", "PyTorch", _run, scale=reads_weights_file, prepare=_prepare),
 )

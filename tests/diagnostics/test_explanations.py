@@ -20,6 +20,7 @@ NOT_SHOWN = {
     "check-failed": "needs an error of an emitter, and another process",
     "file-too-large": "needs 64 MiB",
     "file-unreadable": "needs a file without permissions, which root can read all the same",
+    "measurement-failed": "needs another process",
     "onnx-invalid": "needs an error of an emitter",
     "onnx-name": "cannot be written in a text",
     "operator-not-loadable": "needs a broken package",
