@@ -28,6 +28,7 @@ SCRIPTS = {
     "memory_format": "Convolutions in channels-last layout",
     "int8_models": "int8 models against float ones",
     "int8_kernels": "int8 kernels in PyTorch",
+    "resnet_static": "Static int8 convolutional networks against ONNX Runtime's quantizer",
     "quantize_dynamic": "ONNX Runtime's quantizer on emitted models",
     "speaker": "The speaker encoder with trained weights, in int8",
     "quantizers": "Quantizers of a Transformer with trained weights",
