@@ -15,10 +15,12 @@ from archc.analysis.layers import Layer
 from archc.ir.graph import Graph, Node
 from archc.ir.match import NoMatch, any_value, match, pattern, result_of
 from archc.passmanager import Context
-from archc.types.storage import Int8, Masked
+from archc.types.storage import Int8, Masked, Storage
 from archc.types.tensor_type import DType
 
 Array = npt.NDArray[Any]
+Encoded = tuple[Storage, Mapping[str, Array]]
+"""Storage of a weight, and its stored tensors by path."""
 
 LARGEST_BIAS = 2.0**30
 """Largest bias as a multiple of the operand's scale times the weight's scale.
@@ -71,14 +73,14 @@ def store_as_int8(
     names: Iterable[str],
     axes: Mapping[str, int] | None,
     least: Mapping[str, Array],
-    given: Mapping[str, Mapping[str, Array]] = MappingProxyType({}),
+    given: Mapping[str, Encoded] = MappingProxyType({}),
 ) -> StoredWeights:
     """Store weights of a layer as int8, except shared weights that an earlier layer has stored.
 
     Args:
         axes: the axis along which the scales of a weight differ, by path; see `channel_axes`.  None for single scales.
         least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
-        given: the stored tensors of weights that are rounded already, by path.
+        given: the weights that are rounded already, by path.
     """
     before = after = 0
     errors, norms = [], []
@@ -89,11 +91,13 @@ def store_as_int8(
         if graph.weights[path].storage.elementwise:
             if isinstance(graph.weights[path].storage, Masked):
                 context.note(layer.path, "int8 replaces its mask; masked weights stay zero")
-            storage, stored = Int8(None), None
-            if axes is not None:
+            if axes is None:
+                context.rewriter.set_storage(path, Int8(None))
+            elif path in given:
+                context.rewriter.set_storage(path, *given[path])
+            else:
                 storage = Int8(axes[path] if path in axes else _best_axis(values))
-                stored = given.get(path) or storage.encode(path, values, least.get(path, 0.0))
-            context.rewriter.set_storage(path, storage, stored)
+                context.rewriter.set_storage(path, storage, storage.encode(path, values, least.get(path, 0.0)))
         after += graph.weights[path].nbytes
         errors.append(_norm(graph.weight_values(path) - values))
         norms.append(_norm(values))

@@ -44,8 +44,9 @@ def quantize_inside(graph: Graph, context: Context, layer: Layer) -> None:
     op = layer.op
     assert isinstance(op, Lstm)
     work = _work_in_a_step(layer.node, op)
-    fast = [number for number in range(op.num_layers) if work[number] >= LEAST_IN_A_STEP]
-    if not fast or not all(graph.weights[path].storage in (Int8(0), Int8(None)) for path in layer.weights.values()):
+    in_integers = [_has_integer_weights(graph, layer.node, number) for number in range(op.num_layers)]
+    fast = [number for number in range(op.num_layers) if in_integers[number] and work[number] >= LEAST_IN_A_STEP]
+    if not fast:
         context.note(layer.path, "its operands stay in floats: with integers it would not be faster")
         return
     if context.calibration.real:
@@ -70,6 +71,13 @@ def quantize_inside(graph: Graph, context: Context, layer: Layer) -> None:
             f"operands are quantized in each run in the layers {numbers}: ONNX has `DynamicQuantizeLSTM`, an operator"
             " of `com.microsoft`, and PyTorch computes in floats",
         )
+
+
+def _has_integer_weights(graph: Graph, node: Node, layer: int) -> bool:
+    """Return whether all weights of one layer are int8, with one scale or a scale for each row."""
+    names = (f"weight_{kind}_l{layer}{suffix}" for kind in ("ih", "hh") for suffix in ("", "_reverse"))
+    paths = [node.weights[name] for name in names if name in node.weights]
+    return all(graph.weights[path].storage in (Int8(0), Int8(None)) for path in paths)
 
 
 def _work_in_a_step(node: Node, op: Lstm) -> list[int]:

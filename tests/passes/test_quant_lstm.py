@@ -70,11 +70,15 @@ def test_without_data_only_states_are_quantized() -> None:
         (DYNAMIC, "gru(128, 2)"),
         (DYNAMIC, "rnn(128, 2)"),
         (DYNAMIC, "lstm(16, 2)"),
-        (DYNAMIC, "lstm(128, 2, weight_hh_l1 = low_rank(4))"),
+        (DYNAMIC, "lstm(128, weight_hh_l0 = low_rank(4))"),
     ],
 )
 def test_other_layers_keep_float_operands(passes: str, layer: str) -> None:
     assert chosen(compiled(passes, even(), layer)) == ()
+
+
+def test_layers_with_float_weights_keep_float_operands() -> None:
+    assert chosen(compiled(DYNAMIC, even(), "lstm(128, 2, weight_hh_l1 = low_rank(4))")) == (0,)
 
 
 def test_the_report_names_the_reason_for_small_layers() -> None:
