@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from archc.types.storage import Integers, Masked, Storage
 Formats = Mapping[Layer, Mapping[str, Storage]]
 """Storage formats of the weights of layers, by layer and name of the weight."""
 
+CHUNK = 1 << 22
+"""Most elements of a weight in temporary arrays."""
 LARGEST_METRIC_MODEL = 1 << 30
 """Bytes of weights above which no output metric is computed.
 
@@ -62,13 +64,21 @@ class _Outcome:
         self.rows: int | None = None
 
     def add_error(self, values: np.ndarray, stored: np.ndarray) -> None:
-        self.error += float(np.square(stored - values, dtype=np.float64).sum())
-        self.norm += float(np.square(values, dtype=np.float64).sum())
+        for own, other in zip(_chunks(values), _chunks(stored), strict=True):
+            self.error += float(np.square(other - own, dtype=np.float64).sum())
+            self.norm += float(np.square(own, dtype=np.float64).sum())
 
     @property
     def relative(self) -> float:
         """Relative error of all weights together, in the Frobenius norm."""
         return math.sqrt(self.error / self.norm) if self.norm else 0.0
+
+
+def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield parts of an array, so that temporary arrays are small."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        yield flat[start : start + CHUNK]
 
 
 def _quantize_by_data(

@@ -74,11 +74,10 @@ def quantize_sequentially(
         if storage is None:
             continue
         path = node.weights["weight"]
-        weight = _tensor(graph, path)
         metric = metrics.get(node)
         sample = node.op.weight_rows(next(steps.operands(node))[1])
         if sample is None:
-            found = _quantize_rows(storage, path, weight, metric.matrix if metric is not None else None)
+            found = _quantize_rows(storage, path, graph.weight_values(path), None if metric is None else metric.matrix)
         else:
             found = _quantize_product(graph, steps, node, storage, sample, metric)
         store(node, found)
@@ -117,15 +116,24 @@ def _quantize_product(
     return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count)
 
 
-def _quantize_rows(storage: Integers, path: str, weight: torch.Tensor, metric: torch.Tensor | None) -> QuantizedMatrix:
+def _quantize_rows(storage: Integers, path: str, values: np.ndarray, metric: torch.Tensor | None) -> QuantizedMatrix:
+    """Quantize the rows of a weight, a part of them at a time: such weights are the largest of a model."""
+    import numpy as np
     import torch
 
-    rows = torch.from_numpy(storage.rows(weight.numpy()).copy())
-    if metric is not None and metric.dim() == 1:
-        metric = metric.diag()
-    grid = find_grid(storage, rows, None if metric is None else metric.diagonal())
-    q = grid.nearest(rows) if metric is None else quantize_matrix(rows, metric, grid)
-    return QuantizedMatrix(_stored(storage, path, q, grid, weight), None, 0)
+    if metric is None:
+        return QuantizedMatrix(storage.encode(path, values), None, 0)
+    hessian = metric if metric.dim() == 2 else metric.diag()
+    rows = storage.rows(values)
+    count = max(1, CHUNK // max(1, rows.shape[1]))
+    parts = []
+    for start in range(0, len(rows), count):
+        chunk = torch.from_numpy(rows[start : start + count].copy())
+        grid = find_grid(storage, chunk, hessian.diagonal())
+        q = quantize_matrix(chunk, hessian, grid)
+        shape = (len(chunk), *values.shape[1:])
+        parts.append(storage.pack(path, q.numpy(), grid.scale.numpy(), grid.zero_point.numpy(), shape))
+    return QuantizedMatrix({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, None, 0)
 
 
 def _stored(

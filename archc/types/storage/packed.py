@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from archc.frozen_dataclass import frozen_dataclass
@@ -84,23 +85,36 @@ class PackedIntegers(Integers):
         """
         import numpy as np
 
-        grouped = self.split(self.rows(values))
-        scale, zero_point = self.affine(np.minimum(grouped.min(2), 0), np.maximum(grouped.max(2), 0))
-        q = self.quantize(grouped, scale[:, :, None], zero_point[:, :, None])
-        return self.pack(path, q.reshape(len(q), -1)[:, : self._columns(values.shape)], scale, zero_point, values.shape)
+        rows, parts = self.rows(values), []
+        for chunk in _chunks(rows):
+            grouped = self.split(chunk)
+            scale, zero_point = self.affine(np.minimum(grouped.min(2), 0), np.maximum(grouped.max(2), 0))
+            q = self.quantize(grouped, scale[:, :, None], zero_point[:, :, None])
+            q = q.reshape(len(q), -1)[:, : rows.shape[1]]
+            parts.append(self.pack(path, q, scale, zero_point, values.shape))
+        return {stored: np.concatenate([part[stored] for part in parts]) for stored in parts[0]}
 
     def decode(self, path: str, stored: Stored, shape: Shape, dtype: DType) -> np.ndarray:
         import numpy as np
 
         columns, groups = self._columns(shape), self.groups(shape)
-        q = unpack(stored[path], columns, self.bits).astype(np.float32)
-        if self.symmetric:
-            zero_point = np.full((1, groups), self.levels // 2, np.float32)
-        else:
-            zero_point = unpack(stored[f"{path}_zero_point"], groups, self.bits).astype(np.float32)
-        scale = stored[f"{path}_scale"].astype(np.float32)
-        spread = [np.repeat(each, self.width(shape), axis=1)[:, :columns] for each in (zero_point, scale)]
-        return self.from_rows((q - spread[0]) * spread[1], shape)
+        values = np.empty((shape[self.axis], columns), np.float32)
+        for chunk, *parts in zip(_chunks(values), *(_chunks(array, columns) for array in stored.values()), strict=True):
+            of = dict(zip(stored, parts))
+            chunk[:] = unpack(of[path], columns, self.bits)
+            if self.symmetric:
+                chunk -= self.levels // 2
+            else:
+                zero_point = unpack(of[f"{path}_zero_point"], groups, self.bits).astype(np.float32)
+                chunk -= self._spread(zero_point, shape)
+            chunk *= self._spread(of[f"{path}_scale"].astype(np.float32), shape)
+        return self.from_rows(values, shape)
+
+    def _spread(self, of_groups: np.ndarray, shape: Shape) -> np.ndarray:
+        """Repeat the numbers of groups for each column."""
+        import numpy as np
+
+        return np.repeat(of_groups, self.width(shape), axis=1)[:, : self._columns(shape)]
 
     # Quantization ---------------------------------------------------------------------------------------------
 
@@ -140,10 +154,23 @@ class PackedIntegers(Integers):
 
         channels, columns = rows.shape
         width = max(1, columns if self.group is None else min(self.group, columns))
-        return np.pad(rows, ((0, 0), (0, -columns % width or (0 if columns else 1)))).reshape(channels, -1, width)
+        missing = -columns % width or (0 if columns else 1)
+        padded = np.pad(rows, ((0, 0), (0, missing))) if missing else rows
+        return padded.reshape(channels, -1, width)
 
     def _columns(self, shape: Shape) -> int:
         return math.prod(extent for axis, extent in enumerate(shape) if axis != self.axis)
+
+
+CHUNK = 1 << 22
+"""Most elements of a weight that are encoded or decoded at a time, so that temporary arrays are small."""
+
+
+def _chunks(rows: np.ndarray, columns: int | None = None) -> Iterator[np.ndarray]:
+    """Yield parts of a matrix that belong to at most `CHUNK` elements of a weight with this number of columns."""
+    count = max(1, CHUNK // max(1, rows.shape[1] if columns is None else columns))
+    for start in range(0, max(1, len(rows)), count):
+        yield rows[start : start + count]
 
 
 def packed_bytes(count: int, bits: int) -> int:
