@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from archc.analysis.layers import Layer
 from archc.compression.lockstep import Lockstep
 from archc.compression.matrix_layers import matrix_obstacle
-from archc.compression.output_metric import output_metric
+from archc.compression.output_metric import OutputMetric, output_metric
+from archc.compression.sensitivity import layer_statistics
 from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
+from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.storage import Integers, Masked, Storage
+
+if TYPE_CHECKING:
+    import torch
 
 Formats = Mapping[Layer, Mapping[str, Storage]]
 """Storage formats of the weights of layers, by layer and name of the weight."""
@@ -34,10 +40,16 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
     Args:
         by_data: True to use GPTQ on the calibration data where it applies.
     """
-    nodes = {layer.node: layer for layer in formats if by_data and can_use_data(graph, layer, formats[layer])}
+    nodes: dict[Node, Layer] = {}
+    sharing: dict[Node, list[Node]] = {}
+    for layer in formats if by_data else ():
+        if can_use_data(graph, layer, formats[layer]):
+            first = next((node for node, other in nodes.items() if other.weights == layer.weights), layer.node)
+            nodes.setdefault(first, layer)
+            sharing.setdefault(first, []).append(layer.node)
     outcome: dict[Layer, _Outcome] = {layer: _Outcome() for layer in formats}
     if nodes:
-        _quantize_by_data(graph, context, nodes, formats, outcome)
+        _quantize_by_data(graph, context, nodes, sharing, formats, outcome)
     for layer, of_weights in formats.items():
         for name, storage in of_weights.items():
             path = layer.weights[name]
@@ -82,12 +94,26 @@ def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _quantize_by_data(
-    graph: Graph, context: Context, nodes: Mapping[Node, Layer], formats: Formats, outcome: Mapping[Layer, _Outcome]
+    graph: Graph,
+    context: Context,
+    nodes: Mapping[Node, Layer],
+    sharing: Mapping[Node, Sequence[Node]],
+    formats: Formats,
+    outcome: Mapping[Layer, _Outcome],
 ) -> None:
+    """Quantize each weight at its first node.
+
+    Args:
+        sharing: all nodes that use the weight, for each first node.
+    """
     batches = list(context.calibration.batches())
     context.progress("measure the effect of each layer on the outputs")
     small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_METRIC_MODEL
-    metrics = output_metric(graph, nodes, batches) if small else {}
+    used = [node for users in sharing.values() for node in users]
+    metrics = output_metric(graph, used, batches) if small else {}
+    for node, users in sharing.items():
+        if len(users) > 1 and node.op.has(SELECTS_ROWS):
+            metrics |= _tied_metric(graph, users, batches, metrics)
     done = 0
 
     def store(node: Node, found: QuantizedMatrix) -> None:
@@ -106,6 +132,30 @@ def _quantize_by_data(
         node: storage for node, layer in nodes.items() if isinstance(storage := formats[layer]["weight"], Integers)
     }
     quantize_sequentially(graph, Lockstep(graph, batches), of_nodes, metrics, store)
+
+
+def _tied_metric(
+    graph: Graph,
+    users: Sequence[Node],
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    metrics: Mapping[Node, OutputMetric],
+) -> dict[Node, OutputMetric]:
+    """Metric of the rows of a table that is also the weight of a product, such as a tied embedding.
+
+    The mean over the rows of both uses: an error e of a row costs eᵀ G e where it is selected, and g eᵀ H e in the
+    product, for the second moments H of the product's operand and the metric g of the channel.
+    """
+    first, *others = users
+    if first not in metrics or any(other not in metrics for other in others):
+        return {}
+    statistics = layer_statistics(graph, batches, {other: metrics[other] for other in others})
+    rows = graph.weights[first.weights["weight"]].shape[0]
+    total = metrics[first].matrix
+    for other, found in statistics.items():
+        gain = metrics[other].matrix
+        trace = gain.trace() if gain.dim() == 2 else gain.sum()
+        total = total + sum(trace / len(found.moments) * each.hessian for each in found.moments)
+    return {first: OutputMetric(total / rows, metrics[first].relevant)}
 
 
 def _remark(graph: Graph, context: Context, layer: Layer, of_weights: Mapping[str, Storage], found: _Outcome) -> None:

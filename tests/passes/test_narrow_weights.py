@@ -14,7 +14,7 @@ from archc.ir.graph import Graph
 from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import run_passes
-from archc.types.storage import Dense, Int4, Int8, NarrowFloat, PackedIntegers
+from archc.types.storage import Dense, Int3, Int4, Int8, NarrowFloat, PackedIntegers
 from archc.types.tensor_type import DType
 from tests.passes.graphs import Build, mlp, remarks, run
 
@@ -125,15 +125,27 @@ def test_layers_without_a_metric_become_int8() -> None:
     assert isinstance(graph.weights["fc.weight"].storage, PackedIntegers | Int8)
 
 
-def test_a_shared_weight_is_stored_once() -> None:
+def tied() -> Graph:
     build = Build()
-    ids = build.input(dtype=DType.i64, name="ids")
-    x = build.layer("embedding", ids, 50, 32, name="wte")
-    logits = build.layer("linear", x, 50, bias=False, name="head", weights={"weight": "wte.weight"})
-    graph = build.done(logits)
-    run(graph, Quant("int4"), data={"ids": np.arange(50)})
-    assert graph.weights["wte.weight"].storage == Int4()
-    assert np.isfinite(graph.weight_values("wte.weight")).all()
+    x = build.layer("embedding", build.input(dtype=DType.i64, name="ids"), 200, 64, name="wte")
+    hidden = build.layer("linear", build.layer("relu", build.layer("linear", x, 64, name="up")), 64, name="down")
+    total = build.layer("add", x, hidden)
+    return build.done(build.layer("linear", total, 200, bias=False, name="head", weights={"weight": "wte.weight"}))
+
+
+def test_a_shared_weight_is_stored_once_for_both_uses() -> None:
+    ids = torch.arange(200)
+    errors = {}
+    for method in ("gptq", "rtn"):
+        graph = tied()
+        before = evaluate(graph, {"ids": ids})["y0"]
+        report = run(graph, Quant("int3", on="wte", method=method), data={"ids": ids.numpy()})[0]  # type: ignore[arg-type]
+        assert graph.weights["wte.weight"].storage == Dense()  # `head` is not selected
+        report = run(graph, Quant("int3", on=("wte", "head"), method=method), data={"ids": ids.numpy()})[0]  # type: ignore[arg-type]
+        assert graph.weights["wte.weight"].storage == Int3(group=32)
+        assert [each.layer for each in report.remarks if each.kind == "rewrote"] == ["wte", "head"]
+        errors[method] = float((evaluate(graph, {"ids": ids})["y0"] - before).norm() / before.norm())
+    assert errors["gptq"] < 0.9 * errors["rtn"]
 
 
 def test_scales_outside_f16_are_stored_as_f32() -> None:
