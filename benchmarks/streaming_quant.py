@@ -4,7 +4,8 @@ The model has the shape of GPT-2 XL, with 1.5 billion parameters.  The script wr
 weights in f16, one tensor after the other, and deletes it afterwards.  `archc compile --no-check` runs in a separate
 process.  Disk is the size of the checkpoint and of the result.
 
-    python -m benchmarks.streaming_quant [--depth 48] [--width 1600] [--passes 'quant(scheme = "weight")'] [--emit onnx]
+    python -m benchmarks.streaming_quant [--depth 48] [--width 1600] [--passes 'quant(int4)'] [--samples 8]
+        [--emit onnx]
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from benchmarks.tables import markdown
 
 ROWS = 4096
 """Rows of a tensor that are generated at a time."""
+LENGTH = 64
+"""Tokens of a calibration sample."""
 BYTES_PER_WEIGHT = 8
 """Free disk space that is required, for the checkpoint, scratch files and the result."""
 
@@ -56,7 +59,7 @@ def write_checkpoint(path: Path, sizes: Mapping[str, tuple[int, ...]], seed: int
                 file.write((0.02 * part).astype(np.float16).tobytes())
 
 
-def compile_model(settings: Mapping[str, int], passes: str, emit: str, out: Path) -> list[str]:
+def compile_model(settings: Mapping[str, int], passes: str, emit: str, out: Path, samples: int) -> list[str]:
     """Write a checkpoint, quantize it in a separate process, and return the row."""
     sizes = shapes(settings)
     count = sum(math.prod(shape) for shape in sizes.values())
@@ -70,6 +73,10 @@ def compile_model(settings: Mapping[str, int], passes: str, emit: str, out: Path
         command = ["-m", "archc", "compile", "specs/gpt2.arch", "--model", "gpt2"]
         command += [text for name, value in settings.items() for text in ("--set", f"{name}={value}")]
         command += ["--weights", str(checkpoint), "--passes", passes, "--emit", emit, "--no-check"]
+        if samples:
+            tokens = np.random.default_rng(0).integers(0, 50_257, (samples, LENGTH))
+            np.savez(folder / "calibration.npz", tokens=tokens)
+            command += ["--calib", str(folder / "calibration.npz")]
         start = time.perf_counter()
         usage = measure([*command, "-o", folder / "result"])
         minutes = (time.perf_counter() - start) / 60
@@ -88,13 +95,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depth", type=int, default=48, help="number of layers (default: %(default)s)")
     parser.add_argument("--width", type=int, default=1600, help="a multiple of 64 (default: %(default)s)")
-    parser.add_argument("--passes", nargs="+", default=['quant(scheme = "weight")'], help="default: %(default)s")
+    parser.add_argument(
+        "--passes", nargs="+", default=['quant(scheme = "weight")', "quant(int4)"], help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=8, help=f"calibration samples of {LENGTH} random tokens (default: %(default)s)"
+    )
     parser.add_argument("--emit", default="onnx", help="targets (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/streaming_quant"), help="default: %(default)s")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     settings = {"width": options.width, "depth": options.depth, "heads": options.width // 64}
-    rows = [compile_model(settings, passes, options.emit, options.out) for passes in options.passes]
+    rows = [compile_model(settings, passes, options.emit, options.out, options.samples) for passes in options.passes]
     print(markdown(["", "peak memory", "processor time", "time", "checkpoint", "result"], rows))
 
 

@@ -121,6 +121,7 @@ class Quant(Pass):
         "granularity": ("format", ("int8",)),
         "group": ("format", tuple(PACKED)),
         "symmetric": ("format", tuple(PACKED)),
+        "format": ("bytes", (None,)),
     }
     example = 'quant(int8, keep = "head")'
 
@@ -174,6 +175,10 @@ class Quant(Pass):
     )
 
     def check(self) -> None:
+        for option in ("group", "bytes"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise AttributeProblem("bad-option", f"`{option}` of `quant` must be at least 1, got {value}", option)
         if self.granularity == "token" and self.scheme != "dynamic":
             raise AttributeProblem(
                 "bad-option",

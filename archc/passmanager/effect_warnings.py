@@ -22,11 +22,12 @@ def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
     defaults = {info.name: info.default for info in attributes(type(step))}
     for option, (other, values) in step.effective_with.items():
         if getattr(step, option) != defaults[option] and getattr(step, other) not in values:
-            wanted = " or ".join(f"`{other} = {value_text(value)}`" for value in values)
+            given = " or ".join(f"`{other} = {value_text(value)}`" for value in values if value is not None)
+            condition = f"without {given}" if given else f"with `{other}`"
             diagnostics.warn(
                 "option-without-effect",
-                f"`{option}` of `{step.name}` has no effect without {wanted}",
-                help=f"leave `{option}` out, or give {wanted}",
+                f"`{option}` of `{step.name}` has no effect {condition}",
+                help=f"leave `{option}` out, or give {given}" if given else f"leave `{option}` or `{other}` out",
             )
 
 

@@ -290,6 +290,8 @@ def convert(value: Any, wanted: Any) -> tuple[bool, Any]:
     if origin is Literal:
         # In Python, 1 == True.  Equal values must therefore also have equal types.
         choices = get_args(wanted)
+        if isinstance(value, DType):  # a choice such as `f16` is also the name of a dtype
+            value = value.value
         return (True, value) if any(value == c and type(value) is type(c) for c in choices) else (False, None)
     if origin is tuple:
         if not isinstance(value, (tuple, list)):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from archc.diagnostics import ArchcError, Diagnostics
+from archc.driver.pipelines import parse_passes
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.passes.quant import Quant
@@ -81,6 +82,31 @@ def test_storage_of_each_layer(step: Quant, storage: PackedIntegers | NarrowFloa
     used = "rtn" if isinstance(storage, NarrowFloat) else "gptq"
     assert {remark.figures["method"] for remark in report.remarks if remark.kind == "rewrote"} == {used}
     assert set(remarks(report, "rewrote")) == {"conv", "fc", "up", "down", "wte", "head"}
+
+
+@pytest.mark.parametrize("text", ["quant(f16)", "quant(bf16)", 'quant("int4", group = 16)', "quant(bytes = 12MB)"])
+def test_options_are_parsed_and_printed(text: str) -> None:
+    (step,) = parse_passes(text)
+    assert parse_passes(str(step)) == [step]
+
+
+@pytest.mark.parametrize("text", ["quant(int4, group = 0)", "quant(bytes = 0)", "quant(bytes = -5)"])
+def test_sizes_are_positive(text: str) -> None:
+    with pytest.raises(ArchcError, match="bad-option"):
+        parse_passes(text)
+
+
+@pytest.mark.parametrize(
+    ("step", "warning"),
+    [
+        (Quant("int4", bytes=80_000), "`format` of `quant` has no effect with `bytes`"),
+        (Quant(group=16), "`group` of `quant` has no effect without `format = "),
+    ],
+)
+def test_options_without_effect_are_reported(step: Quant, warning: str) -> None:
+    graph, found = network(), Diagnostics()
+    list(run_passes(graph, [step], Calibration(graph, data()), diagnostics=found))
+    assert [one.message[: len(warning)] for one in found] == [warning]
 
 
 def test_without_data_the_plain_method_runs_with_a_warning() -> None:
