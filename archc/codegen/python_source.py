@@ -2,7 +2,7 @@
 
 `library` returns a runtime module as a file of its own, for the folder of an emitted module.  `copied` returns
 definitions of a runtime module, with all module-level definitions that they refer to, in the order of the file: they
-become a part of an emitted module.  A runtime module may import definitions of another one: they are copied, too.
+become a part of an emitted module.  Definitions that a runtime module imports from another one are copied, too.
 Both functions leave out these lines:
 
 - a statement below a comment `# if: NAME`, unless NAME is a feature of the program;
@@ -74,7 +74,8 @@ def copied(modules: Mapping[str, Iterable[str]], features: Collection[str] = ())
 def library(module: str) -> str:
     """The source of a runtime module as a file of its own, which imports torch and nothing of archc."""
     source = _source(module)
-    return compiled(source.head() + "".join(source.copied(source.own, FEATURES).values()), module)
+    definitions = source.copied([*source.own, *source.exported], FEATURES)
+    return compiled(source.head() + "".join(definitions.values()), module)
 
 
 def exported(module: str) -> tuple[str, ...]:

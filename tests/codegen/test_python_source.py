@@ -80,6 +80,8 @@ def test_a_library_imports_torch_alone(module: str) -> None:
     assert "archc." not in text and "TYPE_CHECKING" not in text
     assert {"Any", "Callable", "Tensor", "nn"} <= names
     assert names - {"torch", "torch.nn.functional"} <= loaded
+    defined_names = {node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    assert set(exported(module)) <= defined_names
 
 
 def test_an_unknown_name_is_refused() -> None:
