@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from archc.cli import check_report, latency_text, options, output, pass_report
 from archc.cli.plugins import load_plugins
 from archc.codegen.python_source import Activations
+from archc.codegen.target import OnnxOperators
 from archc.diagnostics import Diagnostics, error
 from archc.ir.given_sizes import settings_text
 from archc.targets.registry import BUILT_IN, default_targets, find_target, names_of, target_names
@@ -83,6 +84,13 @@ def add_parser(commands: Any) -> None:
         help="measure the latency of the written programs on one thread and one sample, in turns with the programs "
         "before the passes",
     )
+    parser.add_argument(
+        "--onnx",
+        choices=get_args(OnnxOperators),
+        default="microsoft",
+        help="operators of the ONNX model: also those of ONNX Runtime's domain com.microsoft (microsoft, the default), "
+        "which can be faster, or only those of the ONNX standard (standard)",
+    )
     parser.add_argument("--explain", action="store_true", help="print the remarks of every pass on every layer")
     options.add_strict(parser)
     options.add_load(parser)
@@ -123,6 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.single_file,
             arguments.activations,
             arguments.measure,
+            arguments.onnx,
         )
     return 0
 
@@ -184,8 +193,15 @@ def _text(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, A
     parts.append(check_report.text(report["check"]))
     if "latency" in report:
         parts.append(latency_text.text(report["latency"]))
+    parts += _contributed(report)
     parts.append(_files(Path(arguments.output), report))
     return "\n\n".join(parts)
+
+
+def _contributed(report: dict[str, Any]) -> list[str]:
+    """Statement on operators outside the standards of the written formats; none without such operators."""
+    used = [f"  {name}: {', '.join(found)}" for name, found in report.get("contributed", {}).items() if found]
+    return ["\n".join(["operators outside the standard (`--onnx standard` avoids them):", *used])] if used else []
 
 
 def _figures(report: dict[str, Any]) -> str:

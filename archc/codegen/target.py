@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from archc.frozen_dataclass import frozen_dataclass
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from archc.codegen.pipeline import ModelStage
     from archc.codegen.python_source import Activations, WriteBeside
     from archc.ir.graph import Graph
+
+OnnxOperators = Literal["microsoft", "standard"]
+"""Operators of ONNX models: `microsoft` includes those of ONNX Runtime's domain `com.microsoft`."""
 
 Factors = Mapping[str, float]
 """Factors of weights, by the paths of the weights."""
@@ -50,6 +53,7 @@ class ModelToEmit:
         write_beside: writes a file that the emitted file imports.  If it is None or returns None, the emitted file must
             import no other file.
         activations: the form of activations.  A target without modules ignores it.
+        onnx: the operators of an ONNX model.  Other targets ignore it.
     """
 
     graph: Graph
@@ -59,6 +63,7 @@ class ModelToEmit:
     compilation: str | None = None
     write_beside: WriteBeside | None = None
     activations: Activations = "functions"
+    onnx: OnnxOperators = "microsoft"
 
     @property
     def weights_name(self) -> str:
@@ -144,6 +149,8 @@ class Target:
             arguments are the whole graph, its stages, the name of the source file, and the identifier of the
             compilation.  The file is `<model>_pipeline<suffix>`.
         has_activations: True if the target has both forms of activations; see `ModelToEmit`.
+        contributed: returns the operators of a file that are not part of the standard of the format, such as
+            `com.microsoft.DynamicQuantizeLSTM`.  None for a format without such operators.
         runtime: the runtime with which the check runs the files; None if nothing runs them.
     """
 
@@ -157,6 +164,7 @@ class Target:
     staged: bool = False
     pipeline: Callable[[Graph, Sequence[ModelStage], str, str], str] | None = None
     has_activations: bool = False
+    contributed: Callable[[Path], Sequence[str]] | None = None
     runtime: Runtime | None = None
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_args
 
 from archc.codegen.python_source import Activations
-from archc.codegen.target import Target
+from archc.codegen.target import OnnxOperators, Target
 from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes
@@ -96,6 +96,17 @@ def check_activations(given: str) -> None:
     forms = get_args(Activations)
     if given not in forms:
         raise ValueError(f"`activations` takes {' or '.join(map(repr, forms))}, not {given!r}")
+
+
+def check_onnx(given: str) -> None:
+    """Refuse an unknown choice of operators of ONNX models.
+
+    Raises:
+        ValueError: there is no such choice.
+    """
+    choices = get_args(OnnxOperators)
+    if given not in choices:
+        raise ValueError(f"`onnx` takes {' or '.join(map(repr, choices))}, not {given!r}")
 
 
 def _accepted(name: str) -> str:

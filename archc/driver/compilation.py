@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from archc.codegen.python_source import Activations, WriteBeside
-from archc.codegen.target import ModelToEmit, WeightsFile
+from archc.codegen.target import ModelToEmit, OnnxOperators, WeightsFile
 from archc.diagnostics import Diagnostics
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph
@@ -72,6 +72,7 @@ def model_to_emit(
     weights: WeightsFile | None = None,
     write_beside: WriteBeside | None = None,
     activations: Activations = "functions",
+    onnx: OnnxOperators = "microsoft",
 ) -> ModelToEmit:
     """The whole model, for a target; see `ModelToEmit`."""
     return ModelToEmit(
@@ -81,4 +82,5 @@ def model_to_emit(
         compiled.pass_texts,
         write_beside=write_beside,
         activations=activations,
+        onnx=onnx,
     )

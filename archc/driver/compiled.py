@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import silent
-from archc.driver.arguments import check_activations, check_types, targets_of
+from archc.driver.arguments import check_activations, check_onnx, check_types, targets_of
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.graph_views import draw
 from archc.garbage_collector import paused_collector
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from archc.codegen.python_source import Activations
+    from archc.codegen.target import OnnxOperators
 
 
 class Compiled(Compilation):
@@ -75,6 +76,7 @@ class Compiled(Compilation):
         single_file: bool = False,
         activations: Activations = "functions",
         measure: bool = False,
+        onnx: OnnxOperators = "microsoft",
     ) -> dict[str, Any]:
         """Write the model into a folder, and return the report; on an error nothing is written.
 
@@ -90,32 +92,37 @@ class Compiled(Compilation):
                 copies of the int8 and packed layers.
             activations: "modules" to write a module such as `nn.ReLU` at each use of an activation, for methods that
                 register hooks on such modules.
+            onnx: "standard" to write no operators of ONNX Runtime's domain `com.microsoft` into an ONNX model.  The
+                entry `contributed` of the report names such operators.
             measure: True to measure the latency of the emitted programs on one sample and one thread, in turns with
                 the programs before the passes if `archc.compile` was called with `baseline=True`.
 
         Raises:
             TypeError: an argument has a wrong type.
-            ValueError: there is no such target, or no such form of activations.
+            ValueError: there is no such target, no such form of activations, or no such operators of ONNX.
             ArchcError: a target cannot be loaded or cannot express the model, the check or the measurement fails, the
                 folder cannot be written, or an output would replace a file that the compilation read.
         """
         from archc.driver.emission import check_weights, write_files
-        from archc.driver.option_warnings import warn_of_activations, warn_of_measure
+        from archc.driver.option_warnings import warn_of_activations, warn_of_measure, warn_of_onnx
         from archc.driver.output_folder import OutputFolder
 
         check_types(
             folder=folder, check=check, progress=progress, announce=announce, single_file=single_file, measure=measure
         )
         check_activations(activations)
+        check_onnx(onnx)
         targets = targets_of(emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
         if activations == "modules":
             warn_of_activations(self, targets)
+        if onnx == "standard":
+            warn_of_onnx(self, targets)
         if measure:
             warn_of_measure(self, targets)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(folder, self.files) as out, paused_collector(), located(self.graph):
-            report = write_files(self, out, targets, check, single_file, activations, progress, measure)
+            report = write_files(self, out, targets, check, single_file, activations, onnx, progress, measure)
             if announce is not None:
                 out.prepare()
                 announce(report)

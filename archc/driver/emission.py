@@ -17,7 +17,7 @@ from archc.version import __version__
 
 if TYPE_CHECKING:
     from archc.codegen.python_source import Activations
-    from archc.codegen.target import Target, WeightsFile
+    from archc.codegen.target import OnnxOperators, Target, WeightsFile
     from archc.driver.output_folder import OutputFolder
     from archc.driver.stage_files import StageFiles
 
@@ -69,6 +69,7 @@ def write_files(
     check: bool | None,
     single_file: bool,
     activations: Activations,
+    onnx: OnnxOperators,
     progress: Callable[[str], None],
     measure: bool,
 ) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def write_files(
     themselves.  The targets that need weights are written after the weights file, which they may refer to.
 
     Args:
-        check, single_file, activations, measure: as for `Compiled.write`.
+        check, single_file, activations, onnx, measure: as for `Compiled.write`.
 
     Raises:
         ArchcError: a target cannot express the model, or the check or the measurement fails.
@@ -86,7 +87,7 @@ def write_files(
     from archc.driver.imported_files import ImportedFiles
     from archc.driver.option_warnings import warn_of_check, warn_of_single_file
     from archc.driver.stage_files import stages_of, stages_report, write_stages
-    from archc.driver.target_files import write_target
+    from archc.driver.target_files import contributed_report, write_target
     from archc.driver.weights_file import needs_weights_file, write_weights
 
     name = compiled.name
@@ -96,7 +97,7 @@ def write_files(
 
     def write(target: Target, weights: WeightsFile | None = None) -> None:
         progress(f"write the {target.title}")
-        whole.update(write_target(target, model_to_emit(compiled, weights, imported.write, activations), out))
+        whole.update(write_target(target, model_to_emit(compiled, weights, imported.write, activations, onnx), out))
 
     for target in targets:
         if not target.needs_weights:
@@ -110,13 +111,17 @@ def write_files(
         for target in targets:
             if target.needs_weights:
                 write(target, weights)
-        stages = write_stages(compiled, out, targets, weights, imported.write, activations, progress)
+        stages = write_stages(compiled, out, targets, weights, imported.write, activations, onnx, progress)
     runnable = bool(runnable_targets(whole))
     if single_file and not imported.requested:
         warn_of_single_file(compiled)
     if check and not runnable:
         warn_of_check(compiled)
-    report = {**make_report(compiled), **stages_report(stages, compiled.sizes.values)}
+    report = {
+        **make_report(compiled),
+        **stages_report(stages, compiled.sizes.values),
+        **contributed_report(targets, out.written()),
+    }
     reason = unchecked_reason(compiled, check, runnable)
     if reason is not None:
         report["check"] = {"unchecked": reason}

@@ -27,6 +27,16 @@ def warn_of_activations(compiled: Compilation, targets: Sequence[Target]) -> Non
     _warn(compiled, f"`--activations modules` {reason}", help)
 
 
+def warn_of_onnx(compiled: Compilation, targets: Sequence[Target]) -> None:
+    """Warn that only standard operators were requested, although no file can have others."""
+    if not any(target.contributed is not None for target in targets):
+        _warn(
+            compiled,
+            "`--onnx standard` has no effect: no target with operators outside its standard is written",
+            "add `onnx`, or leave the option out",
+        )
+
+
 def warn_of_single_file(compiled: Compilation) -> None:
     """Warn that a single file was requested, although no emitted file imports another file."""
     _warn(

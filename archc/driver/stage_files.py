@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
 from archc.codegen.python_source import Activations, WriteBeside
-from archc.codegen.target import ModelToEmit, Target, WeightsFile
+from archc.codegen.target import ModelToEmit, OnnxOperators, Target, WeightsFile
 from archc.driver.target_files import reported, write_target
 from archc.driver.weights_file import hash_with_weights, needs_weights_file, write_weights
 from archc.frozen_dataclass import frozen_dataclass
@@ -46,13 +46,14 @@ def write_stages(
     weights: WeightsFile | None,
     write_beside: WriteBeside | None,
     activations: Activations,
+    onnx: OnnxOperators,
     progress: Callable[[str], None],
 ) -> list[StageFiles]:
     """Write the files of each stage, and the programs that run them; nothing for a model of one stage.
 
     Args:
         weights: the weights file of the whole model, or None if it is not written.
-        write_beside, activations: see `ModelToEmit`.
+        write_beside, activations, onnx: see `ModelToEmit`.
 
     Raises:
         ArchcError: a target cannot express a stage.
@@ -72,7 +73,14 @@ def write_stages(
         for target in staged:
             needed = own if target.needs_weights else None
             model = ModelToEmit(
-                stage.graph, compiled.source_name, needed, compiled.pass_texts, compilation, write_beside, activations
+                stage.graph,
+                compiled.source_name,
+                needed,
+                compiled.pass_texts,
+                compilation,
+                write_beside,
+                activations,
+                onnx,
             )
             files |= write_target(target, model, out)
         written.append(StageFiles(stage, files))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,20 @@ def _write(target: Target, model: ModelToEmit, path: Path) -> None:
     for made in path.parent.iterdir():
         if made.is_dir():
             raise _failed(target, f"it made the folder `{made.name}`, but a target writes files only")
+
+
+def contributed_report(targets: Sequence[Target], files: Iterable[Path]) -> dict[str, Any]:
+    """Entry `contributed` of `report.json`: operators outside the standard of a file's format, by file.
+
+    There is no such entry without a target whose files can have such operators.
+    """
+    found: dict[str, list[str]] = {}
+    for target in targets:
+        if target.contributed is not None:
+            with reported(target, target.contributed):
+                own = (path for path in files if path.name.endswith(target.suffix))
+                found |= {path.name: list(target.contributed(path)) for path in own}
+    return {"contributed": found} if found else {}
 
 
 @contextmanager

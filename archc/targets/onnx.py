@@ -33,6 +33,7 @@ def _write(model: ModelToEmit, path: Path) -> None:
         shared.path if shared else None,
         shared.offsets if shared else {},
         _properties(model),
+        contributed=model.onnx == "microsoft",
     )
     try:
         onnx.check(path)
@@ -50,6 +51,12 @@ def _properties(model: ModelToEmit) -> dict[str, str]:
     properties = {"model": model.graph.name, "source": model.source_name, "passes": ", ".join(model.passes)}
     properties["compilation"] = model.compilation or ""
     return {key: value for key, value in properties.items() if value}
+
+
+def _contributed(path: Path) -> Sequence[str]:
+    from archc.codegen.onnx.contributed import contributed_operators
+
+    return contributed_operators(path)
 
 
 def _run(path: Path, inputs: Sequence[torch.Tensor], exact: bool = False) -> Sequence[torch.Tensor]:
@@ -101,6 +108,7 @@ ONNX = Target(
     write=_write,
     holds_weights=True,
     staged=True,
+    contributed=_contributed,
     runtime=Runtime(
         "onnxruntime",
         "ONNX Runtime",

@@ -18,6 +18,7 @@ from types import MappingProxyType
 import onnx
 
 from archc.codegen.onnx.constant_names import name_constants
+from archc.codegen.onnx.contributed import CONTRIB_DOMAIN
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.initializers import data_file, embed, external, written_to
 from archc.codegen.onnx.node_spelling import NodeSpelling, ValueNames
@@ -129,9 +130,6 @@ A newer one would needlessly exclude older runtimes.
 """
 
 PRODUCER = "archc"
-
-CONTRIB_DOMAIN = "com.microsoft"
-"""Domain of the operators that only ONNX Runtime has; its version is always 1."""
 
 
 class _Emitter:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
 
+from archc.codegen.onnx.contributed import CONTRIB_DOMAIN
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.packed import PackedDecoder
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
-from archc.declaration.base import Inference
+from archc.declaration.base import Inference, OperatorError
 from archc.declaration.spelling import QuantizedValue
 from archc.ir.graph import Node, Value
 from archc.types.dims import SymbolicDim
@@ -83,6 +84,12 @@ class NodeSpelling:
         """Add a node; return the name of its result, or a tuple of names if `outputs` is given."""
         name = self._onnx.fresh(f"{self._prefix}/{op_type}")
         names = (name,) if outputs is None else tuple(f"{name}.{k}" for k in range(outputs))
+        if domain == CONTRIB_DOMAIN and not self.contributed:
+            raise OperatorError(
+                "no-onnx-form",
+                f"the ONNX standard has no form of `{self._node.op.name}`: it needs `{domain}.{op_type}`",
+                help="allow operators of ONNX Runtime: leave out `--onnx standard`",
+            )
         self._made.append(self._nodes.new(op_type, inputs, names, attributes, domain, name))
         return name if outputs is None else names
 
