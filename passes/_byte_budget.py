@@ -66,6 +66,10 @@ def formats_within(
         f"formats within {budget:,} bytes; expected squared error of the outputs:"
         f" {sum(option.loss for option in chosen.values()):.2e}",
     )
+    for path, option in chosen.items():
+        if option.loss:
+            loss = f"{option.loss:.2e} of the expected squared error of the outputs"
+            context.note(stored[path].path, f"{option.choice}: {loss}", output_error=option.loss)
     formats = {path: option.choice for path, option in chosen.items() if not isinstance(option.choice, Dense)}
     return {
         layer: {name: formats[path] for name in names[layer] if (path := layer.weights[name]) in formats}

@@ -69,11 +69,12 @@ def can_use_data(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) 
 
 
 class _Outcome:
-    """Error of the weights of a layer, and the number of rows of data that GPTQ used, if it was used."""
+    """Error of the weights of a layer; if GPTQ was used, its rows of data and signal-to-noise ratio."""
 
     def __init__(self) -> None:
         self.error = self.norm = 0.0
         self.rows: int | None = None
+        self.snr_db: float | None = None
 
     def add_error(self, values: np.ndarray, stored: np.ndarray) -> None:
         for own, other in zip(_chunks(values), _chunks(stored), strict=True):
@@ -124,7 +125,7 @@ def _quantize_by_data(
         values = graph.weight_values(path)
         context.rewriter.set_storage(path, formats[layer]["weight"], found.stored)
         outcome[layer].add_error(values, graph.weight_values(path))
-        outcome[layer].rows = found.rows
+        outcome[layer].rows, outcome[layer].snr_db = found.rows, found.snr_db
         if found.bias is not None:
             context.rewriter.set_weight(node.weights["bias"], found.bias)
 
@@ -172,4 +173,5 @@ def _remark(graph: Graph, context: Context, layer: Layer, of_weights: Mapping[st
         bytes_before=before,
         bytes_after=after,
         error=round(found.relative, 6),
+        **({} if found.snr_db is None else {"snr_db": round(found.snr_db, 2)}),
     )

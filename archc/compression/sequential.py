@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,14 @@ class QuantizedMatrix:
         stored: the stored tensors by path.
         bias: the refitted bias; None if the layer has none.
         rows: number of rows of calibration data.
+        snr_db: signal-to-noise ratio of the result in decibels, with the rounding of the weight as noise (`_snr_db`);
+            None if it is not known.
     """
 
     stored: Mapping[str, np.ndarray]
     bias: np.ndarray | None
     rows: int
+    snr_db: float | None = None
 
 
 Store = Callable[[Node, QuantizedMatrix], None]
@@ -108,12 +112,33 @@ def _quantize_product(
             for number, (each, part) in enumerate(zip(moments, torch.split(fitted, channels)))
         ]
     )
+    values = torch.split(grid.values(q), channels)
     bias = None
     if bias_path is not None:
-        values = torch.split(grid.values(q), channels)
         offsets = [each.target_mean - value.double() @ each.mean for each, value in zip(moments, values)]
         bias = torch.cat(offsets).to(weight.dtype).numpy()
-    return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count)
+    snr_db = _snr_db(moments, torch.split(fitted, channels), values)
+    return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count, snr_db)
+
+
+def _snr_db(
+    moments: Iterable[Moments], fitted: Iterable[torch.Tensor], rounded: Iterable[torch.Tensor]
+) -> float | None:
+    """Signal-to-noise ratio of the result in decibels; None without noise.
+
+    The ratio is 10 log10(tr(W H Wᵀ) / tr(ΔW H ΔWᵀ)).  W is the refitted weight, ΔW its rounding error, and H the
+    second moments of the operand.  H is about the mean if there is a bias, which absorbs the mean of the error.
+    """
+    signal = noise = 0.0
+    for each, weight, values in zip(moments, fitted, rounded):
+        signal += _power(weight, each.hessian)
+        noise += _power(values - weight, each.hessian)
+    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
+
+
+def _power(matrix: torch.Tensor, hessian: torch.Tensor) -> float:
+    """Mean square of the products with a matrix, tr(M H Mᵀ)."""
+    return float((matrix.double() @ hessian * matrix).sum())
 
 
 def _quantize_rows(storage: Integers, path: str, values: np.ndarray, metric: torch.Tensor | None) -> QuantizedMatrix:

@@ -180,3 +180,26 @@ def test_scales_outside_f16_are_stored_as_f32() -> None:
     run(graph, Quant("int4", method="rtn"))
     assert graph.weights["fc1.weight"].storage == Int4(group=32, scale=DType.f32)
     assert np.abs(graph.weight_values("fc1.weight") - weight).max() < 0.2 * np.abs(weight).max()
+
+
+@pytest.mark.parametrize("format", ["int4", "int2"])
+def test_the_remark_has_the_signal_to_noise_ratio_of_the_layer(format: str) -> None:
+    """The first layer gets the inputs themselves, so its ratio follows from the outputs of a single layer."""
+    graph = mlp(24, 16)
+    x = correlated(200, 24)
+    weight = graph.weight_values("fc1.weight").copy()
+    (report,) = run(graph, Quant(format), data={"x": x})  # type: ignore[arg-type]
+    y, changed = (x @ each.T for each in (weight, graph.weight_values("fc1.weight")))
+    expected = 10 * np.log10(y.var(axis=0).sum() / (changed - y).var(axis=0).sum())
+    (figures,) = (remark.figures for remark in report.remarks if remark.kind == "rewrote")
+    assert figures["snr_db"] == pytest.approx(expected, abs=0.1)
+
+
+def test_under_a_budget_remarks_have_the_effect_of_each_layer_on_the_outputs() -> None:
+    (report,) = run(network(), Quant(bytes=66_000), data=data())
+    effects = {
+        remark.layer: remark.figures["output_error"] for remark in report.remarks if remark.figures.get("output_error")
+    }
+    (total,) = (remark.message for remark in report.remarks if remark.message.startswith("formats within"))
+    assert {"fc", "head"} <= set(effects)
+    assert f"{sum(map(float, effects.values())):.2e}" in total
