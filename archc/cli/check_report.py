@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from textwrap import indent
 from typing import Any
 
-from archc.cli.pass_report import error_text
+from archc.driver.figure_text import error_text
 
 LOOSE = 5e-2
 """Relative error; a check with a larger tolerance does not show that the programs agree."""

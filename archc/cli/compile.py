@@ -13,6 +13,7 @@ from archc.cli.plugins import load_plugins
 from archc.codegen.python_source import Activations
 from archc.codegen.target import OnnxOperators
 from archc.diagnostics import Diagnostics, error
+from archc.driver.arguments import REPORTS
 from archc.ir.given_sizes import settings_text
 from archc.targets.registry import BUILT_IN, default_targets, find_target, names_of, target_names
 
@@ -28,7 +29,8 @@ examples:
   archc compile specs/cnn.arch --passes edge  the pipeline `edge` of the file
 
 The command writes <model>.py, <model>.onnx, <model>.arch, <model>.safetensors (the weights of all three) and
-report.json: all of them, or none if there is an error.  Equal inputs give equal bytes.
+report.json: all of them, or none if there is an error.  Equal inputs give equal bytes, except for the latency of
+`--measure`.  With `--report html`, the command also writes report.html: one file with the charts inside.
 With `--emit onnx`, the ONNX model contains the weights, and the command writes no <model>.safetensors.  Weights of
 100 MB or more are then in <model>.onnx.data.
 The PyTorch module and the ONNX model run once on random inputs, in a separate process, and are compared with the
@@ -91,6 +93,12 @@ def add_parser(commands: Any) -> None:
         help="operators of the ONNX model: also those of ONNX Runtime's domain com.microsoft (microsoft, the default), "
         "which can be faster, or only those of the ONNX standard (standard)",
     )
+    parser.add_argument(
+        "--report",
+        choices=REPORTS,
+        default="json",
+        help="html: also write report.html, with tables and charts of what the passes did to each layer, in one file",
+    )
     parser.add_argument("--explain", action="store_true", help="print the remarks of every pass on every layer")
     options.add_strict(parser)
     options.add_load(parser)
@@ -109,7 +117,9 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as watched:
         progress = watched.enter_context(output.progress())
         _warn_of_options(arguments, found)
-        compiled = options.compiled(arguments, found, progress, baseline=arguments.measure)
+        compiled = options.compiled(
+            arguments, found, progress, baseline=arguments.measure or arguments.report == "html"
+        )
         if arguments.explain:
             _refer_to_remarks(found)
         if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
@@ -132,6 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.activations,
             arguments.measure,
             arguments.onnx,
+            arguments.report,
         )
     return 0
 

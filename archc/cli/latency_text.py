@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archc.cli.output import Align, table
-
-_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+from archc.driver.figure_text import seconds_text
 
 
 def text(latency: dict[str, Any]) -> str:
@@ -21,18 +20,6 @@ def text(latency: dict[str, Any]) -> str:
     numbers = ("before", "after", "times as fast", "runs")
     columns: list[tuple[str, Align]] = [("latency", "left"), *((name, "right") for name in numbers)]
     return f"{table(columns, rows)}\nmedian and quartiles on one thread, for {shapes}"
-
-
-def seconds_text(seconds: float) -> str:
-    """A time with three digits and a unit: `1.23 ms`."""
-    for size, unit in _UNITS:
-        if seconds >= size or unit == "µs":
-            return f"{_digits(seconds / size)} {unit}"
-    raise AssertionError("the last unit takes every time")
-
-
-def _digits(number: float) -> str:
-    return f"{number:.0f}" if number >= 100 else f"{number:.1f}" if number >= 10 else f"{number:.2f}"
 
 
 def _shown(latency: dict[str, Any] | None) -> str:

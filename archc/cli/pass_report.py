@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from archc.cli.output import Align, heading, table
+from archc.driver.figure_text import error_text
 
 if TYPE_CHECKING:
     from archc.analysis.cost import Cost
@@ -30,11 +31,6 @@ def pass_table(steps: Sequence[PassReport]) -> str:
 def _changes(before: Cost, after: Cost) -> list[str]:
     pairs = ((getattr(before, name), getattr(after, name)) for name in _FIGURES)
     return [f"{old:,}" if old == new else f"{old:,} → {new:,}" for old, new in pairs]
-
-
-def error_text(error: float) -> str:
-    """A relative error as text, such as `1.2e-04` or `3.45%`."""
-    return "0" if error == 0 else f"{error:.1e}" if error < 1e-3 else f"{error:.2%}"
 
 
 def explanation(steps: Sequence[PassReport]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def template(package: str, name: str) -> jinja2.Template:
     """The jinja2 template in a file of a package.
 
-    Rendering raises an error for a variable without a value.
+    Rendering raises an error for a variable without a value.  Templates of HTML escape all values.
 
     Raises:
         jinja2.TemplateNotFound: the package has no such file.
@@ -34,4 +34,5 @@ def _environment(package: str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",), default=False),
     )

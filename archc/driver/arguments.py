@@ -23,6 +23,9 @@ from archc.types.tensor_type import DType
 P = ParamSpec("P")
 R = TypeVar("R")
 
+REPORTS = ("json", "html")
+"""Forms of the report: `report.json` alone, or with `report.html`."""
+
 _FILE = (str, os.PathLike, type(None))
 _VALUES = (bool, int, float, str, tuple, list, DType)
 _NAMES = ("open", "emit")  # arguments that are lists of names
@@ -107,6 +110,16 @@ def check_onnx(given: str) -> None:
     choices = get_args(OnnxOperators)
     if given not in choices:
         raise ValueError(f"`onnx` takes {' or '.join(map(repr, choices))}, not {given!r}")
+
+
+def check_report_form(given: str) -> None:
+    """Refuse an unknown form of the report.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    if given not in REPORTS:
+        raise ValueError(f"`report` takes {' or '.join(map(repr, REPORTS))}, not {given!r}")
 
 
 def _accepted(name: str) -> str:

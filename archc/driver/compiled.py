@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import silent
-from archc.driver.arguments import check_activations, check_onnx, check_types, targets_of
+from archc.driver.arguments import check_activations, check_onnx, check_report_form, check_types, targets_of
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.graph_views import draw
 from archc.garbage_collector import paused_collector
@@ -77,6 +77,7 @@ class Compiled(Compilation):
         activations: Activations = "functions",
         measure: bool = False,
         onnx: OnnxOperators = "microsoft",
+        report: str = "json",
     ) -> dict[str, Any]:
         """Write the model into a folder, and return the report; on an error nothing is written.
 
@@ -96,10 +97,11 @@ class Compiled(Compilation):
                 entry `contributed` of the report names such operators.
             measure: True to measure the latency of the emitted programs on one sample and one thread, in turns with
                 the programs before the passes if `archc.compile` was called with `baseline=True`.
+            report: "html" to write `report.html` beside `report.json`: the same report for people, with charts.
 
         Raises:
             TypeError: an argument has a wrong type.
-            ValueError: there is no such target, no such form of activations, or no such operators of ONNX.
+            ValueError: there is no such target, or no such form of activations, of operators of ONNX or of the report.
             ArchcError: a target cannot be loaded or cannot express the model, the check or the measurement fails, the
                 folder cannot be written, or an output would replace a file that the compilation read.
         """
@@ -112,6 +114,7 @@ class Compiled(Compilation):
         )
         check_activations(activations)
         check_onnx(onnx)
+        check_report_form(report)
         targets = targets_of(emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
         if activations == "modules":
@@ -122,11 +125,11 @@ class Compiled(Compilation):
             warn_of_measure(self, targets)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(folder, self.files) as out, paused_collector(), located(self.graph):
-            report = write_files(self, out, targets, check, single_file, activations, onnx, progress, measure)
+            content = write_files(self, out, targets, check, single_file, activations, onnx, progress, measure, report)
             if announce is not None:
                 out.prepare()
-                announce(report)
-            return report
+                announce(content)
+            return content
 
     def sources(self, activations: Activations = "functions") -> dict[str, str]:
         """Sources by file name.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.diagnostics import ArchcError, Diagnostic, Source, error
-from archc.driver.compilation import Compilation, model_to_emit
+from archc.driver.compilation import Baseline, Compilation, model_to_emit
+from archc.ir.graph import Graph
 from archc.ir.stages import has_stages
 from archc.targets.registry import default_targets, names_of, runnable_targets
 from archc.version import __version__
@@ -72,14 +73,16 @@ def write_files(
     onnx: OnnxOperators,
     progress: Callable[[str], None],
     measure: bool,
+    report_form: str,
 ) -> dict[str, Any]:
-    """Write the targets, the weights and `report.json`; return the report.
+    """Write the targets, the weights and the report; return the report.
 
     The weights file is not written if the model has no weights, or if the files of all targets hold the weights
     themselves.  The targets that need weights are written after the weights file, which they may refer to.
 
     Args:
         check, single_file, activations, onnx, measure: as for `Compiled.write`.
+        report_form: the argument `report` of `Compiled.write`.
 
     Raises:
         ArchcError: a target cannot express the model, or the check or the measurement fails.
@@ -137,7 +140,15 @@ def write_files(
         from archc.driver.latency_report import latency_report
 
         report |= latency_report(compiled, whole, out.scratch(), progress)
+    if compiled.baseline is not None and compiled.passes:
+        progress("compare the layers")
+        report["layers"] = _layers(compiled.graph, compiled.baseline)
     report["files"] = {path.name: _fingerprint(path) for path in out.written()}
+    if report_form == "html":
+        from archc.driver.html_report import html_report
+
+        out.write_text("report.html", html_report(report))
+        report["files"]["report.html"] = _fingerprint(out.file("report.html"))
     out.write_text("report.json", report_text(report))
     return report
 
@@ -164,6 +175,16 @@ def make_report(compiled: Compilation) -> dict[str, Any]:
         "passes": [step.to_json() for step in compiled.passes],
         "warnings": _warnings(compiled),
     }
+
+
+def _layers(graph: Graph, baseline: Baseline) -> list[dict[str, Any]]:
+    """The entry `layers` of `report.json`: layers with weights, before and after the passes."""
+    from archc.passmanager.layer_comparison import compare_layers
+    from archc.passmanager.threads import one_thread
+
+    with one_thread(), baseline.calibration.explained():
+        inputs = next(baseline.calibration.batches())
+        return [each.to_json() for each in compare_layers(baseline.graph, graph, inputs)]
 
 
 def source_title(source: Source) -> str:

@@ -1,4 +1,7 @@
-"""`report.html`: the report for people, in one file with its pictures, without scripts or references to other files."""
+"""`report.html`: the report for people, in one file with its charts.
+
+The file has no scripts and refers to no other file.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +116,7 @@ def _title(title: str, kind: str, shown: Sequence[object], layers: Sequence[obje
 
 
 def _layers(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows of the table of layers: layers with weights, each before its parts, then other layers with remarks."""
+    """Rows of the table of layers: those with weights, each before its parts, then others with remarks."""
     known = {each["layer"]: each for each in report.get("layers", ())}
     remarked: dict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
     for step in report["passes"]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import archc
-from archc.cli.latency_text import seconds_text
 from archc.driver import latency
+from archc.driver.figure_text import seconds_text
 from tests.cli.conftest import SPECS, Run
 
 LENET = SPECS / "lenet5.arch"
