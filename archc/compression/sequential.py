@@ -73,8 +73,9 @@ def quantize_sequentially(
         metrics: the output metrics of nodes; rows without an effect on the outputs are left out.
         store: called once for each node.
     """
+    left = dict(formats)
     for node in steps.nodes():
-        storage = formats.get(node)
+        storage = left.pop(node, None)
         if storage is None:
             continue
         path = node.weights["weight"]
@@ -86,6 +87,8 @@ def quantize_sequentially(
             found = _quantize_product(graph, steps, node, storage, sample, metric)
         store(node, found)
         steps.changed(*node.weights.values())
+        if not left:
+            break  # the rest of the model need not be evaluated
 
 
 def _quantize_product(
