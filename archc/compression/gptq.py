@@ -14,6 +14,8 @@ DAMPING = 0.01
 
 (Frantar et al. 2022, section 3.3.)
 """
+ATTEMPTS = 6
+"""Number of times that the damping increases tenfold at most."""
 BLOCK = 128
 """Number of columns after which the errors are propagated to all later columns (section 3.2)."""
 
@@ -33,7 +35,7 @@ def quantize_matrix(rows: torch.Tensor, hessian: torch.Tensor, grid: Grid) -> to
 
     columns = rows.shape[1]
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-    factor = _inverse_factor(hessian[order][:, order]).to(rows.dtype)
+    factor = _inverse_factor(hessian[order[:, None], order]).to(rows.dtype)
     remaining = rows[:, order].clone()
     q = torch.empty_like(remaining)
     for start in range(0, columns, BLOCK):
@@ -53,15 +55,21 @@ def quantize_matrix(rows: torch.Tensor, hessian: torch.Tensor, grid: Grid) -> to
 
 
 def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
-    """Upper triangular U with H⁻¹ = Uᵀ U, for a damped H.
+    """Upper triangular U with H⁻¹ = Uᵀ U, for a damped H, which is changed in place.
 
-    Columns without data get the mean of the diagonal.
+    Columns without data get the mean of the diagonal.  If rounding errors leave H indefinite, the damping increases.
     """
     import torch
 
     diagonal = hessian.diagonal()
     mean = float(diagonal.mean()) or 1.0
-    damped = hessian + torch.diag(torch.where(diagonal > 0, DAMPING * mean, mean).to(hessian.dtype))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    lower: torch.Tensor = torch.linalg.cholesky(inverse)
-    return lower.T
+    diagonal.copy_(torch.where(diagonal > 0, diagonal, mean))
+    for _ in range(ATTEMPTS):
+        diagonal.add_(DAMPING * mean)
+        lower, failed = torch.linalg.cholesky_ex(hessian)
+        if not failed:
+            break
+        mean *= 10
+    inverse = torch.cholesky_inverse(lower, out=lower)
+    factor: torch.Tensor = torch.linalg.cholesky(inverse)
+    return factor.T

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 RIDGE = 0.2
 """Weight of the original matrix in `Moments.refitted`, as a share of the mean of H's diagonal."""
 
+MOST_IN_F64 = 4096
+"""Number of columns up to which moments are f64; the matrices of wider layers are f32, to save memory."""
+
 
 class Moments:
     """Means and second moments of rows x and targets y; memory does not grow with the number of rows.
@@ -23,10 +26,11 @@ class Moments:
         import torch
 
         self.count, self.centred = 0, centred
-        self._x = torch.zeros(columns, dtype=torch.float64)
-        self._y = torch.zeros(targets, dtype=torch.float64)
-        self._xx = torch.zeros(columns, columns, dtype=torch.float64)
-        self._yx = torch.zeros(targets, columns, dtype=torch.float64) if targets else None
+        dtype = torch.float64 if columns <= MOST_IN_F64 else torch.float32
+        self._x = torch.zeros(columns, dtype=dtype)
+        self._y = torch.zeros(targets, dtype=dtype)
+        self._xx = torch.zeros(columns, columns, dtype=dtype)
+        self._yx = torch.zeros(targets, columns, dtype=dtype) if targets else None
 
     def add(self, x: torch.Tensor, y: torch.Tensor | None = None) -> None:
         """Add rows x of shape [rows, columns], and their targets y of shape [rows, targets]."""
@@ -51,7 +55,7 @@ class Moments:
     def hessian(self) -> torch.Tensor:
         """H = E[x xᵀ], about the mean if `centred`: [columns, columns]."""
         moments = self._xx / max(self.count, 1)
-        return moments - self.mean.outer(self.mean) if self.centred else moments
+        return moments.addr_(self.mean, self.mean, alpha=-1) if self.centred else moments
 
     def refitted(self, rows: torch.Tensor) -> torch.Tensor:
         """The weight that maps the rows to their targets best, regularized towards the given weight.
@@ -66,8 +70,9 @@ class Moments:
         assert self._yx is not None, "targets were collected"
         hessian, cross = self.hessian, self._yx / max(self.count, 1)
         if self.centred:
-            cross = cross - self.target_mean.outer(self.mean)
+            cross.addr_(self.target_mean, self.mean, alpha=-1)
         ridge = RIDGE * float(hessian.diagonal().mean()) or 1.0
-        damped = hessian + ridge * torch.eye(len(hessian), dtype=hessian.dtype)
-        solution: torch.Tensor = torch.linalg.solve(damped, (cross + ridge * rows.double()).T)
+        hessian.diagonal().add_(ridge)
+        targets = cross.add_(rows.to(cross.dtype), alpha=ridge).T
+        solution: torch.Tensor = torch.linalg.solve(hessian, targets)
         return solution.T.to(rows.dtype)
