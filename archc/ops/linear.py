@@ -82,15 +82,29 @@ class Linear(Operator):
         ONNX Runtime fuses these nodes into one DynamicQuantizeMatMul, unless the operand has a scale for each token.
         """
         weight, weight_scale = spell.stored("weight")
-        sums = spell.add("MatMulInteger", operand.q, spell.add("Transpose", weight, perm=[1, 0]), operand.zero_point)
-        product = spell.add("Cast", sums, to=DType.f32)
+        weight = spell.add("Transpose", weight, perm=[1, 0])
         if operand.by_token:
-            # ONNX Runtime would fuse a product of both scales wrongly: it takes the first scale for all tokens.
             scale = spell.add("Unsqueeze", operand.scale, spell.constant([-1]))
-            product = spell.add("Mul", spell.add("Mul", product, weight_scale), scale)
+            product = spell.add("Mul", self._onnx_by_column(spell, operand, weight, weight_scale), scale)
         else:
+            sums = spell.add("MatMulInteger", operand.q, weight, operand.zero_point)
+            product = spell.add("Cast", sums, to=DType.f32)
             product = spell.add("Mul", product, spell.add("Mul", operand.scale, weight_scale))
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
+
+    def _onnx_by_column(self, spell: OnnxSpelling, operand: QuantizedValue, weight: str, scale: str) -> str:
+        """Add a product of integers with the scales of the weight, but without those of the tokens.
+
+        ONNX Runtime would fuse a product of both scales wrongly: it takes the first scale for all tokens.
+
+        `MatMulIntegerToFloat` gives the same results without a tensor of integer sums.  With it, MiniLM takes 2 % less
+        time for one sentence of 64 tokens, and 7 % less for 16, on one core with VNNI.
+        """
+        if spell.contributed:
+            inputs = (operand.q, weight, spell.constant(1.0), scale, operand.zero_point)
+            return spell.add("MatMulIntegerToFloat", *inputs, domain="com.microsoft")
+        sums = spell.add("MatMulInteger", operand.q, weight, operand.zero_point)
+        return spell.add("Mul", spell.add("Cast", sums, to=DType.f32), scale)
 
     def weight_rows(self, x: Tensor) -> Tensor:
         return x.reshape(1, -1, x.shape[-1])

@@ -61,8 +61,8 @@ def optimized(graph: Graph, folder: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
 
 
-def operators(graph: Graph) -> Counter[str]:
-    return Counter(node.op_type for node in to_model(graph).graph.node)
+def operators(graph: Graph, contributed: bool = True) -> Counter[str]:
+    return Counter(node.op_type for node in to_model(graph, contributed).graph.node)
 
 
 def close(graph: Graph, inputs: Arrays, tolerance: float = 1e-4, *, exact: bool = True) -> None:
@@ -71,7 +71,7 @@ def close(graph: Graph, inputs: Arrays, tolerance: float = 1e-4, *, exact: bool 
     The tolerance is relative to the largest output.  With `exact`, integer sums do not saturate, but ONNX Runtime does
     not support this mode for a shared weight.  Without `exact`, the sums must be small.
     """
-    model = to_model(graph)
+    model = to_model(graph, contributed=False)  # `onnx.reference` has only standard operators
     check(model)
     expected = evaluate(graph, {name: torch.from_numpy(array) for name, array in inputs.items()})["y"].numpy()
     reference = onnx.reference.ReferenceEvaluator(model).run(None, dict(inputs))[0]
@@ -117,16 +117,21 @@ def test_a_linear_by_token_multiplies_unsigned_integers(
     model = Model()
     x = by_token(model, model.input("x", *[N, T][: len(shape) - 1], 16), "q0")
     graph = model.done(y=model.add(Linear(8, bias), x, name="fc", storages={"weight": Int8(axis)}))
-    found = operators(graph)
-    assert found["MatMulInteger"] == 1 and not found["MatMul"] and not found["DequantizeLinear"]
-    assert {node.domain for node in to_model(graph).graph.node} == {""}
+    several = len(shape) > 1
+    for contributed in (True, False):
+        found = operators(graph, contributed)
+        product = "MatMulIntegerToFloat" if several and contributed else "MatMulInteger"
+        assert found[product] == 1 and not found["MatMul"] and not found["DequantizeLinear"]
+    assert {node.domain for node in to_model(graph, contributed=False).graph.node} == {""}
     # The tokens have very different scales, which one scale for all of them cannot represent.
     inputs = {"x": floats(*shape) * np.logspace(-3, 3, shape[-2] if len(shape) > 1 else 1, dtype=np.float32)[:, None]}
     inputs["x"] = inputs["x"].reshape(shape)
     close(graph, inputs)
     expected = evaluate(graph, {"x": torch.from_numpy(inputs["x"])})["y"].numpy()
-    for level, (y,) in at_every_level(to_model(graph), inputs):
-        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6, err_msg=level)
+    np.testing.assert_allclose(run(to_model(graph), inputs, exact=True)["y"], expected, rtol=1e-4, atol=1e-6)
+    for contributed in (True, False):
+        for level, (y,) in at_every_level(to_model(graph, contributed), inputs):
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6, err_msg=f"{level}, {contributed}")
 
 
 def test_tokens_are_decoded_for_other_operators_and_layers_of_floats() -> None:
