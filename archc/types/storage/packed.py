@@ -166,8 +166,8 @@ CHUNK = 1 << 22
 """Most elements of a weight that are encoded or decoded at a time, so that temporary arrays are small."""
 
 
+def _chunks(rows: np.ndarray, columns: int | None = None) -> Iterator[np.ndarray]:
     """Yield parts of a matrix that belong to at most `CHUNK` elements of a weight."""
-    """Yield parts of a matrix that belong to at most `CHUNK` elements of a weight with this number of columns."""
     count = max(1, CHUNK // max(1, rows.shape[1] if columns is None else columns))
     for start in range(0, max(1, len(rows)), count):
         yield rows[start : start + count]
