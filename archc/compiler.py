@@ -154,6 +154,7 @@ def compile(
         files=texts_of(module).union(file.absolute() for file in read),
         sizes=choose_sizes(graph, given_sizes, inputs.shapes),
         baseline=Baseline(copied(graph), inputs) if baseline else None,
+        data=inputs,
     )
     if pipeline:
         warn_of_assumed(compiled.sizes, found)

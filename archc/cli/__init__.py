@@ -33,13 +33,14 @@ examples:
   archc draw specs/cnn.arch                   a picture
   archc compile specs/cnn.arch -o build       a PyTorch module, an ONNX model and their weights
   archc compile specs/cnn.arch --weights cnn.safetensors --passes "lowrank, quant"
+  archc sensitivity specs/cnn.arch            layers that hurt in fewer bits
   archc explain shape-mismatch                meaning of a diagnostic code, and a way out
 
 `archc COMMAND --help` explains a command.  Exit status: 0 success, 1 errors in the input, 2 wrong usage.
 """
 
 
-COMMANDS = ("compile", "check", "fmt", "show", "draw", "ops", "passes", "explain", "completion")
+COMMANDS = ("compile", "check", "fmt", "show", "draw", "sensitivity", "ops", "passes", "explain", "completion")
 
 
 def make_parser(commands: Sequence[str] = COMMANDS) -> Parser:

@@ -184,6 +184,7 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calib",
+        "--data",
         metavar="FILE.npz",
         help="calibration data: inputs by name, samples along the first axis; by default seeded random inputs",
     )
@@ -243,11 +244,13 @@ def compiled(
     diagnostics: Diagnostics,
     progress: Callable[[str], None],
     baseline: bool = False,
+    uses_data: bool = False,
 ) -> Compiled:
     """Compile the file with the options of `add_model` and `add_compilation`.
 
     Args:
         baseline: whether to keep the model before the passes.
+        uses_data: True if the command reads the calibration data, also without passes.
 
     Raises:
         ArchcError: as `archc.compile`.
@@ -272,7 +275,8 @@ def compiled(
         baseline=baseline,
     )
     compiled.files |= {Path(path).absolute() for path in arguments.load}
-    _warn_of_data(arguments, compiled, diagnostics)
+    if not uses_data:
+        _warn_of_data(arguments, compiled, diagnostics)
     return compiled
 
 
@@ -297,6 +301,21 @@ def seed(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"a seed is an integer such as 0 or 42, not `{text}`")
     return int(text)
+
+
+def count_or_zero(text: str) -> int:
+    """Parse a number of at least 0."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"a number is expected, such as 3, not `{text}`")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Parse a number of at least 1."""
+    number = count_or_zero(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("the least number is 1, not 0")
+    return number
 
 
 def sizes(text: str) -> Mapping[str, int]:

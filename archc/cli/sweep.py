@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from archc.cli import output
-from archc.diagnostics import ArchcError, Diagnostics, Note, Source, error
+from archc.cli.figures import new_figure, save_figure
+from archc.diagnostics import ArchcError, Diagnostics, Note, Source
 from archc.frozen_dataclass import frozen_dataclass
 
 MOST_POINTS = 64  # largest number of values of a range without a step
@@ -133,22 +134,10 @@ def plot(over: Sweep, found: Sequence[Point], path: Path, title: str) -> None:
     Raises:
         ArchcError: matplotlib is not installed (`plot-needs-matplotlib`), or the file cannot be written.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise error(
-            "plot-needs-matplotlib", "a figure needs matplotlib, which is not installed", help="pip install matplotlib"
-        ) from None
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = new_figure(10, 3.2)
     for axes, (name, label) in zip(figure.subplots(1, len(_FIGURES)), _FIGURES.items(), strict=True):
         axes.plot([point.value for point in found], [getattr(point, name) for point in found], marker=".")
         axes.set(xlabel=over.attribute, title=label, ylim=(0, None))
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    try:
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-    except (OSError, ValueError) as problem:
-        raise error("plot-not-written", f"`{path}` cannot be written: {problem}") from None
+    save_figure(figure, path)

@@ -70,11 +70,12 @@ def output_metric(
         watched = [tensor for tensor in found.values() if tensor.requires_grad]
         if not outputs or not watched:
             continue
-        samples += len(outputs[0])
+        samples += len(outputs[0]) if outputs[0].ndim else 1
         scales = [float(output.detach().square().mean().sqrt()) or 1.0 for output in outputs]
         for draw in range(DRAWS):
             directions = [
-                torch.randn(output.shape, generator=generator).to(output.dtype) / (scale * output[0].numel() ** 0.5)
+                torch.randn(output.shape, generator=generator).to(output.dtype)
+                / (scale * (output[0].numel() if output.ndim else 1) ** 0.5)
                 for output, scale in zip(outputs, scales)
             ]
             gradients = torch.autograd.grad(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from archc.compression.gptq import quantize_matrix
 from archc.compression.grids import Grid, find_grid
 from archc.compression.moments import Moments
 from archc.compression.output_metric import OutputMetric
-from archc.frozen_dataclass import frozen_by_identity
+from archc.frozen_dataclass import frozen_by_identity, frozen_dataclass
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value
 from archc.types.storage import Dense, Int4, Integers, NarrowFloat, Storage
@@ -85,12 +86,44 @@ def layer_statistics(
     return statistics
 
 
-class RoundingLoss:
-    """The expected squared error of the outputs when one weight is rounded, for a layer with statistics.
+@frozen_dataclass
+class RoundingEffect:
+    """Effect of the rounding of one weight.
 
-    For the rounding error ΔW, the metric G of the result and the second moments H of the operand, the loss is
-    tr(G ΔW H ΔWᵀ).  (Frantar and Alistarh 2022, "Optimal Brain Compression", equation 1, with the metric of the outputs
-    for the identity.)
+    Attributes:
+        loss: expected squared error of the outputs, relative to their mean squares.
+        noise: expected squared error of the layer's result, relative to its mean square.  If the layer has a bias, the
+            bias is absent from the result, which is taken about its mean.
+    """
+
+    loss: float
+    noise: float
+
+    @property
+    def signal_to_noise(self) -> float:
+        """Signal-to-noise ratio of the layer's result, in dB."""
+        return -10 * math.log10(self.noise) if self.noise > 0 else math.inf
+
+
+@frozen_by_identity
+class RoundedWeight:
+    """A weight after rounding.
+
+    Attributes:
+        values: of the shape of the weight.
+        shift: change of the bias that absorbs the mean error of the result, [channels]; None without a bias.
+    """
+
+    values: np.ndarray
+    shift: np.ndarray | None
+
+
+class RoundingLoss:
+    """The effect of the rounding of one weight, for a layer with statistics.
+
+    For the rounding error ΔW, the metric G of the result and the second moments H of the operand, the expected squared
+    error of the outputs is tr(G ΔW H ΔWᵀ).  (Frantar and Alistarh 2022, "Optimal Brain Compression", equation 1, with
+    the metric of the outputs for the identity.)  With the identity, it is the error of the layer's result.
 
     Args:
         weight: the weight, as an array of its shape.
@@ -102,32 +135,61 @@ class RoundingLoss:
         self._hessians = [each.hessian.float() for each in statistics.moments]
 
     def of(self, storage: Storage) -> float:
-        """Loss of a storage format; for integers of few bits, an estimate of the loss after GPTQ."""
+        """Loss at the outputs in a storage format; see `effect`."""
+        return self.effect(storage).loss
+
+    def effect(self, storage: Storage) -> RoundingEffect:
+        """Effect of a storage format; for integers of few bits, an estimate of the effect after GPTQ."""
         if isinstance(storage, Dense):
-            return 0.0
+            return RoundingEffect(0.0, 0.0)
         if isinstance(storage, NarrowFloat):
-            values = self._weight.numpy()
-            rounded = storage.decode("w", storage.encode("w", values), values.shape, DType.f32)
-            return self._loss(torch_from(rounded - values).flatten(1))
+            found = self._error_effect(torch_from(self._narrowed(storage) - self._weight.numpy()).flatten(1))
+            return RoundingEffect(found.loss, found.noise / self._signal)
         assert isinstance(storage, Integers), f"no rounding loss for {storage}"
         rows, grid = self._grid(storage)
-        loss = self._loss(grid.values(grid.nearest(rows)) - rows)
-        return loss * (self._gain if grid.high - grid.low < LEVELS_OF_INT8 else 1.0)
+        found = self._error_effect(grid.values(grid.nearest(rows)) - rows)
+        gain = self._gain if _compensates(grid) else RoundingEffect(1.0, 1.0)
+        return RoundingEffect(found.loss * gain.loss, found.noise * gain.noise / self._signal)
 
-    @cached_property
-    def _gain(self) -> float:
-        """Loss after GPTQ as a share of that after rounding to nearest, at 4 bits."""
+    def rounded(self, storage: Storage) -> RoundedWeight:
+        """The weight in a storage format: after GPTQ for integers of few bits, else rounded to nearest."""
         import torch
 
+        if isinstance(storage, NarrowFloat):
+            values = self._narrowed(storage)
+            rows, found = self._weight.flatten(1), torch_from(values).flatten(1)
+        else:
+            assert isinstance(storage, Integers), f"no rounding loss for {storage}"
+            rows, grid = self._grid(storage)
+            found = grid.values(self._compensated(rows, grid) if _compensates(grid) else grid.nearest(rows))
+            values = storage.from_rows(found.numpy(), tuple(self._weight.shape))
+        moments = self._statistics.moments
+        if not moments or not moments[0].centred:
+            return RoundedWeight(values, None)
+        parts = torch.split((rows - found).double(), len(rows) // len(moments))
+        return RoundedWeight(
+            values, torch.cat([part @ each.mean for part, each in zip(parts, moments)]).float().numpy()
+        )
+
+    @cached_property
+    def _gain(self) -> RoundingEffect:
+        """Effect after GPTQ as a share of that after rounding to nearest, at 4 bits."""
         rows, grid = self._grid(Int4(group=32))
-        nearest = self._loss(grid.values(grid.nearest(rows)) - rows)
-        hessians = self._hessians or [self._metric if self._metric.dim() == 2 else self._metric.diag()]
-        channels = len(rows) // len(hessians)
-        q = [
-            quantize_matrix(part, each.double(), grid.of_channels(number * channels, channels))
-            for number, (each, part) in enumerate(zip(hessians, torch.split(rows, channels)))
-        ]
-        return min(1.0, self._loss(grid.values(torch.cat(q)) - rows) / nearest) if nearest else 1.0
+        nearest = self._error_effect(grid.values(grid.nearest(rows)) - rows)
+        found = self._error_effect(grid.values(self._compensated(rows, grid)) - rows)
+        return RoundingEffect(
+            min(1.0, found.loss / nearest.loss) if nearest.loss else 1.0,
+            found.noise / nearest.noise if nearest.noise else 1.0,
+        )
+
+    @cached_property
+    def _signal(self) -> float:
+        """Mean square of the layer's result, as for `RoundingEffect.noise`; 1 for a result of zeros."""
+        return self._error_effect(self._weight.flatten(1)).noise or 1.0
+
+    def _narrowed(self, storage: NarrowFloat) -> np.ndarray:
+        values = self._weight.numpy()
+        return storage.decode("w", storage.encode("w", values), values.shape, DType.f32)
 
     def _grid(self, storage: Integers) -> tuple[torch.Tensor, Grid]:
         """The weight as a matrix, and its grid in a format."""
@@ -140,20 +202,41 @@ class RoundingLoss:
         importance = torch.cat([each.diagonal().expand(channels, -1) for each in self._hessians])
         return rows, find_grid(storage, rows, importance)
 
-    def _loss(self, error: torch.Tensor) -> float:
-        """Loss of an error of shape [channels, columns]."""
+    def _compensated(self, rows: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Integers by GPTQ."""
+        import torch
+
+        hessians = self._hessians or [self._metric if self._metric.dim() == 2 else self._metric.diag()]
+        channels = len(rows) // len(hessians)
+        return torch.cat(
+            [
+                quantize_matrix(part, each.double(), grid.of_channels(number * channels, channels))
+                for number, (each, part) in enumerate(zip(hessians, torch.split(rows, channels)))
+            ]
+        )
+
+    def _error_effect(self, error: torch.Tensor) -> RoundingEffect:
+        """Loss, and squared error of the result, for an error of shape [channels, columns]."""
         import torch
 
         frequencies = self._statistics.frequencies
         if frequencies is not None:
-            squares = (_product(self._metric, error.T).T * error).sum(1)
-            return max(0.0, float(squares.double() @ frequencies))
-        channels, total = len(error) // len(self._hessians), 0.0
+            squares = (_product(self._metric, error.T).T * error).sum(1), error.square().sum(1)
+            loss, noise = (float(each.double() @ frequencies) for each in squares)
+            return RoundingEffect(max(0.0, loss), noise)
+        channels, loss, noise = len(error) // len(self._hessians), 0.0, 0.0
         for number, (part, hessian) in enumerate(zip(torch.split(error, channels), self._hessians)):
             own = slice(number * channels, (number + 1) * channels)
             metric = self._metric[own, own] if self._metric.dim() == 2 else self._metric[own]
-            total += float(((_product(metric, part) @ hessian) * part).sum())
-        return max(0.0, total)
+            product = part @ hessian
+            loss += float((_product(metric, part) * product).sum())
+            noise += float((part * product).sum())
+        return RoundingEffect(max(0.0, loss), max(0.0, noise))
+
+
+def _compensates(grid: Grid) -> bool:
+    """Return whether `quant` chooses the integers of a grid by GPTQ."""
+    return grid.high - grid.low < LEVELS_OF_INT8
 
 
 def torch_from(array: np.ndarray) -> torch.Tensor:

@@ -43,6 +43,7 @@ class Compilation:
         files: the files that were read, which `Compiled.write` never replaces.
         sizes: values of the symbolic sizes; costs are counted at these sizes.
         baseline: the model before its passes; None unless `archc.compile` was told to keep it.
+        data: the calibration data; None for random inputs of the compiled graph.
     """
 
     graph: Graph
@@ -55,6 +56,7 @@ class Compilation:
     files: frozenset[Path] = frozenset()
     sizes: Sizes = field(default_factory=Sizes)
     baseline: Baseline | None = None
+    data: Calibration | None = None
 
     @property
     def name(self) -> str:

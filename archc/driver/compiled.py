@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from archc.codegen.python_source import Activations
     from archc.codegen.target import OnnxOperators
+    from archc.driver.sensitivity import Sensitivity
 
 
 class Compiled(Compilation):
@@ -65,6 +66,35 @@ class Compiled(Compilation):
         check_activations(activations)
         with located(self.graph):
             return live_module(self, device, activations)
+
+    def sensitivity(
+        self,
+        formats: Sequence[str] | None = None,
+        group: int | None = None,
+        sort: str | None = None,
+        measure: int = 3,
+        progress: Callable[[str], None] = silent,
+    ) -> Sensitivity:
+        """Predict how much each storage format of a layer's weights changes the layer and the outputs.
+
+        The errors are those on the calibration data that the model was compiled with.
+
+        Args:
+            formats: names of formats of `quant`; by default int8, int6, int4, int3, int2, f16 and bf16.
+            group: number of elements with a common scale, for int2 to int6; by default 32.
+            sort: the format whose loss decides the order of the layers, or "file"; by default "int4" or the first one.
+            measure: number of the worst layers whose loss is also measured, one layer at a time.
+            progress: called with the name of each task as it begins.
+
+        Raises:
+            TypeError: an argument has a wrong type.
+            ValueError: there is no such format, or a number is out of range.
+            ArchcError: the model was compiled without weights, or cannot run on the data.
+        """
+        from archc.driver.sensitivity import sensitivity
+
+        check_types(progress=progress)
+        return sensitivity(self, formats, group, sort, measure, progress)
 
     def write(
         self,

@@ -60,11 +60,15 @@ def warn_of_idle(step: Pass, report: PassReport, kinds: Mapping[str, str], diagn
                 )
 
 
-def warn_of_random(calibration: Calibration, step: Pass, diagnostics: Diagnostics) -> None:
-    """Warn of a pass that measured trained weights on random inputs."""
+def warn_of_random(calibration: Calibration, who: str, diagnostics: Diagnostics) -> None:
+    """Warn of a measurement of trained weights on random inputs.
+
+    Args:
+        who: the measuring pass or command, as the subject of the message.
+    """
     if calibration.asked and calibration.trained and not calibration.real:
         diagnostics.warn(
             "random-calibration",
-            f"the pass `{step}` measured the model on random inputs, although the weights are trained",
+            f"{who} measured the model on random inputs, although the weights are trained",
             help="give representative inputs: `--calib FILE`, an .npz file with an array for each input",
         )

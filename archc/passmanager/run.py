@@ -85,7 +85,7 @@ def run_passes(
         with one_thread(), located(graph):
             remarks = _run(graph, step, context)
             _refuse_infinite_weights(graph, step, context.rewriter.not_finite, stored)
-            warn_of_random(calibration, step, found)
+            warn_of_random(calibration, f"the pass `{step}`", found)
             outputs = calibration.outputs(graph)
             change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
         _hold_to_promise(step, change, suspects)

@@ -8,7 +8,7 @@ import torch
 
 import archc.compression.output_metric as module
 from archc.compression.output_metric import output_metric
-from archc.compression.sensitivity import RoundingLoss, layer_statistics
+from archc.compression.sensitivity import RoundingEffect, RoundingLoss, layer_statistics
 from archc.interpreter.evaluate import evaluate
 from archc.ir.rewriter import Rewriter
 from archc.types.dims import symbol
@@ -56,7 +56,7 @@ def test_the_loss_predicts_the_error_of_the_outputs(storage: Int4 | Int8 | Narro
     statistics = layer_statistics(graph, batches, metrics)[node]
     values = graph.weight_values("fc1.weight")
     loss = RoundingLoss(torch.from_numpy(values.copy()), statistics, metrics[node].matrix)
-    loss.__dict__["_gain"] = 1.0  # rounding to nearest, without GPTQ
+    loss.__dict__["_gain"] = RoundingEffect(1.0, 1.0)  # rounding to nearest, without GPTQ
     before = [evaluate(graph, batch)["y0"] for batch in batches]
     bias = graph.weight_values("fc1.bias")
     Rewriter(graph).set_storage("fc1.weight", storage)
