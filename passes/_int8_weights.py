@@ -82,12 +82,8 @@ def store_as_int8(
         least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
         given: the weights that are rounded already, by path.
     """
-    before = after = 0
-    errors, norms = [], []
-    for name in names:
-        path = layer.weights[name]
-        values = graph.weight_values(path)
-        before += graph.weights[path].size * graph.weights[path].dtype.size
+    values = {layer.weights[name]: graph.weight_values(layer.weights[name]) for name in names}
+    for path, dense in values.items():
         if graph.weights[path].storage.elementwise:
             if isinstance(graph.weights[path].storage, Masked):
                 context.note(layer.path, "int8 replaces its mask; masked weights stay zero")
@@ -96,12 +92,24 @@ def store_as_int8(
             elif path in given:
                 context.rewriter.set_storage(path, *given[path])
             else:
-                storage = Int8(axes[path] if path in axes else _best_axis(values))
-                context.rewriter.set_storage(path, storage, storage.encode(path, values, least.get(path, 0.0)))
-        after += graph.weights[path].nbytes
-        errors.append(_norm(graph.weight_values(path) - values))
-        norms.append(_norm(values))
-    return StoredWeights(before, after, math.hypot(*errors) / (math.hypot(*norms) or 1.0))
+                storage = Int8(axes[path] if path in axes else _best_axis(dense))
+                context.rewriter.set_storage(path, storage, storage.encode(path, dense, least.get(path, 0.0)))
+    return stored_weights(graph, values)
+
+
+def stored_weights(graph: Graph, values: Mapping[str, Array]) -> StoredWeights:
+    """Bytes and error of weights after they were stored.
+
+    Args:
+        values: the weights before, by path.
+    """
+    weights = [graph.weights[path] for path in values]
+    errors = [_norm(graph.weight_values(path) - dense) for path, dense in values.items()]
+    return StoredWeights(
+        before=sum(weight.size * weight.dtype.size for weight in weights),
+        after=sum(weight.nbytes for weight in weights),
+        error=math.hypot(*errors) / (math.hypot(*map(_norm, values.values())) or 1.0),
+    )
 
 
 def channel_axes(layers: Iterable[Layer]) -> dict[str, int]:

@@ -43,25 +43,25 @@ class QdqInserter:
 
     Args:
         ranges: the ranges of the values with a static scale; other values get a dynamic scale.
-        granularity: the granularity of dynamic scales.
     """
 
-    def __init__(
-        self, graph: Graph, context: Context, ranges: Mapping[Value, Range], granularity: Granularity = "tensor"
-    ):
+    def __init__(self, graph: Graph, context: Context, ranges: Mapping[Value, Range]):
         self._graph = graph
         self._rewriter = context.rewriter
         self._ranges = dict(ranges)
-        self._granularity: Granularity = granularity
         self._names = LayerNames(graph)
         self._quantized: dict[tuple[Value, Scope], Value] = {}
         self._produced: dict[Value, Value] = {}
         """The dequantized value of each value whose quantizer is next to its producer."""
 
-    def quantize_operands(self, node: Node) -> None:
-        """Quantize the operands of a node that its integer kernel takes as integers."""
+    def quantize_operands(self, node: Node, granularity: Granularity = "tensor") -> None:
+        """Quantize the operands of a node that its integer kernel takes as integers.
+
+        Args:
+            granularity: the granularity of dynamic scales, which is the same for all layers with this operand.
+        """
         values = quantized_operands(node)
-        quantized = [self._in_scope(value, node) or self._insert(value, node, "in") for value in values]
+        quantized = [self._in_scope(value, node) or self._insert(value, node, "in", granularity) for value in values]
         self._rewriter.set_operands(node, (*quantized, *node.operands[len(values) :]))
 
     def quantize_result(self, value: Value, node: Node) -> None:
@@ -85,7 +85,7 @@ class QdqInserter:
             return self._produced[value]
         return self._quantized.get((value, node.scope))
 
-    def _insert(self, value: Value, node: Node, role: str) -> Value:
+    def _insert(self, value: Value, node: Node, role: str, granularity: Granularity = "tensor") -> Value:
         # For readable text, a result is quantized next to its producer, and an operand next to its consumer.
         near, layer = node, node
         if role == "in" and node.name is None and (producer := self._layer_before(value)) is not None:
@@ -94,7 +94,6 @@ class QdqInserter:
             near = value.producer or node
         static_range = self._ranges.get(value)
         name = self._names.free(layer.scope, _name(layer.name or layer.op.name, role))
-        granularity: Granularity = self._granularity if static_range is None else "tensor"
         quantizer = Quantize(DType.u8, dynamic=static_range is None, granularity=granularity)
         quantize = self._rewriter.add(quantizer, [value], name=name, scope=layer.scope, near=near)
         if static_range is not None:

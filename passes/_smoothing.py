@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from archc.analysis.layers import Layer
+from archc.compression.ranges import DynamicRange
 from archc.compression.smoothing import STRENGTHS, Smoothing, best_smoothings
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.arithmetic import Mul
@@ -26,13 +27,19 @@ The multiplication of the operand takes time: in MiniLM, 24 of them take 2 % of 
 """
 
 
-def smooth(graph: Graph, context: Context, layers: Iterable[Layer], strength: float | None, per_channel: bool) -> None:
+def smooth(
+    graph: Graph,
+    context: Context,
+    layers: Mapping[Layer, DynamicRange | None],
+    strength: float | None,
+    per_channel: bool,
+) -> None:
     """Smooth the operands of layers, and add a note on each layer.
 
     An operand of several layers gets one vector of scales.  The new text multiplies the operand by a `constant`.
 
     Args:
-        layers: the layers with statically quantized operands.
+        layers: the layers with quantized operands, each with the quantization of its operand if that is dynamic.
         strength: α; None to choose it by the error, for each operand, and to smooth only where this reduces the error.
         per_channel: True if each output channel of a weight has its own scale.
     """
@@ -42,7 +49,11 @@ def smooth(graph: Graph, context: Context, layers: Iterable[Layer], strength: fl
         for value, nodes in groups.items()
     }
     strengths = STRENGTHS if strength is None else (strength,)
-    found = best_smoothings(graph, weights, context.calibration.batches, strengths, per_channel) if groups else {}
+    dynamic = {
+        layer.node.operands[0]: quantization for layer, quantization in layers.items() if quantization is not None
+    }
+    batches = context.calibration.batches
+    found = best_smoothings(graph, weights, batches, strengths, per_channel, dynamic) if groups else {}
     names = LayerNames(graph)
     for value, smoothing in found.items():
         if smoothing.error < (LARGEST_SHARE if strength is None else math.inf) * smoothing.error_before:
@@ -50,12 +61,11 @@ def smooth(graph: Graph, context: Context, layers: Iterable[Layer], strength: fl
             _remark(context, groups[value], smoothing)
 
 
-def _groups(graph: Graph, layers: Iterable[Layer]) -> dict[Value, list[Node]]:
+def _groups(graph: Graph, layers: Mapping[Layer, DynamicRange | None]) -> dict[Value, list[Node]]:
     """Operands that can be smoothed, each with the nodes that use it."""
-    given = list(layers)
-    integer = {node for layer in given for node in layer.nodes}
+    integer = {node for layer, quantization in layers.items() if quantization is None for node in layer.nodes}
     groups: dict[Value, list[Node]] = {}
-    for layer in given:
+    for layer in layers:
         if _takes_rows(graph, layer, integer):
             groups.setdefault(layer.node.operands[0], []).append(layer.node)
     return groups

@@ -12,11 +12,14 @@ from archc.compression.observers import PERCENTILE, Observer, observe, observe_b
 from archc.compression.ranges import Range
 from archc.compression.weight_formats import GROUP, PACKED, Format, storage_of
 from archc.ir.graph import Graph, Node, Value
+from archc.ops.quantize import Granularity
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Storage
 
 from ._byte_budget import formats_within
+from ._granularity import dynamic_ranges
+from ._int8_by_data import store_by_data
 from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacles, store_as_int8
 from ._integer_operators import (
     integer_operators,
@@ -62,7 +65,8 @@ class Quant(Pass):
       scheme; the text shows a `quantize` and a `dequantize` before each layer.
     - `dynamic`: s and z are computed from x in each run.  The scheme needs no calibration data, and adapts to the range
       of each input.  With `granularity = "token"`, each token (a position of all axes but the last) has its own s, and
-      z = 128: the results are more accurate, and take longer to compute, above all for large batches.
+      z = 128: the results are more accurate, and take longer to compute, above all for large batches.  By default, an
+      operand has such scales if they halve the squared error of its layers on the calibration data.
     - `weight`: x stays in floats.  The weights take a quarter of the bytes; the latency does not improve.
 
     `observer = "minmax"` uses the whole range of the calibration data.  The other observers clip this range, which
@@ -73,10 +77,13 @@ class Quant(Pass):
     default, each operand gets the observer with the least error in the results of its layers on the calibration data,
     and `"minmax"` if clipping does not reduce this error by a fifth.  Random inputs get `"minmax"`.
 
-    Under `static`, the operand of a linear layer is smoothed if this reduces the error of the result by 30 % or more on
-    the calibration data: each channel of the operand is divided by a scale, and the column of the weight is multiplied
-    by it, so that the channels of the operand have similar ranges (Xiao et al. 2023, "SmoothQuant").  `smooth` is the
-    exponent α of s = max|x|^α / max|w|^(1-α).
+    With calibration data, weights are rounded by GPTQ, layer by layer on the operands of the quantized model, and
+    biases absorb the mean of the remaining error.  `method = "rtn"` rounds weights to nearest and keeps the biases.
+
+    Under `static` and `dynamic`, the operand of a linear layer is smoothed if this reduces the error of the result by
+    30 % or more on the calibration data: each channel of the operand is divided by a scale, and the column of the
+    weight is multiplied by it, so that the channels of the operand have similar ranges (Xiao et al. 2023,
+    "SmoothQuant").  `smooth` is the exponent α of s = max|x|^α / max|w|^(1-α).
 
     Under any scheme, some layers get the scheme `weight`:
 
@@ -115,7 +122,7 @@ class Quant(Pass):
     effective_with = {
         "percentile": ("observer", ("percentile",)),
         "observer": ("scheme", ("static",)),
-        "smooth": ("scheme", ("static",)),
+        "smooth": ("scheme", ("static", "dynamic")),
         "least": ("scheme", ("static", "dynamic")),
         "scheme": ("format", ("int8",)),
         "granularity": ("format", ("int8",)),
@@ -143,10 +150,10 @@ class Quant(Pass):
         "there are data",
         keyword=True,
     )
-    granularity: Literal["channel", "tensor", "token"] = attribute(
-        "channel",
+    granularity: Literal["channel", "tensor", "token"] | None = attribute(
+        None,
         doc='one scale for each output channel of a weight, or one for the whole weight; `"token"`: also one scale for '
-        "each token of an operand",
+        'each token of an operand; default: `"channel"`, and dynamic operands by error on the calibration data',
         keyword=True,
     )
     scheme: Scheme = attribute("static", doc="how the operands of layers are quantized", keyword=True)
@@ -203,10 +210,17 @@ class Quant(Pass):
         if self.format != "int8" or self.bytes is not None:
             self._store_weights(graph, context, obstacles_of)
             return
+        by_data = self._uses_data(context)
         schemes = self._choice(self.scheme).schemes(graph, context, obstacles_of)
+        dynamic = dynamic_ranges(
+            graph,
+            context,
+            [layer for layer, scheme in schemes.items() if scheme == "dynamic"],
+            self._asked(context, by_data),
+        )
         if self.smooth != 0 and (self.smooth is not None or context.calibration.real):
-            static = [layer for layer, scheme in schemes.items() if scheme == "static"]
-            smooth(graph, context, static, self.smooth, per_channel=self.granularity != "tensor")
+            layers = {layer: dynamic.get(layer) for layer, scheme in schemes.items() if scheme != "weight"}
+            smooth(graph, context, layers, self.smooth, per_channel=self.granularity != "tensor")
         plan = self._calibrate(graph, context, schemes)
         received = {
             layer: [plan.ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in plan.ranges]
@@ -215,23 +229,38 @@ class Quant(Pass):
         }
         _remark_on_foldable(graph, context, {node for layer in schemes for node in layer.nodes})
         remark_on_operators(graph, context, plan.operators)
-        inserter = QdqInserter(graph, context, plan.ranges, "token" if self.granularity == "token" else "tensor")
+        before = set(graph.nodes())
+        inserter = QdqInserter(graph, context, plan.ranges)
         for value, node in plan.results.items():
             inserter.quantize_result(value, node)
-        for node in (node for layer, scheme in schemes.items() if scheme != "weight" for node in layer.nodes):
-            inserter.quantize_operands(node)
+        for layer, scheme in schemes.items():
+            for node in layer.nodes if scheme != "weight" else ():
+                inserter.quantize_operands(node, dynamic[layer].granularity if layer in dynamic else "tensor")
         for node in plan.operators:
             inserter.quantize_operands(node)
         least = minimum_scales(graph, schemes)
+        free = (
+            [layer for layer in schemes if not obstacles_of[layer]] if by_data and self.granularity != "tensor" else []
+        )
+        stored = store_by_data(graph, context, free, least, set(graph.nodes()) - before)
         axes = channel_axes(schemes) if self.granularity != "tensor" else None
         for layer, scheme in schemes.items():
-            names = [name for name in layer.weights if name not in obstacles_of[layer]]
-            fits = axes is not None and not obstacles_of[layer] and fits_recurrent(graph, context, layer)
-            rounded = round_recurrent(graph, context, layer) if fits else {}
-            stored = store_as_int8(graph, context, layer, names, axes, least, rounded)
-            _remark(context, layer, scheme, received.get(layer, []), stored)
+            if layer not in stored:
+                names = [name for name in layer.weights if name not in obstacles_of[layer]]
+                fits = axes is not None and not obstacles_of[layer] and fits_recurrent(graph, context, layer)
+                rounded = round_recurrent(graph, context, layer) if fits else {}
+                stored[layer] = store_as_int8(graph, context, layer, names, axes, least, rounded)
+            _remark(context, layer, scheme, received.get(layer, []), stored[layer])
             if quantizes_inside(layer) and self.scheme != "weight":
                 quantize_inside(graph, context, layer)
+        if schemes:
+            self._warn_of_plain_method(context)
+
+    def _asked(self, context: Context, by_data: bool) -> Granularity | None:
+        """Granularity of dynamic operands; None to choose it by error."""
+        if self.granularity is None and by_data and context.calibration.real:
+            return None
+        return "token" if self.granularity == "token" else "tensor"
 
     def _choice(self, scheme: Scheme) -> SchemeChoice:
         return SchemeChoice(scheme, self.on, self.keep, self.least)
@@ -261,20 +290,23 @@ class Quant(Pass):
                 }
                 for layer in layers
             }
+        self._warn_of_plain_method(context)
         store_weights(graph, context, formats, by_data=self._uses_data(context))
 
     def _uses_data(self, context: Context) -> bool:
-        """Return whether weights are chosen by the calibration data; warn if data are missing."""
-        if self.method is not None or context.calibration.real:
-            return self.method != "rtn"
-        if context.calibration.trained:
+        """Return whether weights are chosen by the calibration data."""
+        return self.method == "gptq" or (self.method is None and context.calibration.real)
+
+    def _warn_of_plain_method(self, context: Context) -> None:
+        """Warn if trained weights have no data; random inputs have a warning of their own."""
+        calibration = context.calibration
+        if self.method is None and calibration.trained and not calibration.real and not calibration.asked:
             context.diagnostics.warn(
                 "plain-method",
                 f"`{self}` rounds weights to nearest, since there are no calibration data",
                 help="give representative inputs with `--calib FILE`, for a smaller error by GPTQ; or ask for the plain"
                 ' method: `method = "rtn"`',
             )
-        return False
 
     def _calibrate(self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]) -> QdqPlan:
         """Values to quantize, with their ranges.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from archc.compression.histograms import Batches
-from archc.compression.ranges import Range
+from archc.compression.ranges import Rounding
 from archc.ir.graph import Graph, Node, Value
 from archc.weights.dtype_conversion import to_torch
 
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
     Function: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
+R = TypeVar("R", bound=Rounding)
+
 MEASURED_BATCHES = 2
 """Number of batches on which errors are measured; they are distributed evenly over the data."""
 
 
 def errors_of_ranges(
     graph: Graph,
-    candidates: Mapping[Value, Collection[Range]],
+    candidates: Mapping[Value, Collection[R]],
     users: Mapping[Value, Sequence[Node]],
     batches: Batches,
-) -> dict[Value, dict[Range, float]]:
-    """Squared errors of the results of layers, for each candidate range of their operand.
+) -> dict[Value, dict[R, float]]:
+    """Squared errors of the results of layers, for each candidate quantization of their operand.
 
     The weights are floats.  The error of a result is relative to its squared norm, so that all layers with the same
     operand count alike.
@@ -36,7 +38,7 @@ def errors_of_ranges(
     """
     from archc.interpreter.evaluate import bind_sizes, evaluate_all
 
-    errors: dict[tuple[Value, Range, int], float] = defaultdict(float)
+    errors: dict[tuple[Value, R, int], float] = defaultdict(float)
     norms: dict[tuple[Value, int], float] = defaultdict(float)
     for batch in measured(batches):
         sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in batch.items()})

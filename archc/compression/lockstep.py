@@ -8,7 +8,7 @@ can be compressed on the inputs that it will get, with the results of the origin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from archc.interpreter.evaluate import bind_sizes, run_item, values_of
@@ -30,7 +30,8 @@ class Lockstep:
 
     Args:
         batches: inputs by name.
-        narrow: replaces the first operand of a node in the compressed model, such as by its quantized value.
+        rounding: nodes that the original model does not have, such as the quantizers of operands.  There, their first
+            result is their first operand.
 
     Attributes:
         samples: number of samples in all batches.
@@ -40,13 +41,13 @@ class Lockstep:
         self,
         graph: Graph,
         batches: Sequence[Mapping[str, torch.Tensor]],
-        narrow: Callable[[Node, torch.Tensor], torch.Tensor] | None = None,
+        rounding: Collection[Node] = (),
     ):
         self.samples = sum(
             max((len(tensor) for tensor in batch.values() if tensor.ndim), default=1) for batch in batches
         )
         self._graph = graph
-        self._narrow = narrow
+        self._rounding = frozenset(rounding)
         self._original = _with_weights_of(graph)
         self._sizes = [
             bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in batch.items()}) for batch in batches
@@ -81,8 +82,7 @@ class Lockstep:
     def operands(self, node: Node) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the first operand of a node for each batch, in the original and in the compressed model."""
         for floats, compressed in zip(self._floats, self._compressed):
-            operand = compressed[node.operands[0]]
-            yield floats[node.operands[0]], operand if self._narrow is None else self._narrow(node, operand)
+            yield floats[node.operands[0]], compressed[node.operands[0]]
 
     def results(self, node: Node) -> Iterator[torch.Tensor]:
         """Yield the first result of a node in the original model for each batch."""
@@ -98,17 +98,15 @@ class Lockstep:
 
     def _run(self, item: Node | Scan) -> None:
         nodes = list(item.nodes) if isinstance(item, Scan) else [item]
-        weights_differ = any(path in self._changed for node in nodes for path in node.weights.values())
+        rounds = isinstance(item, Node) and item in self._rounding
+        differ = rounds or any(path in self._changed for node in nodes for path in node.weights.values())
         for floats, compressed, sizes in zip(self._floats, self._compressed, self._sizes):
-            for _ in run_item(self._original, item, floats, sizes):
-                pass
-            if weights_differ or any(floats[value] is not compressed[value] for value in item.operands):
-                if self._narrow is not None and isinstance(item, Node) and item.operands:
-                    given = dict(compressed)
-                    given[item.operands[0]] = self._narrow(item, compressed[item.operands[0]])
-                    for value, tensor in run_item(self._graph, item, given, sizes):
-                        compressed[value] = tensor
-                    continue
+            if rounds:
+                floats[nodes[0].results[0]] = floats[nodes[0].operands[0]]
+            else:
+                for _ in run_item(self._original, item, floats, sizes):
+                    pass
+            if differ or any(floats[value] is not compressed[value] for value in item.operands):
                 for _ in run_item(self._graph, item, compressed, sizes):
                     pass
             else:

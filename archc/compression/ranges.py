@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from archc.ops.quantize import LEAST_SCALE, Granularity
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +16,13 @@ SMALLEST = 2.0**-126
 """Smallest normal float32; processors may flush smaller numbers to 0."""
 LEVELS = 256
 """Number of unsigned 8-bit integers."""
+
+
+class Rounding(Protocol):
+    """Quantization of a tensor to unsigned 8-bit integers."""
+
+    def rounded(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Quantize and dequantize a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +62,26 @@ class Range:
         scale, zero_point = self.affine()
         steps = (tensor / scale).round_().clamp_(-zero_point, LEVELS - 1 - zero_point)
         return steps.mul_(scale)
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicRange:
+    """Quantization range that follows from the data, as in a run with a single sample.
+
+    Attributes:
+        granularity: "tensor": a range for each sample, the first axis.  "token": a symmetric range for each position of
+            all axes but the last.
+    """
+
+    granularity: Granularity
+
+    def rounded(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Quantize and dequantize a tensor."""
+        if self.granularity == "token":
+            scale = (tensor.abs().amax(-1, keepdim=True) / (LEVELS // 2 - 1)).clamp(min=LEAST_SCALE)
+            return (tensor / scale).round_().mul_(scale)
+        axes = tuple(range(1, tensor.ndim)) or (0,)
+        low, high = tensor.amin(axes, keepdim=True).clamp(max=0), tensor.amax(axes, keepdim=True).clamp(min=0)
+        scale = ((high - low) / (LEVELS - 1)).clamp(min=SMALLEST)
+        zero_point = (-low / scale).round_()
+        return (tensor / scale).round_().add_(zero_point).clamp_(0, LEVELS - 1).sub_(zero_point).mul_(scale)

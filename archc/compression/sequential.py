@@ -60,18 +60,21 @@ def quantize_sequentially(
     formats: Mapping[Node, Integers],
     metrics: Mapping[Node, OutputMetric],
     store: Store,
+    refit: bool = True,
 ) -> None:
     """Quantize the weights of layers by GPTQ, in the order of the data flow.
 
     For a product of the operand with the weight, the original weight is first refitted to the outputs of the original
-    model on the operand of the compressed one; after GPTQ, the bias absorbs the mean of the remaining error.  For a
-    layer that ends a residual branch, the target also contains the error of the branch's other operand.  For a layer
-    that selects rows of its weight, such as `embedding`, the metric of its result takes the place of the Hessian.
+    model on the operand of the compressed one, if `refit` is True; after GPTQ, the bias absorbs the mean of the
+    remaining error.  For a layer that ends a residual branch, the target also contains the error of the branch's other
+    operand.  For a layer that selects rows of its weight, such as `embedding`, the metric of its result takes the place
+    of the Hessian.
 
     Args:
         formats: the storage format of the weight, for each node; each layer has one node.
         metrics: the output metrics of nodes; rows without an effect on the outputs are left out.
         store: called once for each node.
+        refit: False to quantize the original weights.
     """
     left = dict(formats)
     for node in steps.nodes():
@@ -80,11 +83,11 @@ def quantize_sequentially(
             continue
         path = node.weights["weight"]
         metric = metrics.get(node)
-        sample = node.op.weight_rows(next(steps.operands(node))[1])
+        sample = node.op.weight_rows(next(steps.operands(node))[1][:1])
         if sample is None:
             found = _quantize_rows(storage, path, graph.weight_values(path), None if metric is None else metric.matrix)
         else:
-            found = _quantize_product(graph, steps, node, storage, sample, metric)
+            found = _quantize_product(graph, steps, node, storage, sample, metric, refit)
         store(node, found)
         steps.changed(*node.weights.values())
         if not left:
@@ -92,7 +95,13 @@ def quantize_sequentially(
 
 
 def _quantize_product(
-    graph: Graph, steps: Lockstep, node: Node, storage: Integers, sample: torch.Tensor, metric: OutputMetric | None
+    graph: Graph,
+    steps: Lockstep,
+    node: Node,
+    storage: Integers,
+    sample: torch.Tensor,
+    metric: OutputMetric | None,
+    refit: bool,
 ) -> QuantizedMatrix:
     import torch
 
@@ -101,12 +110,14 @@ def _quantize_product(
     rows = torch.from_numpy(storage.rows(weight.numpy()).copy())
     groups, _, columns = sample.shape
     channels = len(rows) // groups
-    moments = [Moments(columns, channels, bias_path is not None) for _ in range(groups)]
+    moments = [Moments(columns, channels, bias_path is not None, cross=refit) for _ in range(groups)]
     for x, y in _rows_and_targets(graph, steps, node, metric):
         for group, each in enumerate(moments):
             each.add(x[group], y[:, group * channels : (group + 1) * channels])
+    if not all(each.finite for each in moments):
+        return _quantize_rows(storage, path, weight.numpy(), None)
     parts = torch.split(rows, channels)
-    fitted = torch.cat([each.refitted(part) for each, part in zip(moments, parts)])
+    fitted = torch.cat([each.refitted(part) for each, part in zip(moments, parts)]) if refit else rows
     importance = torch.cat([each.hessian.diagonal().expand(channels, -1) for each in moments])
     grid = find_grid(storage, fitted, importance)
     q = torch.cat(

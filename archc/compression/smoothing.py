@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from archc.compression.histograms import Batches
 from archc.compression.layer_error import measured, squared_norm
-from archc.compression.ranges import Range
+from archc.compression.ranges import DynamicRange, Range, Rounding
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def best_smoothings(
     batches: Batches,
     strengths: Sequence[float] = STRENGTHS,
     per_channel: bool = True,
+    dynamic: Mapping[Value, DynamicRange] = MappingProxyType({}),
 ) -> dict[Value, Smoothing]:
     """The strength with the least error for each operand, and its scales.
 
@@ -94,6 +96,7 @@ def best_smoothings(
     Args:
         weights: the weights [o, i] of the layers that use an operand [..., i].
         per_channel: True if each row of a weight has its own scale in int8.
+        dynamic: the quantization of operands whose range is dynamic; other operands have a static range.
     """
     import torch
 
@@ -110,11 +113,11 @@ def best_smoothings(
         for value, tensor in evaluate_all(graph, batch):
             if value not in seen or not tensor.numel():
                 continue
-            rows = tensor.reshape(-1, tensor.shape[-1])
-            rows = rows[:: -(-len(rows) // MEASURED_ROWS)]
+            rows = _some_rows(tensor)
             for strength in errors[value]:
                 by = scales[value][strength] if strength else torch.ones_like(columns[value])
-                rounded = seen[value].range(by).rounded(rows / by)
+                quantization: Rounding = dynamic.get(value) or seen[value].range(by)
+                rounded = _some_rows(quantization.rounded(tensor / by))
                 for weight in weights[value]:
                     found, expected = rounded @ _rounded_weight(weight * by, per_channel).T, rows @ weight.T
                     errors[value][strength] += squared_norm(found - expected) / (squared_norm(expected) or 1.0)
@@ -123,6 +126,12 @@ def best_smoothings(
         value: Smoothing(strength, scales[value][strength], errors[value][strength], errors[value][0.0])
         for value, strength in best.items()
     }
+
+
+def _some_rows(operand: torch.Tensor) -> torch.Tensor:
+    """At most `MEASURED_ROWS` rows of an operand, distributed evenly."""
+    rows = operand.reshape(-1, operand.shape[-1])
+    return rows[:: -(-len(rows) // MEASURED_ROWS)]
 
 
 def _extremes(graph: Graph, wanted: Collection[Value], batches: Batches) -> dict[Value, _Extremes]:

@@ -21,7 +21,7 @@ from archc.types.tensor_type import DType, TensorType
 _NARROW = dtype_set("f16 bf16")
 _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
 _MIDDLE = 128
-_LEAST_SCALE = 1e-30
+LEAST_SCALE = 1e-30
 Granularity: TypeAlias = Literal["tensor", "token"]
 
 
@@ -259,7 +259,7 @@ def _dynamic_by_token(x: str) -> str:
     """The three results of a quantizer with a scale for each token as one expression; see `_dynamic`."""
     again = x if x.isidentifier() else "_x"
     first = x if x.isidentifier() else f"(_x := {x})"
-    scale = f"(_scale := ({again}.abs().amax(-1) / 127).clamp(min={_LEAST_SCALE}))"
+    scale = f"(_scale := ({again}.abs().amax(-1) / 127).clamp(min={LEAST_SCALE}))"
     steps = f"({first} / {scale}.unsqueeze(-1)).round()"
     q = f"({steps} + {_MIDDLE}).clamp(0, 255).to(torch.uint8)"
     return f"({q}, _scale, torch.full((), {_MIDDLE}, dtype=torch.uint8, device={again}.device))"
@@ -276,7 +276,7 @@ def _onnx_by_token(spell: OnnxSpelling, x: str) -> tuple[str, str, str]:
     if any(symbolic(dim) for dim in spell.types[0].shape[:-1]):
         # Without tokens, ONNX Runtime 1.31 does not reduce the last axis.
         largest = spell.add("Slice", largest, spell.constant([0]), spell.constant([1]), last)
-    scale = spell.add("Max", spell.add("Div", largest, spell.constant(127.0)), spell.constant(_LEAST_SCALE))
+    scale = spell.add("Max", spell.add("Div", largest, spell.constant(127.0)), spell.constant(LEAST_SCALE))
     q = spell.add("QuantizeLinear", spell.add("Div", x, scale), spell.constant(1.0), zero_point)
     return q, spell.add("Squeeze", scale, last), zero_point
 

@@ -13,7 +13,9 @@ from archc.compression.lockstep import Lockstep
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
+from archc.ops.quantize import Dequantize, Quantize
 from archc.passmanager.calibration import Calibration
+from archc.types.tensor_type import DType
 from tests.passes.graphs import Build, mlp
 
 SPECS = Path(__file__).parents[2] / "specs"
@@ -67,6 +69,20 @@ def test_the_error_of_a_shortcut_is_known() -> None:
                 assert error is not None and torch.equal(error, floats - compressed)
                 assert torch.equal(compressed, graph_bias(graph, len(batch["x"])))
     assert len(before) == 2
+
+
+def test_the_original_model_has_no_quantizers() -> None:
+    build = Build()
+    q = build.rewriter.add(Quantize(DType.u8, dynamic=True), [build.input(4)])
+    rounded = build.rewriter.add(Dequantize(), list(q.results))
+    graph = build.done(build.layer("linear", build.layer("relu", rounded.result), 4, name="fc"))
+    inputs = batches(graph)
+    steps = Lockstep(graph, inputs, [q, rounded])
+    for node in steps.nodes():
+        if node.path == "fc":
+            for batch, (floats, compressed) in zip(inputs, steps.operands(node)):
+                assert torch.equal(floats, batch["x"].relu())
+                assert 0 < float((floats - compressed).abs().max()) < 0.02
 
 
 def graph_bias(graph: Graph, count: int) -> torch.Tensor:

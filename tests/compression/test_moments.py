@@ -46,3 +46,19 @@ def test_the_refitted_weight_solves_the_ridge_regression(centred: bool) -> None:
 def test_without_rows_the_weight_stays() -> None:
     weight = torch.randn(3, 4)
     assert torch.allclose(Moments(4, 3, True).refitted(weight), weight)
+
+
+def test_moments_about_a_large_mean_are_accurate() -> None:
+    rows = torch.from_numpy(np.random.default_rng(0).normal(size=(4000, 5)) + 1000).float()
+    moments = Moments(5, 0, True)
+    moments.add(rows[:1500])
+    moments.add(rows[1500:])
+    expected = torch.cov(rows.double().T, correction=0)
+    assert torch.allclose(moments.hessian, expected, atol=1e-5)
+    assert torch.allclose(moments.mean, rows.double().mean(0))
+
+
+def test_constant_rows_have_no_moments_about_their_mean() -> None:
+    moments = Moments(3, 0, True)
+    moments.add(torch.full((1000, 3), 0.3))
+    assert torch.equal(moments.hessian, torch.zeros(3, 3, dtype=torch.float64))

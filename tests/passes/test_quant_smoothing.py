@@ -63,8 +63,19 @@ def test_operands_without_outliers_are_not_smoothed() -> None:
     assert smoothed(fixed) == ["fc_smooth"]
 
 
-@pytest.mark.parametrize("options", [{"scheme": "dynamic"}, {"scheme": "weight"}, {"smooth": 0.0}])
-def test_only_static_operands_are_smoothed(options: dict[str, object]) -> None:
+def test_operands_with_scales_of_tokens_are_smoothed() -> None:
+    float_graph = heads("fc")
+    errors = []
+    for strength, names in ((None, ["fc_smooth"]), (0, [])):
+        graph = heads("fc")
+        run(graph, Quant(least=0, scheme="dynamic", granularity="token", smooth=strength), data={"x": DATA})
+        assert smoothed(graph) == names
+        errors.append(error(graph, float_graph))
+    assert errors[0] < errors[1] / 2
+
+
+@pytest.mark.parametrize("options", [{"scheme": "weight"}, {"scheme": "dynamic", "smooth": 0.0}, {"smooth": 0.0}])
+def test_float_operands_are_not_smoothed(options: dict[str, object]) -> None:
     graph = heads("fc")
     run(graph, Quant(least=0, **options), data={"x": DATA})  # type: ignore[arg-type]
     assert smoothed(graph) == []

@@ -1,0 +1,85 @@
+"""Int8 weights of layers, chosen by the calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from archc.analysis.layers import Layer
+from archc.compression.lockstep import Lockstep
+from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
+from archc.declaration.traits import SELECTS_ROWS
+from archc.interpreter.evaluate import evaluate_all
+from archc.ir.graph import Graph, Node
+from archc.passmanager import Context
+from archc.types.storage import Int8, Masked
+
+from ._int8_weights import Array, StoredWeights, channel_axes, stored_weights
+from ._narrow_weights import can_use_data
+
+if TYPE_CHECKING:
+    import torch
+
+MEMORY = 1 << 30
+"""Bytes of activations up to which batches of the calibration data are used."""
+LIVE = 8
+"""Number of activations of the largest size that are alive at a time, in both models together."""
+LARGEST_BOUND = 0.2
+"""Largest lower bound on the scale of a weight that is chosen by data, as a share of the scale.
+
+The range is clipped, at most to 40 %, and the bias changes.
+"""
+
+
+def store_by_data(
+    graph: Graph, context: Context, layers: Iterable[Layer], least: Mapping[str, Array], rounding: Collection[Node]
+) -> dict[Layer, StoredWeights]:
+    """Store weights as int8 by GPTQ, and refit the biases, of the layers for which this is possible.
+
+    The targets are the results of the model before quantization.  So the bias also absorbs the mean of the error that
+    results from quantized operands.  Only if operands stay in floats, the weights are refitted before: with quantized
+    operands, this increased the error of MiniLM on other data, because the weights then fit to rounding errors.
+
+    Args:
+        least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
+        rounding: the nodes that quantize and dequantize values.
+    """
+    given = list(layers)
+    axes = channel_axes(given)
+    formats = {layer: {"weight": Int8(axes.get(layer.weights.get("weight", "")))} for layer in given}
+    nodes = {layer.node: layer for layer in given if _fits(graph, layer, formats[layer], least)}
+    stored: dict[Layer, StoredWeights] = {}
+
+    def store(node: Node, found: QuantizedMatrix) -> None:
+        context.progress(f"quantize {node.path} ({len(stored) + 1} of {len(nodes)})")
+        path = node.weights["weight"]
+        values = {path: graph.weight_values(path)}
+        context.rewriter.set_storage(path, formats[nodes[node]]["weight"], found.stored)
+        if found.bias is not None:
+            context.rewriter.set_weight(node.weights["bias"], found.bias)
+        stored[nodes[node]] = stored_weights(graph, values)
+
+    if nodes:
+        steps = Lockstep(graph, _batches(graph, context), rounding)
+        of_nodes = {node: formats[layer]["weight"] for node, layer in nodes.items()}
+        quantize_sequentially(graph, steps, of_nodes, {}, store, refit=not rounding)
+    return stored
+
+
+def _fits(graph: Graph, layer: Layer, formats: Mapping[str, Int8], least: Mapping[str, Array]) -> bool:
+    """Return whether the data can choose a weight: it is dense, of one layer, with scales of channels."""
+    if layer.tied_to is not None or layer.op.has(SELECTS_ROWS) or not can_use_data(graph, layer, formats):
+        return False
+    path, storage = layer.weights["weight"], formats["weight"]
+    if storage.axis is None or layer.node.transposed or isinstance(graph.weights[path].storage, Masked):
+        return False
+    scale = storage.encode(path, graph.weight_values(path))[f"{path}_scale"]
+    return bool((least.get(path, 0.0) <= LARGEST_BOUND * scale).all())
+
+
+def _batches(graph: Graph, context: Context) -> list[Mapping[str, torch.Tensor]]:
+    """Batches of calibration data, distributed evenly, whose activations fit into `MEMORY`."""
+    batches = list(context.calibration.batches())
+    largest = max(tensor.nbytes for _, tensor in evaluate_all(graph, batches[0]))
+    count = min(len(batches), max(1, MEMORY // (LIVE * largest)))
+    return [batches[number * len(batches) // count] for number in range(count)]
