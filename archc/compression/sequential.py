@@ -129,7 +129,7 @@ def _quantize_product(
     values = torch.split(grid.values(q), channels)
     bias = None
     if bias_path is not None:
-        offsets = [each.target_mean - value.double() @ each.mean for each, value in zip(moments, values)]
+        offsets = [each.target_mean - value.to(each.mean.dtype) @ each.mean for each, value in zip(moments, values)]
         bias = torch.cat(offsets).to(weight.dtype).numpy()
     snr_db = _snr_db(moments, torch.split(fitted, channels), values)
     return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count, snr_db)
@@ -152,7 +152,7 @@ def _snr_db(
 
 def _power(matrix: torch.Tensor, hessian: torch.Tensor) -> float:
     """Mean square of the products with a matrix, tr(M H Mᵀ)."""
-    return float((matrix.double() @ hessian * matrix).sum())
+    return float((matrix.to(hessian.dtype) @ hessian * matrix).sum())
 
 
 def _quantize_rows(storage: Integers, path: str, values: np.ndarray, metric: torch.Tensor | None) -> QuantizedMatrix:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from archc.compression import moments
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.pipelines import parse_passes
 from archc.interpreter.evaluate import evaluate
@@ -82,6 +83,12 @@ def test_storage_of_each_layer(step: Quant, storage: PackedIntegers | NarrowFloa
     used = "rtn" if isinstance(storage, NarrowFloat) else "gptq"
     assert {remark.figures["method"] for remark in report.remarks if remark.kind == "rewrote"} == {used}
     assert set(remarks(report, "rewrote")) == {"conv", "fc", "up", "down", "wte", "head"}
+
+
+def test_moments_of_wide_layers_are_f32(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_f64 = error(network, Quant("int4"), data())
+    monkeypatch.setattr(moments, "MOST_IN_F64", 16)
+    assert error(network, Quant("int4"), data()) == pytest.approx(in_f64, rel=0.2)
 
 
 @pytest.mark.parametrize("text", ["quant(f16)", "quant(bf16)", 'quant("int4", group = 16)', "quant(bytes = 12MB)"])
