@@ -3,8 +3,9 @@
 A kernel of torch multiplies the integers if it is exact and faster than floating
 point.  Otherwise the integers are multiplied in floating point.  A program that
 `torch.export` or `torch.jit.trace` records always multiplies in floating point, since
-it may run on another CPU.  A program of `torch.compile` multiplies integers if there is
-a scale for each token; for other scales, the kernels need Python numbers.
+it may run on another CPU.  A program of `torch.compile` multiplies the integers of
+linear layers on a CPU, with `_int_mm`: oneDNN's kernels need scales as Python numbers,
+and a program cannot keep a packed weight.
 
 archc writes this file beside programs with int8 layers, as `archc_int8.py`.
 """
@@ -227,6 +228,8 @@ class Int8Linear(Int8Layer):
             return self.in_floats(x, unit)
         if isinstance(x, QuantizedTokens):
             return self.of_tokens(x, unit)
+        if in_dynamo():
+            return self.in_graph(x, unit)
         if held.is_cpu and MKLDNN and held.numel() * self.work > self.many * columns:
             packed = self.kept("packed", self.pack)
             terms = (*packed, self.shift(x.scale), *ending(unit, rounded, relu), "")
@@ -236,6 +239,14 @@ class Int8Linear(Int8Layer):
         y = product_of_bytes(x.signed(), weight)
         y.add_(rows, alpha=128 - x.scale.zero_point)  # weight @ (q - zero_point)
         return torch.addcmul(bias, y, factor, value=x.scale.size / unit.size)
+
+    def in_graph(self, x: Quantized, unit: Scale) -> Tensor:
+        """The result in units of `unit`, for scales that are tensors."""
+        y = product_of_bytes(x.signed(), self.weight)
+        y = y + self.rows() * (128 - x.scale.zero_point).int()
+        size = x.scale.size / unit.size
+        y = y * (self.weight_scale * size)
+        return y if self.bias is None else y + self.bias / unit.size
 
     def of_tokens(self, x: QuantizedTokens, unit: Scale) -> Tensor:
         """The result in units of `unit`, for an operand with a scale for each token."""
@@ -298,6 +309,8 @@ class Int8Conv2d(Int8Layer):
 
     def in_integers(self, x: Quantized, unit: Scale, rounded: bool, relu: bool) -> Any:
         if not (x.held.is_cpu and MKLDNN) or isinstance(x, QuantizedTokens):
+            return self.in_floats(x, unit)
+        if in_dynamo():  # PyTorch 2.13 cannot record `qconv_prepack`
             return self.in_floats(x, unit)
         q, padding = x.integers(), self.padding
         if x.scale.zero_point and any(padding):

@@ -68,8 +68,11 @@ class Quantized:
         """The bytes q - 128."""
         if self.held.dtype == torch.uint8:
             return self.held.view(torch.int8).bitwise_xor(-128)
+        lowest = self.scale.zero_point - 128
+        if isinstance(lowest, Tensor):
+            return (self.steps() + lowest).char()
         # Adding a Python number takes twice as long as adding a tensor.
-        return self.steps().add(ONE, alpha=self.scale.zero_point - 128).char()
+        return self.steps().add(ONE, alpha=lowest).char()
 
     def steps(self) -> Tensor:
         """The steps q - zero_point in floating point."""
@@ -84,8 +87,8 @@ class Quantized:
         return self.steps() * self.scale.size
 
     def fits(self) -> bool:
-        """Return whether integer kernels accept the scale."""
-        return not isinstance(self.scale.size, Tensor)
+        """Return whether the program runs on this CPU or GPU."""
+        return not isinstance(self.scale.size, Tensor) or compiled(self.held)
 
     def flatten(self, *axes: int) -> "Quantized":
         """Flatten axes, as `Tensor.flatten` does."""
@@ -119,9 +122,7 @@ class QuantizedTokens(Quantized):
 
     def fits(self) -> bool:
         """Return whether the program runs on this CPU or GPU."""
-        if in_dynamo():
-            return self.held.is_cpu and not torch.compiler.is_exporting()
-        return not recorded()
+        return not recorded() or compiled(self.held)
 
     # if: stages
     def to(self, device: torch.device) -> "QuantizedTokens":
@@ -132,6 +133,11 @@ class QuantizedTokens(Quantized):
 
 
 ONE = torch.ones((), device="cpu")
+
+
+def compiled(x: Tensor) -> bool:
+    """Return whether `torch.compile` records a program for this CPU."""
+    return in_dynamo() and x.is_cpu and not torch.compiler.is_exporting()
 
 
 def pooled(

@@ -86,33 +86,50 @@ def test_an_exported_program_computes_what_the_module_does(
     assert all(constant.numel() <= 1 for constant in program.constants.values()), "a cached form is in the program"
 
 
+@pytest.mark.parametrize("exact", [False, True])
 def test_a_compiled_module_is_one_graph(
-    model: tuple[nn.Module, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+    model: tuple[nn.Module, tuple[int, ...]], exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, shape = model
-    monkeypatch.setattr(library_of(module), "EXACT", False)
+    monkeypatch.setattr(library_of(module), "EXACT", exact)
+    # Integer kernels add exactly, so that a sum at a tie may be rounded to the other neighbour.
+    tolerance = {"atol": 0.05, "rtol": 0.0} if exact else {}
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     with torch.inference_mode():
         for rows in (2, 7):
-            torch.testing.assert_close(compiled(random(rows, *shape)), module(random(rows, *shape)))
+            x = random(rows, *shape)
+            torch.testing.assert_close(compiled(x), module(x), **tolerance)
 
 
-class Tokens(nn.Module):
-    """A linear layer on an operand with a scale for each token."""
+class Linear(nn.Module):
+    """A linear layer on an operand that is quantized, and optionally with a quantized result."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: str, bias: bool, quantized: bool) -> None:
         super().__init__()
-        self.linear = int8.Int8Linear(64, 32)
+        self.linear = int8.Int8Linear(64, 32, bias=bias)
         self.linear.weight.random_(-60, 61, generator=torch.manual_seed(0))
-        self.linear.weight_scale.fill_(0.01)
+        self.linear.weight_scale.uniform_(0.005, 0.02, generator=torch.manual_seed(1))
+        if bias:
+            self.linear.bias.normal_(generator=torch.manual_seed(2))
+        self.static, self.result = int8.Quantize(), int8.Quantize()
+        self.static.scale.fill_(0.02)
+        self.static.zero_point.fill_(100)
+        self.result.scale.fill_(0.05)
+        self.result.zero_point.fill_(130)
+        self.quantize = {"static": self.static, "dynamic": int8.quantize, "token": int8.quantize_tokens}[scheme]
+        self.quantized = quantized
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(int8.quantize_tokens(x))
+        y = self.linear(self.quantize(x), self.result if self.quantized else None)
+        return y.integers() if self.quantized else y
 
 
 @pytest.mark.parametrize(("exact", "wanted"), [(True, "_int_mm"), (False, "linear")])
-def test_a_compiled_layer_multiplies_the_integers_of_tokens(
-    exact: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("scheme", ["static", "dynamic", "token"])
+def test_a_compiled_layer_multiplies_integers(
+    scheme: str, bias: bool, quantized: bool, exact: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(int8, "EXACT", exact)
     monkeypatch.setattr(int8.Int8Linear, "least", 0)
@@ -123,13 +140,31 @@ def test_a_compiled_layer_multiplies_the_integers_of_tokens(
         return graph
 
     torch.compiler.reset()
-    module = Tokens()
+    module = Linear(scheme, bias, quantized)
     compiled = torch.compile(module, backend=kept, fullgraph=True)
-    for shape in ((20, 64), (7, 5, 64), (3, 5, 64)):
+    for shape in ((20, 64), (7, 5, 64), (3, 5, 64), (9, 5, 64)):
         torch.testing.assert_close(compiled(random(*shape)), module(random(*shape)))
+    assert len(graphs) <= 4, "ranks and sizes may be recompiled once, but not new ranges"
     for graph in graphs:
         found = {getattr(node.target, "__name__", "") for node in graph.graph.nodes}
         assert found & {"_int_mm", "linear"} == {wanted}
+
+
+@pytest.mark.parametrize("scheme", ["static", "dynamic", "token"])
+def test_a_compiled_layer_sees_changed_scales_and_ranges(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8.Int8Linear, "least", 0)
+    torch.compiler.reset()
+    module = Linear(scheme, bias=True, quantized=False)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    compiled(random(20, 64))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for factor in (0.5, 3.0):
+            module.linear.weight_scale.mul_(factor)
+            module.linear.weight.random_(-20, 90, generator=torch.manual_seed(5))
+            module.static.scale.mul_(factor)
+            module.static.zero_point.sub_(7)
+            x = factor * random(20, 64)
+            torch.testing.assert_close(compiled(x), module(x))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
