@@ -65,7 +65,8 @@ class Grid:
 def find_grid(storage: Integers, rows: torch.Tensor, importance: torch.Tensor | None = None) -> Grid:
     """The grid of a weight matrix, with clipped ranges.
 
-    The range of each group is the share of its whole range that has the smallest error.
+    The range of each group is the share of its whole range that has the smallest error; all groups have the same share
+    if they have one scale.
 
     Args:
         rows: the weight, [channels, columns].
@@ -85,6 +86,8 @@ def find_grid(storage: Integers, rows: torch.Tensor, importance: torch.Tensor | 
         for share in CLIPPING:
             tried = _affine(storage, low * share, high * share)
             error = errors.of(*tried)
+            if storage.single_scale:
+                error = error.sum().expand_as(least)
             better = error < least
             least = least.where(~better, error)
             scale, zero_point = (old.where(~better, new) for new, old in zip(tried, (scale, zero_point)))

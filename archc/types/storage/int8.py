@@ -66,6 +66,10 @@ class Int8(Integers):
     def limits(self) -> tuple[int, int]:
         return -127, 127
 
+    @property
+    def single_scale(self) -> bool:
+        return self.axis is None
+
     def width(self, shape: Shape) -> int:
         return max(1, math.prod(shape) // max(1, shape[self.axis or 0]))
 

@@ -28,6 +28,11 @@ class Integers(Storage):
     def limits(self) -> tuple[int, int]:
         """Smallest and largest integer q."""
 
+    @property
+    def single_scale(self) -> bool:
+        """True if all channels have one scale."""
+        return False
+
     @abstractmethod
     def width(self, shape: Shape) -> int:
         """Return the number of elements of a group, except for a shorter last one."""
