@@ -65,15 +65,15 @@ class Lockstep:
 
         items = schedule(self._graph)
         last = {value: item for item in items for value in item.operands}
-        with torch.no_grad():
-            for item in items:
-                if isinstance(item, Node):
-                    yield item
+        for item in items:
+            if isinstance(item, Node):
+                yield item
+            with torch.no_grad():  # left before each `yield`, so that two evaluations can run in turns
                 self._run(item)
-                for value in values_of(item):
-                    if last.get(value, item) is item:
-                        for tensors in (*self._floats, *self._compressed):
-                            tensors.pop(value, None)
+            for value in values_of(item):
+                if last.get(value, item) is item:
+                    for tensors in (*self._floats, *self._compressed):
+                        tensors.pop(value, None)
 
     def changed(self, *paths: str) -> None:
         """Note that weights of the graph were changed."""
@@ -86,9 +86,13 @@ class Lockstep:
 
     def results(self, node: Node) -> Iterator[torch.Tensor]:
         """Yield the first result of a node in the original model for each batch."""
+        import torch
+
         for floats, sizes in zip(self._floats, self._sizes):
             tensors = {value: floats[value] for value in node.operands}
-            yield next(iter(run_item(self._original, node, tensors, sizes)))[1]
+            with torch.no_grad():
+                result = next(iter(run_item(self._original, node, tensors, sizes)))[1]
+            yield result
 
     def error(self, value: Value) -> Iterator[torch.Tensor | None]:
         """Yield original minus compressed value for each batch; None if they are equal or not known yet."""

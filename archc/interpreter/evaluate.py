@@ -96,12 +96,18 @@ def evaluate_all(
     items = schedule(graph)
     last = {value: item for item in items for value in item.operands}
     yield from tensors.items()
-    with torch.set_grad_enabled(gradients):
-        for item in items:
-            yield from run_item(graph, item, tensors, sizes, change, rounds)
-            for value in values_of(item):
-                if last.get(value, item) is item and value not in keep:
-                    tensors.pop(value, None)
+    for item in items:
+        steps = run_item(graph, item, tensors, sizes, change)
+        while True:
+            # The mode is left before each `yield`, so that two evaluations can run in turns.
+            with torch.set_grad_enabled(gradients):
+                found = next(steps, None)
+            if found is None:
+                break
+            yield found
+        for value in values_of(item):
+            if last.get(value, item) is item and value not in keep:
+                tensors.pop(value, None)
 
 
 def values_of(item: Node | Scan) -> set[Value]:

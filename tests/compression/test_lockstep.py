@@ -10,7 +10,7 @@ import torch
 
 import archc
 from archc.compression.lockstep import Lockstep
-from archc.interpreter.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate, evaluate_all
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ops.quantize import Dequantize, Quantize
@@ -101,3 +101,16 @@ def test_every_kind_of_node_runs(spec: str) -> None:
             assert all(torch.equal(*pair) for pair in steps.operands(node))
             assert list(steps.error(node.operands[0])) == [None]
     assert seen >= 5
+
+
+def test_evaluations_in_turns_leave_the_gradient_mode_as_it_was() -> None:
+    """Two evaluations that end in the order in which they began must not disable gradients."""
+    graph = mlp(6, 5, 4)
+    (batch,) = [next(Calibration(graph).batches())]
+    first, second = evaluate_all(graph, batch), evaluate_all(graph, batch)
+    for _ in zip(first, second):
+        assert torch.is_grad_enabled()
+    steps, others = Lockstep(graph, [batch]).nodes(), Lockstep(graph, [batch]).nodes()
+    for _ in zip(steps, others):
+        assert torch.is_grad_enabled()
+    assert torch.is_grad_enabled()

@@ -35,7 +35,7 @@ MODULE_NAMES = frozenset({
     "Scale", "Quantized", "QuantizedTokens", "ONE", "pooled", "Keeping", "version_of", "Grid", "OnGrid", "Quantize",
     "quantize", "quantize_tokens", "range_of", "Int8Weight", "Int8Layer", "ONES", "MKLDNN", "adds_exactly", "EXACT",
     "ending", "Int8Linear", "product_of_bytes", "Int8Conv2d", "in_dynamo", "in_trace", "recorded",
-    "recorded_range_of",
+    "recorded_range_of", "compiled",
     "DecodedWeight", "DecodedConv", "DecodedConvTranspose", "Int8WeightLinear", "Int8WeightEmbedding",
     "Int8WeightConv1d", "Int8WeightConv2d", "Int8WeightConv3d",
     "Int8WeightConvTranspose1d", "Int8WeightConvTranspose2d", "Int8WeightConvTranspose3d",
