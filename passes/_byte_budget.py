@@ -119,7 +119,7 @@ def _options(graph: Graph, context: Context, stored: Mapping[str, Layer]) -> dic
 
 
 def _measured_ratio(graph: Graph, node: Node, loss: RoundingLoss, probe: Storage, errors: OutputError) -> float:
-    """Measured error of the outputs with a weight in the format `probe`, as a share of the predicted error.
+    """Measured error of the outputs with a weight in the format `probe`, relative to the prediction.
 
     The prediction takes the errors of different positions for independent.  In an attention layer, for example, they
     are not: the measured error of the weights of MiniLM's values is an eighth of the prediction.

@@ -97,7 +97,7 @@ def evaluate_all(
     last = {value: item for item in items for value in item.operands}
     yield from tensors.items()
     for item in items:
-        steps = run_item(graph, item, tensors, sizes, change)
+        steps = run_item(graph, item, tensors, sizes, change, rounds)
         while True:
             # The mode is left before each `yield`, so that two evaluations can run in turns.
             with torch.set_grad_enabled(gradients):

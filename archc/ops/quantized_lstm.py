@@ -59,7 +59,8 @@ def _quantized_lstm(
             for step in range(steps):
                 running = ends > step
                 # After the end of a sequence, the kernel has its last state for one step, and then zeros.
-                i, f, g, o = (gates[:, step] + enter(h * (ends >= step)) @ u.t()).chunk(4, 1)
+                inside = enter(h * (ends >= step)) @ u.t()
+                i, f, g, o = (gates[:, step] + inside).chunk(4, 1)
                 state = f.sigmoid() * c + i.sigmoid() * g.tanh()
                 result = o.sigmoid() * state.tanh()
                 c, h = torch.where(running, state, c), torch.where(running, result, h)
