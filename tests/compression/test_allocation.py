@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,3 +44,18 @@ def test_sensitive_layers_get_more_bytes() -> None:
     assert allocate(table, 399) is None
     everything = allocate(table, 10_000)
     assert everything is not None and {option.choice for option in everything.values()} == {8}
+
+
+def test_no_choice_of_the_same_cost_is_better_on_the_convex_hull() -> None:
+    """At the cost of a choice that minimizes loss + λ · cost, the allocation has the loss of that choice."""
+    for seed in range(50):
+        generator = Random(seed)
+        layers = {
+            layer: [Option("", generator.randrange(1, 1000), generator.random()) for _ in range(5)]
+            for layer in range(6)
+        }
+        price = 10 ** generator.uniform(-4, -2)
+        best = [min(each, key=lambda option: option.loss + price * option.cost) for each in layers.values()]
+        found = allocate(layers, sum(option.cost for option in best))
+        assert found is not None
+        assert sum(option.loss for option in found.values()) <= sum(option.loss for option in best) + 1e-9

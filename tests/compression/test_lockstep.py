@@ -57,7 +57,6 @@ def test_the_error_of_a_shortcut_is_known() -> None:
     branch = build.layer("linear", shortcut, 4, name="b")
     graph = build.done(build.layer("add", shortcut, branch))
     inputs = batches(graph)
-    before = [evaluate(graph, batch) for batch in inputs]
     steps = Lockstep(graph, inputs)
     for node in steps.nodes():
         if node.path == "a":
@@ -68,7 +67,6 @@ def test_the_error_of_a_shortcut_is_known() -> None:
             for batch, error, (floats, compressed) in zip(inputs, steps.error(shortcut), steps.operands(node)):
                 assert error is not None and torch.equal(error, floats - compressed)
                 assert torch.equal(compressed, graph_bias(graph, len(batch["x"])))
-    assert len(before) == 2
 
 
 def test_the_original_model_has_no_quantizers() -> None:
