@@ -178,6 +178,9 @@ class _Recorder:
     def dequantized(self, name: str) -> str:
         return name
 
+    def blocks(self, name: str, size: int) -> tuple[str, str, str]:
+        return name, "scale", "zero_point"
+
     def rows(self, name: str, indices: str, rank: int) -> str:
         return str(self.add("Gather", name, indices, axis=0))
 

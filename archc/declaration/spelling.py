@@ -193,6 +193,16 @@ class OnnxSpelling(Protocol):
         For other operators `weights[name]` is faster; see `archc.codegen.onnx.decode`.
         """
 
+    def blocks(self, name: str, size: int) -> tuple[str, str, str]:
+        """Names of the integers, scales and zero points of a parameter of int4.
+
+        They are for kernels that decode the weight in each run.  The integers are u8 of shape [channels, blocks,
+        bytes], and the scales f32; without zero points, their name is empty.
+
+        Args:
+            size: elements of a block, which is a group of the storage.  The last block is padded to this size.
+        """
+
     def rows(self, name: str, indices: str, rank: int) -> str:
         """Name of selected rows of a decoded weight matrix; if the storage permits it, only these are decoded.
 

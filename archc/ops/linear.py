@@ -10,6 +10,7 @@ from archc.declaration.base import Operator, operator
 from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import FLOATS, INDICES, ONNX_FLOATS
 from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
+from archc.declaration.packed_kernels import int4_product
 from archc.declaration.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.declaration.spelling import OnnxSpelling, QuantizedValue, TorchModule, TorchSpelling, call
 from archc.declaration.traits import AFFINE_IN_WEIGHT, SELECTS_ROWS, Quantizable
@@ -61,6 +62,8 @@ class Linear(Operator):
         operand = quantized_operand(spell)
         if operand is not None and not operand.static:
             return self._onnx_integers(spell, operand)
+        if operand is None and (product := int4_product(spell)) is not None:
+            return product
         x = spell.operands[0]
         if spell.types[0].rank == 2:
             weight, transposed = spell.oriented("weight") if operand is None else (spell.dequantized("weight"), False)

@@ -12,7 +12,8 @@ A quantized operand is necessary, but not sufficient: the operator chooses betwe
 convolution with short sums uses a float kernel (`SHORT_SUM` in `archc.ops.conv`), so a `Cast` and a `Mul` decode its
 weight.
 
-ONNX Runtime also decodes packed integers and narrow floats once; see `archc.codegen.onnx.packed`.
+ONNX Runtime also decodes packed integers and narrow floats once; see `archc.codegen.onnx.packed`.  A kernel for int4
+decodes the weight in each run; see `archc.declaration.packed_kernels`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class DecodedWeights:
         self._decoded: dict[str, str] = {}
         self._dequantized: dict[str, str] = {}
         self._transposed: dict[str, str] = {}
+        self._blocks: dict[str, tuple[str, str, str]] = {}
         self._cast: dict[tuple[str, DType], str] = {}
         self._biases: dict[tuple[str, str, str], str | None] = {}
 
@@ -81,6 +83,15 @@ class DecodedWeights:
         if path not in self._dequantized:
             self._dequantized[path] = self._dequantize(self.onnx.graph.weights[path])
         return self._dequantized[path]
+
+    def blocks(self, path: str, size: int) -> tuple[str, str, str]:
+        """The names of the integers, scales and zero points of a packed weight; see `OnnxSpelling.blocks`.
+
+        ONNX Runtime runs the nodes that pad and reshape the integers once, when it loads the model.
+        """
+        if path not in self._blocks:
+            self._blocks[path] = self._as_blocks(self.onnx.graph.weights[path], size)
+        return self._blocks[path]
 
     def integer_bias(self, path: str, weight: str, scale: str) -> str | None:
         """The name of a bias in integers; None if the bias has no integer form (see `has_integer_form`).
@@ -132,6 +143,18 @@ class DecodedWeights:
         floats = onnx.shared(f"{path}/Cast", "Cast", q, to=dtype)
         product = onnx.shared(f"{path}/Mul", "Mul", floats, self.cast(scale, weight.dtype, dtype))
         return self.cast(product, dtype, weight.dtype)
+
+    def _as_blocks(self, weight: Weight, size: int) -> tuple[str, str, str]:
+        add, constant, storage = partial(self._add, weight.path), self.onnx.constant, weight.storage
+        assert isinstance(storage, PackedIntegers), "only packed integers have blocks"
+        q, scale, *zero_points = self.onnx.stored(weight.path)
+        (channels, present), (_, count) = (self.onnx.tensors[name].shape for name in (q, scale))
+        expected = count * size * storage.bits // 8
+        if present < expected:
+            q = add("Pad", q, constant([0, 0, 0, expected - present]))
+        q = add("Reshape", q, constant([channels, count, expected // count]))
+        scale = self.cast(scale, storage.scale, DType.f32)
+        return q, scale, zero_points[0] if zero_points else ""
 
     def _add(self, path: str, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Add a node that decodes a weight."""

@@ -178,6 +178,10 @@ class NodeSpelling:
         """The name of a weight for integer kernels; see `DecodedWeights.dequantized`."""
         return self._decoded.dequantized(self._node.weights[name])
 
+    def blocks(self, name: str, size: int) -> tuple[str, str, str]:
+        """The names of the integers, scales and zero points of a weight of int4; see `DecodedWeights.blocks`."""
+        return self._decoded.blocks(self._node.weights[name], size)
+
     def integer_bias(self, operand: QuantizedValue) -> str | None:
         """The name of the bias in integers; empty without a bias, None if the bias has no integer form."""
         paths = self._node.weights

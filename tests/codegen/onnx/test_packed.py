@@ -17,7 +17,7 @@ from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ops.conv import Conv2d, ConvTranspose2d
 from archc.ops.linear import Embedding, Linear
-from archc.types.storage import Int3, Int4, NarrowFloat, PackedIntegers, Storage
+from archc.types.storage import Int2, Int3, Int4, NarrowFloat, PackedIntegers, Storage
 from archc.types.tensor_type import DType
 from archc.weights.safetensors import write
 from tests.codegen.onnx.cases import Model, N, T, agree, floats
@@ -143,3 +143,62 @@ def test_an_embedding_and_its_head_share_a_packed_table() -> None:
     graph = model.done(y=model.add(Linear(11, bias=False), x, name="head", weights={"weight": "wte.weight"}))
     agree(graph, {"ids": np.array([[0, 10, 3], [4, 4, 9]])})
     assert run(to_model(graph), {"ids": np.zeros((1, 0), np.int64)})["y"].shape == (1, 0, 11)
+
+
+BLOCKS: list[tuple[Storage, int]] = [
+    (Int4(group=16), 6),
+    (Int4(group=16, symmetric=True), 48),
+    (Int4(group=32, scale=DType.f32), 96),
+    (Int4(group=64), 101),
+    (Int4(group=256, symmetric=True), 300),
+    (Int4(), 128),
+]
+"""Storages and sizes for which ONNX Runtime has a kernel; the last group of a row may be shorter."""
+
+
+@pytest.mark.parametrize(("storage", "features"), BLOCKS, ids=str)
+@pytest.mark.parametrize("op", [Linear(7), Linear(7, bias=False)], ids=["bias", "no bias"])
+@pytest.mark.parametrize("shape", [(), (3,)], ids=str)
+def test_a_linear_layer_of_int4_is_one_kernel(
+    op: Linear, shape: tuple[int, ...], storage: Storage, features: int, tmp_path: Path
+) -> None:
+    graph, x = layer(op, (*shape, features), storage), floats(3, *shape, features)
+    (expected,) = evaluate(graph, {"x": torch.from_numpy(x)}).values()
+    model = to_model(graph)
+    for runtime, (found,) in at_every_level(model, {"x": x}):
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-5, err_msg=runtime)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    optimized = onnx.load(tmp_path / "optimized.onnx").graph
+    assert [(node.op_type, node.domain) for node in optimized.node] == [("MatMulNBits", "com.microsoft")]
+    # A standard model has the same integers, and decodes them.
+    standard = to_model(graph, contributed=False)
+    assert {node.domain for node in standard.graph.node} == {""}
+    agree(graph, {"x": x}, standard)
+
+
+@pytest.mark.parametrize(
+    "storage", [Int4(group=8), Int4(group=24), Int4(axis=1, group=16), Int4(group=512), Int2(group=16)], ids=str
+)
+def test_other_groups_have_no_kernel(storage: Storage) -> None:
+    graph = layer(Linear(16), (32,), storage)
+    assert {node.domain for node in to_model(graph).graph.node} == {""}
+
+
+def test_an_int4_weight_that_is_used_transposed_or_for_a_vector_is_decoded() -> None:
+    model = Model()
+    x = model.add(Linear(32, bias=False), model.input("x", 32), name="fc", storages={"weight": Int4(group=16)})
+    x = model.add(Linear(32, bias=False), x, name="up", weights={"weight": "fc.weight"}, transposed=("weight",))
+    agree(model.done(y=x), {"x": floats(32)})
+
+
+def test_layers_share_the_blocks_of_an_int4_weight(tmp_path: Path) -> None:
+    model = Model()
+    x = model.add(Linear(64, bias=False), model.input("x", N, 64), name="fc", storages={"weight": Int4(group=16)})
+    graph, x = model.done(y=model.add(Linear(64), x, name="again", weights={"weight": "fc.weight"})), floats(2, 64)
+    assert [node.op_type for node in to_model(graph).graph.node].count("Reshape") == 1
+    offsets = write(tmp_path / "net.safetensors", graph.tensors)
+    emit(graph, tmp_path / "net.onnx", tmp_path / "net.safetensors", offsets, large=0)
+    (expected,) = evaluate(graph, {"x": torch.from_numpy(x)}).values()
+    np.testing.assert_allclose(run(tmp_path / "net.onnx", {"x": x})["y"], expected.numpy(), rtol=1e-4, atol=1e-5)
