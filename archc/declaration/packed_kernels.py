@@ -24,7 +24,8 @@ def int4_product(spell: OnnxSpelling) -> str | None:
     The kernel also takes 2 bits, but is several times as slow as floats then.
 
     Returns:
-        The name of the result; None if the kernel does not fit the storage of the weight, or if the model may have standard operators only.
+        The name of the result; None if the kernel does not fit the storage of the weight, or if the model may have
+        standard operators only.
     """
     storage = spell.storages["weight"]
     if not spell.contributed or not isinstance(storage, Int4) or storage.axis != 0 or spell.types[0].rank < 2:
