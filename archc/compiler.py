@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from archc.diagnostics import Diagnostics, Source, error, silent
-from archc.driver.arguments import check_types, passes_of, plain_settings, with_former_names
+from archc.driver.arguments import check_types, passes_of, plain_settings, targets_of, with_former_names
 from archc.driver.compilation import Baseline
 from archc.driver.compiled import Compiled
 from archc.driver.emission import file_title, source_title
@@ -73,6 +73,7 @@ def compile(
     diagnostics: Diagnostics | None = None,
     progress: Callable[[str], None] = silent,
     baseline: bool = False,
+    emit: str | Sequence[str] | None = None,
 ) -> Compiled:
     """Compile a model: parse the text, bind weights, run passes.
 
@@ -92,20 +93,22 @@ def compile(
         seed: seed of initial weights and random inputs.
         progress: called with the name of each task as it begins.
         baseline: True to keep the model before the passes, with which `Compiled.write` compares the compiled one.
+        emit: targets, as for `Compiled.write`, which writes them by default.  Passes optimize for these targets.
 
     Raises:
         TypeError: an argument has a wrong type.
+        ValueError: there is no such target.
         ArchcError: the text, the weights, the data or the options have errors.
     """
     from archc.driver.binding import bind_fresh, bind_given
-    from archc.driver.latency import measure_on
+    from archc.driver.latency import facts_on
     from archc.passmanager.calibration import Calibration, read_calibration, warn_of_constant
     from archc.weights.load import arrays_of, tensors_of
 
     check_types(
         text=text, model=model, passes=passes, weights=weights, rename=rename, calib=calib, set=set, seed=seed,
         allow_pickle=allow_pickle, allow_absolute_imports=allow_absolute_imports, diagnostics=diagnostics,
-        progress=progress, baseline=baseline,
+        progress=progress, baseline=baseline, emit=emit,
     )  # fmt: skip
     found = diagnostics if diagnostics is not None else Diagnostics()
     given_sizes = sizes_from(sizes)
@@ -114,6 +117,7 @@ def compile(
     graph = checked(module, model, plain_settings(set), found)
     pipeline = passes_of(passes, module)
     without_weights = isinstance(weights, str) and weights == NO_WEIGHTS
+    targets = targets_of(emit, with_weights=not without_weights)
     if without_weights and pipeline:
         raise error(
             "needs-weights",
@@ -155,12 +159,13 @@ def compile(
         sizes=choose_sizes(graph, given_sizes, inputs.shapes),
         baseline=Baseline(copied(graph), inputs) if baseline else None,
         data=inputs,
+        emit=None if emit is None else [target.name for target in targets],
     )
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
         machines = devices_of(module, found)
         compiled.passes += run_passes(
-            graph, pipeline, inputs, progress, machines, compiled.sizes.values, found, measure_on(inputs)
+            graph, pipeline, inputs, progress, machines, compiled.sizes.values, found, facts_on(inputs, targets)
         )
     if arrays is not None:
         check_data(graph, compiled.sizes)

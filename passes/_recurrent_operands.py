@@ -16,12 +16,6 @@ from archc.weights.dtype_conversion import to_torch
 if TYPE_CHECKING:
     import torch
 
-LEAST_IN_A_STEP = 100_000
-"""Multiply-adds of a layer in a step, below which ONNX Runtime is faster in floats.
-
-Measured on one core with VNNI (Sapphire Rapids), for equal sizes of operand and state: int8 has 0.7 times the speed of
-floats at batch 1 and size 64 (32,768 multiply-adds), 1.2 times at size 128 (131,072), and 2.2 times at size 256.
-"""
 LARGEST_ERROR = 0.05
 """Largest relative error of the result, in the Euclidean norm, from the operands of one layer.
 
@@ -36,16 +30,21 @@ def quantizes_inside(layer: Layer) -> bool:
     return isinstance(layer.op, Lstm)
 
 
-def quantize_inside(graph: Graph, context: Context, layer: Layer) -> None:
+def quantize_inside(graph: Graph, context: Context, layer: Layer, least: int | None) -> None:
     """Set `dynamic` of an `lstm` to the layers that become faster and stay accurate, with notes.
 
     Without calibration data, these are layers whose operand is the result of another one.
+
+    Args:
+        least: multiply-adds of a layer in a step from which int8 is faster; None if no runtime has such kernels.
     """
     op = layer.op
     assert isinstance(op, Lstm)
     work = _work_in_a_step(layer.node, op)
     in_integers = [_has_integer_weights(graph, layer.node, number) for number in range(op.num_layers)]
-    fast = [number for number in range(op.num_layers) if in_integers[number] and work[number] >= LEAST_IN_A_STEP]
+    fast = [
+        number for number in range(op.num_layers) if least is not None and in_integers[number] and work[number] >= least
+    ]
     if not fast:
         context.note(layer.path, "its operands stay in floats: with integers it would not be faster")
         return

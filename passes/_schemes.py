@@ -9,6 +9,7 @@ from typing import Literal
 from archc.analysis.layers import Layer
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context, select
+from archc.passmanager.targets import BreakEven
 
 from ._float_head import float_head
 from ._integer_operators import integer_operators
@@ -18,41 +19,6 @@ from ._recurrent_operands import quantizes_inside
 
 Scheme = Literal["static", "dynamic", "weight"]
 
-LEAST = {"static": 400_000, "dynamic": 500_000, "weight": 0}
-"""Multiply-adds per sample below which a linear layer is faster in floats, by scheme.
-
-Measured by `benchmarks.int8_models --widths`, at batch 1, for perceptrons with a `relu` or a `tanh` between the layers.
-A layer of width 512 has 262,144 multiply-adds, one of width 640 has 409,600, and one of width 704 has 495,616.  The
-runtimes need different limits.  The default is the limit of PyTorch, since ONNX Runtime is faster above it, too:
-
-- In PyTorch on a CPU with VNNI (Emerald Rapids), the speed of int8 is 0.6 times that of floats at width 384, 0.9 times
-  at width 512, 1.1 times at width 640 and 1.2 times at width 768.  With a dynamic range, it is 0.8 times at width 512
-  and 1.0 times at width 704.
-- In ONNX Runtime, int8 is faster from width 256 on (AMD EPYC without VNNI) or 320 on (Emerald Rapids), and more than
-  three times as fast at width 512 on the latter.
-
-On a CPU without VNNI, PyTorch computes int8 layers in floats, so int8 is slower at every width.
-"""
-
-LEAST_INTEGER_RESULT = 65_536
-"""`LEAST` for a layer whose kernels return integers; its operand is usually quantized already.
-
-Such layers are convolutions.  In ONNX Runtime, the digit classifier is faster with int8 convolutions at every batch
-size.  In PyTorch, it is faster at batch 32 on a CPU with VNNI.  At batch 1, its convolutions compute in floats, and the
-quantization of their operands takes a fifth of the time.
-"""
-
-LEAST_ISOLATED_CONVOLUTION = 1_000_000
-"""Multiply-adds per sample below which an isolated convolution is faster in floats.
-
-A convolution is isolated if its result is used in floats, for example by a `tanh` or as an output of the model.  A
-convolution is not isolated if only a `relu` or a max pool is between the convolution and the next integer layer.
-
-Measured with ONNX Runtime on one core: LeNet-5 ran half as fast with int8 convolutions.  It has two
-convolutions, of 120,000 and 240,000 multiply-adds, each followed by a `tanh`.  The convolutions of ResNet-18 have ten
-times as many multiply-adds, and become faster.
-"""
-
 
 @dataclass(frozen=True)
 class SchemeChoice:
@@ -61,13 +27,15 @@ class SchemeChoice:
     Attributes:
         scheme: the scheme that a layer gets unless another one is faster.
         on, keep: the selectors of layers.
-        least: least multiply-adds of a linear layer whose operand is quantized; None for the default.
+        least: least multiply-adds of a linear layer whose operand is quantized; None for those of `break_even`.
+        break_even: least multiply-adds of layers for which int8 is faster.
     """
 
     scheme: Scheme
     on: str | tuple[str, ...] | None
     keep: str | tuple[str, ...] | None
     least: int | None
+    break_even: BreakEven
 
     def schemes(
         self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]
@@ -104,7 +72,7 @@ class SchemeChoice:
         static_layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
         head = float_head(graph, static_layers, work) if self.least is None else []
         schemes |= dict.fromkeys(head, "weight")
-        while isolated := _isolated(graph, schemes, work):
+        while isolated := _isolated(graph, schemes, work, self.break_even.isolated):
             schemes |= dict.fromkeys(isolated, "weight")
         for layer, scheme in schemes.items():
             amount = work(layer.node)
@@ -127,9 +95,11 @@ class SchemeChoice:
         """
         if self.scheme not in layer.quantizable.schemes:
             return "weight"
-        least = LEAST[self.scheme] if self.least is None else self.least
+        least = self.least
+        if least is None:
+            least = self.break_even.static if self.scheme == "static" else self.break_even.dynamic
         if layer.quantizable.integer_result:
-            least = min(least, LEAST_INTEGER_RESULT)
+            least = min(least, self.break_even.integer_result)
         if work >= least:
             return self.scheme
         if self.scheme == "static" and all(integer_producer(graph, node, static) for node in layer.nodes):
@@ -150,15 +120,18 @@ def _obstacle(layer: Layer, obstacles: Mapping[str, str]) -> str | None:
     return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
 
-def _isolated(graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
-    """Static convolutions for which the conversions from and to floats take longer than int8 saves."""
+def _isolated(graph: Graph, schemes: Mapping[Layer, Scheme], work: Work, least: int) -> list[Layer]:
+    """Static convolutions for which the conversions from and to floats take longer than int8 saves.
+
+    A convolution is isolated if its result is used in floats, for example by a `tanh` or as an output of the model.  A
+    convolution is not isolated if only a `relu` or a max pool is between the convolution and the next integer layer.
+
+    Args:
+        least: multiply-adds from which an isolated convolution is faster in int8.
+    """
     static = [layer for layer, scheme in schemes.items() if scheme == "static"]
     nodes = [node for layer in static for node in layer.nodes]
     integer = {*nodes, *integer_operators(graph, nodes)}
     results = results_to_quantize(graph, [*nodes, *(node for node in integer if node not in nodes)])
     rounding = {node for value, node in results.items() if not reaches(graph, value, integer)}
-    return [
-        layer
-        for layer in static
-        if work(layer.node) < LEAST_ISOLATED_CONVOLUTION and not rounding.isdisjoint(layer.nodes)
-    ]
+    return [layer for layer in static if work(layer.node) < least and not rounding.isdisjoint(layer.nodes)]

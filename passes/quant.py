@@ -14,6 +14,7 @@ from archc.compression.weight_formats import GROUP, PACKED, Format, storage_of
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.quantize import Granularity
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass
+from archc.passmanager.targets import BreakEven
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Storage
 
@@ -32,7 +33,7 @@ from ._quantize_dequantize import QdqInserter, QdqPlan
 from ._quantized_values import quantized_operands, results_to_quantize
 from ._recurrent_operands import quantize_inside, quantizes_inside
 from ._recurrent_weights import fits_recurrent, round_recurrent
-from ._schemes import LEAST, Scheme, SchemeChoice
+from ._schemes import Scheme, SchemeChoice
 from ._smoothing import smooth
 from .fold import foldable
 
@@ -112,9 +113,10 @@ class Quant(Pass):
     the session option `session.x64quantprecision` = "1".  The option has no effect at optimization levels below
     EXTENDED.  With the option, ONNX Runtime 1.23 refuses models that use an integer layer twice.
 
-    Without `least`, linear layers are quantized from 400,000 multiply-adds on, and from 500,000 on in the scheme
-    `dynamic`.  In PyTorch at batch size 1, smaller layers are slower in int8 than in floats.  In ONNX Runtime, layers
-    are faster in int8 from 100,000 on: for ONNX, give `least = 100_000`.
+    Small layers are slower in int8 than in floats, and more so in PyTorch than in ONNX Runtime.  An operand is
+    quantized if int8 is faster in all targets that `--emit` names, or in those of `for`.  `for = "onnx"` quantizes
+    linear layers from 100,000 multiply-adds on, `for = "torch"` from 400,000 on, and in the scheme `dynamic` from
+    500,000 on.  `least` replaces these limits.
     """
 
     preserves = "approximate"
@@ -124,6 +126,7 @@ class Quant(Pass):
         "observer": ("scheme", ("static",)),
         "smooth": ("scheme", ("static", "dynamic")),
         "least": ("scheme", ("static", "dynamic")),
+        "for": ("scheme", ("static", "dynamic")),
         "scheme": ("format", ("int8",)),
         "granularity": ("format", ("int8",)),
         "group": ("format", tuple(PACKED)),
@@ -176,8 +179,13 @@ class Quant(Pass):
     )
     least: int | None = attribute(
         None,
-        doc="least multiply-adds per sample of a linear layer whose operand is quantized; default: "
-        f"{LEAST['static']:,} in the scheme `static`, {LEAST['dynamic']:,} in `dynamic`",
+        doc="least multiply-adds per sample of a linear layer whose operand is quantized; default: see `for`",
+        keyword=True,
+    )
+
+    for_: str | tuple[str, ...] | None = attribute(
+        None,
+        doc="targets in which int8 must be faster, such as `onnx`, one or several; default: the emitted ones",
         keyword=True,
     )
 
@@ -206,12 +214,13 @@ class Quant(Pass):
             )
 
     def run(self, graph: Graph, context: Context) -> None:
+        break_even = context.targets.break_even_for(self.for_)
         obstacles_of = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
         if self.format != "int8" or self.bytes is not None:
-            self._store_weights(graph, context, obstacles_of)
+            self._store_weights(graph, context, obstacles_of, break_even)
             return
         by_data = self._uses_data(context)
-        schemes = self._choice(self.scheme).schemes(graph, context, obstacles_of)
+        schemes = self._choice(self.scheme, break_even).schemes(graph, context, obstacles_of)
         dynamic = dynamic_ranges(
             graph,
             context,
@@ -252,7 +261,7 @@ class Quant(Pass):
                 stored[layer] = store_as_int8(graph, context, layer, names, axes, least, rounded)
             _remark(context, layer, scheme, received.get(layer, []), stored[layer])
             if quantizes_inside(layer) and self.scheme != "weight":
-                quantize_inside(graph, context, layer)
+                quantize_inside(graph, context, layer, break_even.recurrent_step)
         if schemes:
             self._warn_of_plain_method(context)
 
@@ -262,12 +271,18 @@ class Quant(Pass):
             return None
         return "token" if self.granularity == "token" else "tensor"
 
-    def _choice(self, scheme: Scheme) -> SchemeChoice:
-        return SchemeChoice(scheme, self.on, self.keep, self.least)
+    def _choice(self, scheme: Scheme, break_even: BreakEven) -> SchemeChoice:
+        return SchemeChoice(scheme, self.on, self.keep, self.least, break_even)
 
-    def _store_weights(self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]) -> None:
+    def _store_weights(
+        self,
+        graph: Graph,
+        context: Context,
+        obstacles: Mapping[Layer, Mapping[str, str]],
+        break_even: BreakEven,
+    ) -> None:
         """Store weights in fewer bits; operands stay in floats."""
-        layers = list(self._choice("weight").schemes(graph, context, obstacles))
+        layers = list(self._choice("weight", break_even).schemes(graph, context, obstacles))
         names = {layer: [name for name in layer.weights if name not in obstacles[layer]] for layer in layers}
         formats: Mapping[Layer, Mapping[str, Storage]]
         if self.bytes is not None:

@@ -290,7 +290,7 @@ def _flexible(op: Operator) -> Indices:
     if declared is not None:
         return declared
     infos = (info for info in attributes(type(op)) if info.index is not None)
-    return Indices(*(info.index or "" for info in infos if getattr(op, info.name) is not None))
+    return Indices(*(info.index or "" for info in infos if info.of(op) is not None))
 
 
 def _function_indices(uses: list[AxisUse]) -> list[str]:

@@ -273,6 +273,7 @@ def compiled(
         diagnostics=diagnostics,
         progress=progress,
         baseline=baseline,
+        emit=getattr(arguments, "emit", None),  # `archc show`, for example, emits nothing
     )
     compiled.files |= {Path(path).absolute() for path in arguments.load}
     if not uses_data:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from archc.frozen_dataclass import frozen_dataclass
+from archc.passmanager.targets import BreakEven
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +115,8 @@ class Runtime:
         exact_sums: for a runtime that saturates sums of 8-bit products on some CPUs.
         prepare: loads a file, and returns a function that runs it once on the tensors, for measurements of the latency.
             It is called in a separate process, as `run`.  Without this function, the latency is not measured.
+        break_even: multiply-adds of a layer from which int8 is faster than floats; None if the runtime has no integer
+            kernels.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Runtime:
     modules: Sequence[str] = ()
     exact_sums: ExactSums | None = None
     prepare: Callable[[Path, Sequence[torch.Tensor]], Callable[[], object]] | None = None
+    break_even: BreakEven | None = None
 
     def __post_init__(self) -> None:
         _check_form("name of a runtime", self.name, _NAME, "onnxruntime")

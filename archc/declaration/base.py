@@ -146,7 +146,7 @@ class Operator(Typed, HasTraits):
             types: types of the operands before the change.
             extents: the new extents by index.
         """
-        infos = [info for info in attributes(type(self)) if getattr(self, info.name) is not None]
+        infos = [info for info in attributes(type(self)) if info.of(self) is not None]
         changes = {info.name: extents[info.index] for info in infos if info.index is not None and info.index in extents}
         return replace(self, **changes)
 
@@ -236,7 +236,7 @@ class Operator(Typed, HasTraits):
         """
         if not self.torch_name:
             raise OperatorFailure(self, f"the operator `{self.name}` has neither `torch_name` nor `torch`")
-        options = {info.name: (getattr(self, info.name), info.default) for info in attributes(type(self))}
+        options = {info.name: (info.of(self), info.default) for info in attributes(type(self))}
         return call(self.torch_name, *spell.operands, *spell.weights.values(), **spell.options(**options))
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
@@ -254,7 +254,7 @@ class Operator(Typed, HasTraits):
         """
         if not self.torch_activation:
             return None
-        given = [(info, getattr(self, info.name)) for info in attributes(type(self))]
+        given = [(info, info.of(self)) for info in attributes(type(self))]
         positional = {info.name: value for info, value in given if info.required}
         named = {info.name: (value, info.default) for info, value in given if not info.required}
         return TorchModule(self.torch_activation, positional, named)

@@ -61,7 +61,7 @@ def check_representable(op: Notation, dtypes: Iterable[DType]) -> None:
     computed = sorted(set(dtypes) - {DType.bool}, key=lambda dtype: (not dtype.floating, dtype.largest))
     dtype = computed[0] if computed else DType.bool
     for info in attributes(type(op)):
-        value = getattr(op, info.name)
+        value = info.of(op)
         if isinstance(value, SymbolicDim) and info.element and dtype is DType.bool:
             raise OperatorError(
                 "dtype-mismatch",
@@ -157,7 +157,7 @@ def shape_error(
     operand = next(number for number, pattern in enumerate(data) if pattern.name == found.operand.name)
     phrases = {info.index: info for info in attributes(type(op)) if info.index is not None}
     info = phrases.get(found.index) if found.index is not None else None
-    given = found.expected is not None and info is not None and getattr(op, info.name) == found.expected
+    given = found.expected is not None and info is not None and info.of(op) == found.expected
     if found.index is not None and "." in found.index:
         message = (
             f"`{op.name}` cannot combine "

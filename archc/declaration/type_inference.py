@@ -80,7 +80,7 @@ class Typed(Notation):
         """
         found = {}
         for info in attributes(type(self)):
-            value = getattr(self, info.name)
+            value = info.of(self)
             if info.index is not None and value is not None:
                 found[info.index] = value
         return found
@@ -160,7 +160,7 @@ class Typed(Notation):
         types = tuple(types)
         sizes = [dim for operand in types for dim in operand.shape]
         for info in attributes(type(self)):
-            sizes += _sizes_in(getattr(self, info.name))
+            sizes += _sizes_in(info.of(self))
         try:
             return _infer(self, types, bounds(sizes))
         except OperatorFailure:

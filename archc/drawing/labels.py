@@ -76,7 +76,7 @@ def _scalar(node: Node) -> Any:
 
 def _argument(info: Any, nodes: Sequence[Node]) -> str:
     """The text of an attribute; empty for a default, and for a value that does not affect shapes."""
-    values = [getattr(node.op, info.name) for node in nodes]
+    values = [info.of(node.op) for node in nodes]
     if info.required:
         text = value_text(values, nodes)
         return f"{info.name} {text}" if info.keyword else text

@@ -44,6 +44,7 @@ class Compilation:
         sizes: values of the symbolic sizes; costs are counted at these sizes.
         baseline: the model before its passes; None unless `archc.compile` was told to keep it.
         data: the calibration data; None for random inputs of the compiled graph.
+        emit: names of the targets that were given to `archc.compile`; None if none were given.
     """
 
     graph: Graph
@@ -57,6 +58,7 @@ class Compilation:
     sizes: Sizes = field(default_factory=Sizes)
     baseline: Baseline | None = None
     data: Calibration | None = None
+    emit: list[str] | None = None
 
     @property
     def name(self) -> str:

@@ -38,6 +38,7 @@ class Compiled(Compilation):
         files: the files that were read, which `write` never replaces.
         sizes: values of the symbolic sizes; costs are counted at these sizes.
         baseline: the model before its passes, if it was kept.
+        emit: names of the targets that were given to `archc.compile`; None if none were given.
     """
 
     def __repr__(self) -> str:
@@ -112,8 +113,9 @@ class Compiled(Compilation):
         """Write the model into a folder, and return the report; on an error nothing is written.
 
         Args:
-            emit: targets to write: a list of names, or a string such as `"torch,arch"`.  By default the targets of
-                archc are written; for a model without weights, only the targets that need no weights.
+            emit: targets to write: a list of names, or a string such as `"torch,arch"`.  By default, those that were
+                given to `archc.compile`, or else the targets of archc; for a model without weights, only the targets
+                that need no weights.
             check: True to run the emitted programs and compare their outputs with the graph's.  With None, a model is
                 checked if it is within the budget of `archc.driver.budget`.  The entry `check` of the report has the
                 outcome, or the reason why nothing was checked.
@@ -145,7 +147,7 @@ class Compiled(Compilation):
         check_activations(activations)
         check_onnx(onnx)
         check_report_form(report)
-        targets = targets_of(emit, with_weights=self.graph.tensors is not None)
+        targets = targets_of(self.emit if emit is None else emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
         if activations == "modules":
             warn_of_activations(self, targets)

@@ -22,6 +22,7 @@ from archc.driver.weights_file import needs_weights_file, write_weights
 from archc.ir.graph import Graph
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.latency import Latency, Measure
+from archc.passmanager.targets import TargetFacts
 from archc.passmanager.threads import one_thread
 from archc.targets.registry import REGISTERED, find_target
 
@@ -37,8 +38,18 @@ SECONDS = 1.0
 Inputs = Sequence["torch.Tensor"]
 
 
+def facts_on(calibration: Calibration, emitted: Sequence[Target]) -> TargetFacts:
+    """Facts about the targets for passes; they measure on the first sample of the calibration data."""
+    limits = {name: target.runtime.break_even for name, target in REGISTERED.items() if target.runtime is not None}
+    return TargetFacts(
+        [target.name for target in emitted],
+        {name: limit for name, limit in limits.items() if limit is not None},
+        measure_on(calibration),
+    )
+
+
 def measure_on(calibration: Calibration) -> Measure:
-    """A function for `Context.latencies`, which runs programs on the first sample of the calibration data."""
+    """Function that measures programs on the first sample of the data, for `TargetFacts.latencies`."""
 
     def measure(graphs: Sequence[Graph], name: str) -> list[Latency]:
         inputs = tuple(calibration.sample().values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -16,8 +16,9 @@ from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.failure import failed_check
-from archc.passmanager.latency import Latency, Measure, cannot_measure
+from archc.passmanager.latency import Latency
 from archc.passmanager.remark_arguments import check_remark
+from archc.passmanager.targets import TargetFacts
 from archc.types.attributes import arguments_text
 
 Preserves = Literal["exact", "rounding", "approximate"]
@@ -118,7 +119,7 @@ class Context:
         diagnostics: collects the warnings; they are always shown.
         remarks: the remarks so far; they are shown with `--explain`.
         progress: called with the name of each step of a long pass.
-        latencies: measures the latencies of several graphs, which run in turns; a fair comparison needs this.
+        targets: the targets that are emitted, and what is known of their runtimes.
     """
 
     rewriter: Rewriter
@@ -128,7 +129,11 @@ class Context:
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     remarks: list[Remark] = field(default_factory=list)
     progress: Callable[[str], None] = silent
-    latencies: Measure = cannot_measure
+    targets: TargetFacts = field(default_factory=TargetFacts)
+
+    def latencies(self, graphs: Sequence[Graph], target: str) -> list[Latency]:
+        """Latencies of several graphs, as `measure`, which run in turns; a fair comparison needs this."""
+        return self.targets.latencies(graphs, target)
 
     def measure(self, graph: Graph, target: str) -> Latency:
         """Latency of a graph with its weights, as a program of a target.

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+PART = 1 << 20
+"""Number of elements that are compared at a time."""
+
 
 def largest_error(
     before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor], shares: Mapping[str, float] | None = None
@@ -26,7 +29,7 @@ def largest_error(
         if not expected.is_floating_point():
             wrong = _different(expected, actual)
         else:
-            wrong = _relative_error(expected.double(), actual.double()) / (shares[name] if shares is not None else 1)
+            wrong = _relative_error(expected, actual) / (shares[name] if shares is not None else 1)
         worst = max(worst, wrong)
     return worst
 
@@ -55,9 +58,14 @@ def _different(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _relative_error(expected: torch.Tensor, actual: torch.Tensor) -> float:
-    finite = expected.isfinite()
-    same = (actual == expected) | (actual.isnan() & expected.isnan())
-    if not bool((same | (finite & actual.isfinite())).all()):
-        return math.inf  # not NaN, because a comparison of NaN with a limit is always false
-    difference, scale = (float(side[finite].norm()) for side in (actual - expected, expected))
+    """Error in float64, computed in parts: the outputs of a language model can take gigabytes in float64."""
+    difference, scale = 0.0, 0.0
+    for wanted, found in zip(expected.flatten().split(PART), actual.flatten().split(PART), strict=True):
+        one, other = wanted.double(), found.double()
+        finite = one.isfinite()
+        same = (other == one) | (other.isnan() & one.isnan())
+        if not bool((same | (finite & other.isfinite())).all()):
+            return math.inf  # not NaN, because a comparison of NaN with a limit is always false
+        difference = math.hypot(difference, float((other - one)[finite].norm()))
+        scale = math.hypot(scale, float(one[finite].norm()))
     return difference / scale if scale else difference

@@ -19,9 +19,10 @@ def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
 
     An option that has its default value counts as not given.
     """
-    defaults = {info.name: info.default for info in attributes(type(step))}
+    options = {info.name: info for info in attributes(type(step))}
     for option, (other, values) in step.effective_with.items():
-        if getattr(step, option) != defaults[option] and getattr(step, other) not in values:
+        is_given = options[option].of(step) != options[option].default
+        if is_given and options[other].of(step) not in values:
             given = " or ".join(f"`{other} = {value_text(value)}`" for value in values if value is not None)
             condition = f"without {given}" if given else f"with `{other}`"
             diagnostics.warn(

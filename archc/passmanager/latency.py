@@ -40,9 +40,9 @@ Measure = Callable[[Sequence[Graph], str], list[Latency]]
 
 
 def cannot_measure(graphs: Sequence[Graph], target: str) -> list[Latency]:
-    """Refuse to measure: the value of `Context.latencies` if nothing supplies the runtimes.
+    """Refuse to measure: the value of `TargetFacts.latencies` if nothing supplies the runtimes.
 
     Raises:
         RuntimeError: always.
     """
-    raise RuntimeError("this context cannot measure: compile with `archc.compile`, or give `measure` to `run_passes`")
+    raise RuntimeError("this context cannot measure: compile with `archc.compile`, or give `targets` to `run_passes`")

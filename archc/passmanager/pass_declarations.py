@@ -9,6 +9,7 @@ from archc.diagnostics import did_you_mean
 from archc.entry_points import EntryPoints
 from archc.extension_failure import is_outside
 from archc.types.attribute_declarations import all_fields, check_attributes, check_name
+from archc.types.attributes import attribute_name
 
 
 def check_pass(cls: Any, base: type, guarantees: Sequence[str]) -> None:
@@ -34,7 +35,7 @@ def check_pass(cls: Any, base: type, guarantees: Sequence[str]) -> None:
                 ' weights",)`'
             )
     check_attributes(cls, base)
-    _check_effects(cls, all_fields(cls))
+    _check_effects(cls, [attribute_name(field) for field in all_fields(cls)])
     if getattr(cls.run, "__isabstractmethod__", False):
         raise ValueError(
             f"`{cls.__name__}` has no method `run`; define `def run(self, graph, context)`, or write `class"

@@ -25,10 +25,10 @@ from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error
 from archc.passmanager.effect_warnings import warn_of_idle, warn_of_options, warn_of_random
 from archc.passmanager.failure import pass_failure
-from archc.passmanager.latency import Measure, cannot_measure
 from archc.passmanager.order import check_order
 from archc.passmanager.report import PassReport
 from archc.passmanager.sizes import choose_sizes
+from archc.passmanager.targets import TargetFacts
 from archc.passmanager.threads import one_thread
 from archc.types.attributes import AttributeProblem
 from archc.types.tensor_type import TensorType
@@ -47,7 +47,7 @@ def run_passes(
     devices: Mapping[str, Devices] | None = None,
     sizes: Mapping[str, int] | None = None,
     diagnostics: Diagnostics | None = None,
-    measure: Measure = cannot_measure,
+    targets: TargetFacts | None = None,
 ) -> Iterator[PassReport]:
     """Run passes over a graph, in place, and yield the report of each.
 
@@ -57,14 +57,16 @@ def run_passes(
         sizes: a value for each symbolic size; costs are counted at these values.  By default, the values come
             from the calibration data.
         diagnostics: collects the warnings.
-        measure: measures latencies for passes; see `Context.latencies`.
+        targets: the targets that are emitted, and their runtimes.  Without them, passes assume that int8 is always
+            faster than floats, and cannot measure.
 
     Raises:
         ArchcError: options are contradictory, the order is wrong, a selector matches nothing, a pass breaks the graph,
             or weights or outputs become infinite or NaN (`pass-not-finite`).  Options and order are checked before any
             pass runs.
     """
-    _admit(passes)
+    targets = targets or TargetFacts()
+    _admit(passes, targets)
     # Earlier passes may insert the layers that a later pass selects, so only the first pass is checked here.
     if passes:
         _check_selectors(graph, passes[0])
@@ -79,7 +81,7 @@ def run_passes(
         found = diagnostics if diagnostics is not None else Diagnostics()
         warn_of_options(step, found)
         rewriter = Rewriter(graph, by=step.name)
-        context = Context(rewriter, calibration, devices or {}, sizes, found, progress=progress, latencies=measure)
+        context = Context(rewriter, calibration, devices or {}, sizes, found, progress=progress, targets=targets)
         calibration.asked = False
         stored = dict(graph.tensors or {})
         with one_thread(), located(graph):
@@ -146,11 +148,15 @@ def _wrong_selector(step: Pass, problem: SelectorError) -> ArchcError:
     return error(problem.code, f"{problem} in `{where}`", help=problem.help)
 
 
-def _admit(passes: Sequence[Pass]) -> None:
-    """Refuse contradictory options and a wrong order; passes constructed in Python are checked only here."""
+def _admit(passes: Sequence[Pass], targets: TargetFacts) -> None:
+    """Refuse contradictory options and a wrong order; passes constructed in Python are checked only here.
+
+    The option `for` of a pass names targets.
+    """
     for step in passes:
         try:
             step.check()
+            targets.break_even_for(getattr(step, "for_", None))
         except AttributeProblem as problem:
             raise error(problem.code, problem.message, help=problem.help) from None
     check_order(passes)

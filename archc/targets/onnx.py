@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from archc.codegen.target import ExactSums, Factors, ModelToEmit, RunError, Runtime, Target
 from archc.diagnostics import error
 from archc.ir.outside_operators import suspecting
+from archc.passmanager.targets import BreakEven
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +102,21 @@ def _prepare(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], object]
     return lambda: onnx.run_session(ready, arrays)
 
 
+_BREAK_EVEN = BreakEven(
+    static=100_000, dynamic=100_000, integer_result=65_536, isolated=1_000_000, recurrent_step=100_000
+)
+"""Limits of ONNX Runtime at batch 1 on one core with VNNI.
+
+- Linear layers of perceptrons (`benchmarks.int8_models --widths`): int8 is faster from width 256 on (AMD EPYC without
+  VNNI) or 320 on (Emerald Rapids), and more than three times as fast at width 512 on the latter.  A layer of width 320
+  has 102,400 multiply-adds.
+- Convolutions: the digit classifier is faster with int8 convolutions at every batch size.
+- Isolated convolutions: LeNet-5 ran half as fast with its two int8 convolutions, of 120,000 and 240,000 multiply-adds,
+  each followed by a `tanh`.  The convolutions of ResNet-18 have ten times as many multiply-adds, and become faster.
+- One layer of an `lstm` in a step, for equal sizes of operand and state: int8 has 0.7 times the speed of floats at size
+  64 (32,768 multiply-adds), 1.2 times at size 128 (131,072), and 2.2 times at size 256.
+"""
+
 ONNX = Target(
     "onnx",
     ".onnx",
@@ -116,6 +132,7 @@ ONNX = Target(
         scale=_scale,
         modules=("onnxruntime",),
         prepare=_prepare,
+        break_even=_BREAK_EVEN,
         exact_sums=ExactSums(
             _run_exactly,
             "set the session option `session.x64quantprecision` to `1`.  If a layer is used twice, compile with\n"

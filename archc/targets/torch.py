@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.codegen.target import ModelToEmit, Runtime, Target, reads_weights_file
+from archc.passmanager.targets import BreakEven
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +76,18 @@ def _prepare(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], object]
     return run
 
 
+_BREAK_EVEN = BreakEven(static=400_000, dynamic=500_000, integer_result=65_536, isolated=1_000_000)
+"""Limits of PyTorch at batch 1 on one core with VNNI (Emerald Rapids).
+
+- Linear layers of perceptrons (`benchmarks.int8_models --widths`): the speed of int8 is 0.6 times that of floats at
+  width 384, 0.9 times at width 512 (262,144 multiply-adds), 1.1 times at width 640 (409,600) and 1.2 times at 768.
+  With a dynamic range, it is 0.8 times at width 512 and 1.0 times at width 704 (495,616).
+- Convolutions: at batch 32, the digit classifier is faster with int8 convolutions.  At batch 1, its convolutions
+  compute in floats, and the quantization of their operands takes a fifth of the time.
+
+On a CPU without VNNI, PyTorch computes int8 layers in floats, so int8 is slower at every width.
+"""
+
 TORCH = Target(
     "torch",
     ".py",
@@ -84,5 +97,5 @@ TORCH = Target(
     staged=True,
     has_activations=True,
     pipeline=_pipeline,
-    runtime=Runtime("torch", "PyTorch", _run, scale=reads_weights_file, prepare=_prepare),
+    runtime=Runtime("torch", "PyTorch", _run, scale=reads_weights_file, prepare=_prepare, break_even=_BREAK_EVEN),
 )

@@ -70,9 +70,15 @@ def attribute(
 
 @frozen_dataclass
 class AttributeInfo:
-    """Declaration of one attribute: the arguments of `attribute`, and `type`, the resolved annotation."""
+    """Declaration of one attribute: the arguments of `attribute`, and `type`, the resolved annotation.
+
+    Attributes:
+        name: the name in the language.  `field` is the name in Python, which has a final underscore if the name is a
+            keyword of Python: the field `for_` declares the option `for`.
+    """
 
     name: str
+    field: str
     type: Any
     default: Any
     doc: str
@@ -81,6 +87,10 @@ class AttributeInfo:
     keyword: bool
     element: bool
     axis: str | None
+
+    def of(self, instance: Any) -> Any:
+        """Value of the attribute in an instance of the class."""
+        return getattr(instance, self.field)
 
     @property
     def required(self) -> bool:
@@ -96,6 +106,11 @@ class AttributeInfo:
 def attributes(cls: type) -> tuple[AttributeInfo, ...]:
     """Return the attributes of an operator or pass class, in the order of their positions."""
     return _attributes(cls)  # a separate cached function, because mypy does not accept every `type[T]` as hashable
+
+
+def attribute_name(field: str) -> str:
+    """Name in the language of a field of a class: `for` for the field `for_`."""
+    return field.removesuffix("_")
 
 
 def _field_types(cls: type) -> dict[str, Any]:
@@ -119,6 +134,7 @@ def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
         metadata = field.metadata
         found.append(
             AttributeInfo(
+                attribute_name(field.name),
                 field.name,
                 hints[field.name],
                 field.default,
@@ -175,7 +191,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
     if missing:
         wanted = " and ".join(f"`{name}`" for name in missing)
         raise AttributeProblem(f"missing-{word}", f"{noun} needs {wanted}", None, f"write {usage(cls, noun)}")
-    return cls(**values)
+    return cls(**{by_name[name].field: value for name, value in values.items()})
 
 
 def _by_name(infos: Sequence[AttributeInfo]) -> str | None:
@@ -218,14 +234,14 @@ def given_attributes(instance: Any, also: Collection[str] = ()) -> list[tuple[st
     found: list[tuple[str | None, AttributeInfo]] = [(None, info) for info in leading]
     for info in infos:
         is_given = info.required or info.name in also
-        if info not in leading and (is_given or not _same_text(getattr(instance, info.name), info.default)):
+        if info not in leading and (is_given or not _same_text(info.of(instance), info.default)):
             found.append((info.name, info))
     return found
 
 
 def arguments_text(instance: Any) -> list[str]:
     """Return the arguments that create an equal instance, as text in the language."""
-    texts = ((name, value_text(getattr(instance, info.name))) for name, info in given_attributes(instance))
+    texts = ((name, value_text(info.of(instance))) for name, info in given_attributes(instance))
     return [text if name is None else f"{name} = {text}" for name, text in texts]
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from archc.declaration import OPERATORS
+from archc.driver.latency import facts_on
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
 from archc.passmanager import Pass
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import PassReport, run_passes
+from archc.targets.registry import BUILT_IN
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor, InitializedTensor, Weights
@@ -69,8 +71,9 @@ class Build:
 
 
 def run(graph: Graph, *passes: Pass, data: Mapping[str, np.ndarray] | None = None) -> list[PassReport]:
-    """Run passes; the graph is verified after each pass."""
-    return list(run_passes(graph, passes, Calibration(graph, data)))
+    """Run passes for the default targets; the graph is verified after each pass."""
+    calibration = Calibration(graph, data)
+    return list(run_passes(graph, passes, calibration, targets=facts_on(calibration, BUILT_IN)))
 
 
 def outputs(graph: Graph, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -362,7 +362,7 @@ def text_key(node: Node, op: Operator) -> Hashable:
         return op
     kind = formula_of(op)
     sides = [side is None for side in op.sides() or ()] if kind is not None else ()
-    return kind, tuple(sides), tuple(_constants_hidden(getattr(op, info.name)) for info in attributes(type(op)))
+    return kind, tuple(sides), tuple(_constants_hidden(info.of(op)) for info in attributes(type(op)))
 
 
 def _constants_hidden(value: Any) -> Hashable:

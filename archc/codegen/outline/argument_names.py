@@ -97,7 +97,7 @@ def operator_with_block_sizes(op: Operator, sizes: Sizes) -> Operator:
     """The operator with the sizes in its attributes expressed by the block's names."""
     changed = {}
     for info in attributes(type(op)):
-        value = getattr(op, info.name)
+        value = info.of(op)
         own = with_block_sizes(value, sizes)
         if own is not value:
             changed[info.name] = own
@@ -121,7 +121,7 @@ def with_renamed_sizes(value: Any, names: Mapping[str, str]) -> Any:
     if isinstance(value, SymbolicDim):
         return substitute(value, {name: symbol(names.get(name, name)) for name in symbols(value)})
     if isinstance(value, Operator):
-        found = {info.name: getattr(value, info.name) for info in attributes(type(value))}
+        found = {info.name: info.of(value) for info in attributes(type(value))}
         changed = {name: own for name, item in found.items() if (own := with_renamed_sizes(item, names)) is not item}
         return replace(value, **changed) if changed else value
     return _each(value, lambda item: with_renamed_sizes(item, names))

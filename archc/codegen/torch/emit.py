@@ -254,7 +254,7 @@ def _fixed_part(node: Node, op: Operator) -> Hashable:
 def _form(value: object) -> Hashable:
     """Key of an operator or an attribute, with a marker for each constant in it."""
     if isinstance(value, Operator):
-        return tuple(_form(getattr(value, info.name)) for info in attributes(type(value)))
+        return tuple(_form(info.of(value)) for info in attributes(type(value)))
     if isinstance(value, tuple) and not _is_constant(value):
         return tuple(map(_form, value))
     return ANY if _is_constant(value) else value

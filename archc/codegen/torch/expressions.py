@@ -296,7 +296,7 @@ def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
     """
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
-        rows = [list(_named_values(info.name, getattr(node.op, info.name))) for node in nodes]
+        rows = [list(_named_values(info.name, info.of(node.op))) for node in nodes]
         for column in zip(*rows):
             found.setdefault(tuple(literal(value) for _, value in column), column[0][0])
     return found

@@ -117,7 +117,7 @@ def storage_arguments(storage: PackedIntegers | NarrowFloat) -> dict[str, tuple[
     """The arguments of a layer of `archc.runtime.packed`, each with its default."""
     if isinstance(storage, NarrowFloat):
         return {"dtype": (storage.dtype, None)}
-    options = {info.name: (getattr(storage, info.name), info.default) for info in attributes(type(storage))}
+    options = {info.name: (info.of(storage), info.default) for info in attributes(type(storage))}
     return {"bits": (storage.bits, None), **options}
 
 
@@ -222,7 +222,7 @@ class _Lowering:
 
 def _scope(node: Node) -> Scope:
     """A scope for one layer; its arguments are the attributes of the operator."""
-    arguments = {info.name: getattr(node.op, info.name) for info in attributes(type(node.op))}
+    arguments = {info.name: info.of(node.op) for info in attributes(type(node.op))}
     return Scope(node.path or "", node.op.name, node.scope, arguments)
 
 

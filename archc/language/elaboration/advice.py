@@ -115,7 +115,7 @@ def help_for_results(value: Any, wanted: int) -> str | None:
     node = value.producer if isinstance(value, Value) else None
     if node is None:
         return None
-    flags = [info for info in attributes(type(node.op)) if info.type is bool and not getattr(node.op, info.name)]
+    flags = [info for info in attributes(type(node.op)) if info.type is bool and not info.of(node.op)]
     for info in flags:
         results = replace(node.op, **{info.name: True}).infer(node.types).results
         if len(results) > 1:
@@ -181,7 +181,7 @@ def help_for_operands(op: Operator, arguments: Sequence[tree.Argument], types: S
     slots = _positional(op, arguments)
     if len(slots) < 2 or not _begins_with_input_size(op, slots, types):
         return None
-    values = [getattr(op, info.name) for info in slots]
+    values = [info.of(op) for info in slots]
     if _without_first(type(op), values, _named(op, arguments), types) is None:
         return None
     return _way_out(op.name, arguments)
@@ -203,7 +203,7 @@ def warn_of_input_size(
     needed = sum(info.required for info in slots)
     if len(slots) <= needed or not _begins_with_input_size(op, slots, types):
         return
-    values = [getattr(op, info.name) for info in slots]
+    values = [info.of(op) for info in slots]
     second, third = values[1], values[2] if len(values) > 2 else None
     if not _is_count(second) or (third is not None and not _is_count(third)):
         return

@@ -245,7 +245,7 @@ class _Parameterizer:
             for info in attributes(type(first.nodes[0].op)):
                 yield (
                     info.name,
-                    [[getattr(node.op, info.name) for node in s.nodes] for s in steps if isinstance(s, OperatorStep)],
+                    [[info.of(node.op) for node in s.nodes] for s in steps if isinstance(s, OperatorStep)],
                 )
             return
         for name, values in self.inner[first.definition].values.items():

@@ -45,7 +45,7 @@ def arguments(op: Operator, named: dict[str, tree.Expression]) -> list[tree.Argu
         call = _parsed(str(op))
         return list(call.arguments) if isinstance(call, tree.Call) else []
     return [
-        tree.Argument(NOWHERE, label, named[info.name] if info.name in named else value(getattr(op, info.name)))
+        tree.Argument(NOWHERE, label, named[info.name] if info.name in named else value(info.of(op)))
         for label, info in given_attributes(op, also=named)
     ]
 

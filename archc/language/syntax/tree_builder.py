@@ -285,7 +285,7 @@ class TreeBuilder(Transformer[Token, Any]):
     def keyword_argument(self, parts: Parts) -> tree.Argument:
         """`name = value` in a call."""
         name, value = parts
-        # The name is a token if it is the keyword `devices`, which is also an option of the pass `partition`.
+        # The name is a token if it is a keyword, such as `devices`, which is also an option of the pass `partition`.
         text = name.text if isinstance(name, Token) else name.name
         return tree.Argument(self._span(name, value), text, value)
 

@@ -63,8 +63,8 @@ def instances(cls: type) -> st.SearchStrategy[Any]:
         return values(info.type)
 
     infos = attributes(cls)
-    required = {info.name: of(info) for info in infos if info.required}
-    optional = {info.name: of(info) for info in infos if not info.required}
+    required = {info.field: of(info) for info in infos if info.required}
+    optional = {info.field: of(info) for info in infos if not info.required}
     return st.fixed_dictionaries(required, optional=optional).map(lambda given: cls(**given))
 
 

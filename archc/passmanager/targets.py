@@ -1,0 +1,88 @@
+"""Facts about the targets, for passes: the emitted ones, and the work from which integers are faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+
+from archc.diagnostics import did_you_mean
+from archc.frozen_dataclass import frozen_dataclass
+from archc.passmanager.latency import Measure, cannot_measure
+from archc.types.attributes import AttributeProblem
+
+
+@frozen_dataclass
+class BreakEven:
+    """Multiply-adds per sample from which layers are faster in int8 than in floats, in one runtime.
+
+    By default, int8 is always faster, except in a step of an `lstm`.
+
+    Attributes:
+        static: for a linear layer whose operand is quantized with constant scales.
+        dynamic: for a linear layer whose operand is quantized with scales that are computed in each run.
+        integer_result: for a layer whose kernel returns integers, such as a convolution.  Its operand is usually
+            quantized already.
+        isolated: for such a layer if the result is used in floats, so that it is converted back.
+        recurrent_step: for one layer of an `lstm`, in one step.  None if the runtime has no such kernel for integers.
+    """
+
+    static: int = 0
+    dynamic: int = 0
+    integer_result: int = 0
+    isolated: int = 0
+    recurrent_step: int | None = None
+
+    @classmethod
+    def in_all(cls, several: Sequence[BreakEven]) -> BreakEven:
+        """Multiply-adds from which int8 is faster in each of several runtimes.
+
+        Runtimes without a kernel for an `lstm` compute it in floats, and do not count for `recurrent_step`.
+        """
+        if not several:
+            return cls()
+        steps = [each.recurrent_step for each in several if each.recurrent_step is not None]
+        return cls(
+            max(each.static for each in several),
+            max(each.dynamic for each in several),
+            max(each.integer_result for each in several),
+            max(each.isolated for each in several),
+            max(steps, default=None),
+        )
+
+
+@frozen_dataclass
+class TargetFacts:
+    """Facts about the targets, which the driver gives to passes.
+
+    Attributes:
+        emitted: names of the targets that are emitted.
+        break_even: for each target whose runtime has integer kernels, by name.
+        latencies: measures the latencies of several graphs, which run in turns; a fair comparison needs this.
+    """
+
+    emitted: Sequence[str] = ()
+    break_even: Mapping[str, BreakEven] = field(default_factory=dict)
+    latencies: Measure = cannot_measure
+
+    def break_even_for(self, names: str | Sequence[str] | None) -> BreakEven:
+        """Multiply-adds from which int8 is faster, for all of these targets.
+
+        Args:
+            names: one name or several; None for the emitted ones, or for all targets if these have no integer kernels.
+
+        Raises:
+            AttributeProblem: a target does not exist, or its runtime has no integer kernels.
+        """
+        if names is None:
+            names = [name for name in self.emitted if name in self.break_even] or [*self.break_even]
+        names = [names] if isinstance(names, str) else names
+        for name in names:
+            if name not in self.break_even:
+                known = " or ".join(f'"{known}"' for known in self.break_even)
+                raise AttributeProblem(
+                    "bad-option",
+                    f'`for` names the target "{name}", but archc knows no integer kernels of such a target',
+                    "for",
+                    did_you_mean(name, self.break_even) or f"give {known}",
+                )
+        return BreakEven.in_all([self.break_even[name] for name in names])
