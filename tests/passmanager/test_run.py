@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from archc.cli.pass_report import explanation
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.ops.arithmetic import Neg
 from archc.passmanager.base import REGISTERED
-from archc.passmanager.comparison import largest_error
+from archc.passmanager.comparison import PART, largest_error
 
 TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }"
 
@@ -224,3 +225,13 @@ def test_the_explanation_of_a_pass_without_remarks(step: archc.Pass, told: str) 
     reports = archc.compile(TEXT, passes=[step], diagnostics=found).passes
     assert explanation(reports).splitlines()[1:] == [f"  {told}"]
     assert [one.code for one in found.warnings] == (["pass-without-effect"] if told == "nothing to do" else [])
+
+
+def test_the_error_of_a_large_output_is_that_of_all_its_parts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before = torch.randn(2 * PART + 7, generator=generator)
+    after = before + 0.1 * torch.rand(before.shape, generator=generator)
+    exact = float((after.double() - before.double()).norm() / before.double().norm())
+    assert largest_error({"y": before}, {"y": after}) == pytest.approx(exact, rel=1e-12)
+    after[-1] = math.nan  # in the last part
+    assert largest_error({"y": before}, {"y": after}) == math.inf
