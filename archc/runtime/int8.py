@@ -242,11 +242,17 @@ class Int8Linear(Int8Layer):
 
     def in_graph(self, x: Quantized, unit: Scale) -> Tensor:
         """The result in units of `unit`, for scales that are tensors."""
-        y = product_of_bytes(x.signed(), self.weight)
-        y = y + self.rows() * (128 - x.scale.zero_point).int()
-        size = x.scale.size / unit.size
+        # The row of ones gives the sums of the rows of the weight.  A program caches
+        # nothing, and summing takes longer than the product of a short sequence.
+        y = product_of_bytes(x.rows_and_ones(), self.weight)
+        y = y[:-1] + y[-1:] * (128 - x.scale.zero_point).int()
+        y = y.view(*x.held.shape[:-1], len(self.weight))
+        size, bias = x.scale.size, self.bias
+        if unit is not ONES:
+            size = size / unit.size
+            bias = None if bias is None else bias / unit.size
         y = y * (self.weight_scale * size)
-        return y if self.bias is None else y + self.bias / unit.size
+        return y if bias is None else y + bias
 
     def of_tokens(self, x: QuantizedTokens, unit: Scale) -> Tensor:
         """The result in units of `unit`, for an operand with a scale for each token."""

@@ -49,6 +49,8 @@ class Quantized:
     def __init__(self, held: Tensor, scale: Scale, relu: bool = False):
         self.held, self.scale = held, scale
         self.relu = relu  # if True, negative steps become zero
+        self._signed: Tensor | None = None
+        self._rows: Tensor | None = None
 
     def with_held(self, held: Tensor) -> "Quantized":
         """A tensor with the same scale, and with `held` as its bytes or steps."""
@@ -61,11 +63,24 @@ class Quantized:
             if isinstance(zero_point, Tensor):
                 self.held = (self.steps() + zero_point).byte()
             else:  # PyTorch converts to int8 fast, but to uint8 slowly.
-                self.held = self.signed().bitwise_xor_(-128).view(torch.uint8)
+                self.held = self.new_signed().bitwise_xor_(-128).view(torch.uint8)
         return self.held
 
     def signed(self) -> Tensor:
-        """The bytes q - 128."""
+        """The bytes q - 128, computed once for all layers that read them."""
+        if self._signed is None:
+            self._signed = self.new_signed()
+        return self._signed
+
+    def rows_and_ones(self) -> Tensor:
+        """The bytes q - 128 as a matrix, with a last row of ones; computed once."""
+        if self._rows is None:
+            rows = self.new_signed().reshape(-1, self.held.shape[-1])
+            self._rows = F.pad(rows, (0, 0, 0, 1), value=1)
+        return self._rows
+
+    def new_signed(self) -> Tensor:
+        """The bytes q - 128, not cached."""
         if self.held.dtype == torch.uint8:
             return self.held.view(torch.int8).bitwise_xor(-128)
         lowest = self.scale.zero_point - 128
@@ -112,7 +127,7 @@ class QuantizedTokens(Quantized):
     `held` has the steps as int8 or as rounded numbers in floating point.
     """
 
-    def signed(self) -> Tensor:
+    def new_signed(self) -> Tensor:
         """The steps as int8."""
         return self.held.char()
 
@@ -227,7 +242,14 @@ def range_of(x: Tensor) -> tuple[float, int]:
 
 def recorded_range_of(x: Tensor) -> tuple[Tensor, Tensor]:
     """The range of x as `range_of` computes it, in tensors."""
-    low, high = torch.aminmax(F.pad(x.flatten(), (0, 1)))  # the range contains zero
+    # The padding is the zero that the range contains.
+    if in_dynamo():
+        # `torch.compile` fuses a reduction of the last axis with the computation of x.
+        # Of a padded tensor, it would compute each element once for `low` and `high`.
+        low = F.pad(x.amin(-1).flatten(), (0, 1)).amin()
+        high = F.pad(x.amax(-1).flatten(), (0, 1)).amax()
+    else:
+        low, high = torch.aminmax(F.pad(x.flatten(), (0, 1)))
     scale = ((high - low) / 255).clamp(min=1e-30)
     zero_point = (-low / scale).round().clamp(max=255)
     return scale, torch.where(scale.isfinite(), zero_point, 0.0)

@@ -64,6 +64,16 @@ def test_bytes_and_steps_are_the_same_integers() -> None:
     assert torch.equal(taken.to(torch.device("cpu")).integers(), steps.integers())
 
 
+def test_layers_share_the_bytes_of_an_operand() -> None:
+    x = random(5, 7)
+    for q in (quantizer()(x), int8.quantize_tokens(x)):
+        assert q.signed() is q.signed(), "each layer would convert the operand"
+    q = quantizer()(x)
+    signed = q.signed().clone()
+    q.integers()
+    assert torch.equal(q.signed(), signed), "a layer that reads q must not change q - 128"
+
+
 @pytest.mark.parametrize("x", [random(4, 9), random(4, 9).abs() + 1, -random(4, 9).abs(), torch.zeros(3)])
 def test_a_dynamic_range_contains_zero_and_every_number(x: Tensor) -> None:
     q = int8.quantize(x)

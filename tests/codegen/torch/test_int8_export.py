@@ -148,6 +148,7 @@ def test_a_compiled_layer_multiplies_integers(
     for graph in graphs:
         found = {getattr(node.target, "__name__", "") for node in graph.graph.nodes}
         assert found & {"_int_mm", "linear"} == {wanted}
+        assert all(node.target != "sum" for node in graph.graph.nodes), "each call would sum the weight"
 
 
 @pytest.mark.parametrize("scheme", ["static", "dynamic", "token"])
@@ -216,8 +217,13 @@ class Dynamic(nn.Module):
         return int8.quantize(x).decoded()
 
 
-def test_a_recorded_range_is_that_of_the_module() -> None:
-    x = random(4, 9)
-    program = torch.export.export(Dynamic(), (x,), dynamic_shapes=[{0: torch.export.Dim("N")}]).module()
+@pytest.mark.parametrize("record", ["export", "compile"])
+def test_a_recorded_range_is_that_of_the_module(record: str) -> None:
+    x, module = random(4, 9), Dynamic()
+    if record == "export":
+        program = torch.export.export(module, (x,), dynamic_shapes=[{0: torch.export.Dim("N")}]).module()
+    else:
+        torch.compiler.reset()
+        program = torch.compile(module, backend="aot_eager", fullgraph=True)
     for each in (x, x.abs(), -x.abs(), 0 * x, x * 3e38, x * torch.inf, x * torch.nan, x[:0]):
         assert torch.equal(program(each).nan_to_num(7), int8.quantize(each).decoded().nan_to_num(7))
