@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.arch"))
 PIPELINES = ["simplify", "fold", "lowrank(ratio = 0.25)", "quant", "lowrank, quant", "lowrank(ratio = 0.25), quant"]
 CASES = [(spec, "") for spec in SPECS] + [(spec, passes) for spec in ("cnn", "mlp") for passes in PIPELINES]
+CASES += [("mlp", "quant(int4)")]
 CASES += [("cnn", "partition(2)"), ("cnn", "quant, partition(2)")]
 PROGRAM = ("cnn", "partition(2)")  # the only case whose golden file has the program that runs the stages
 CASES += [("resnet18", "prune(0.5, scheme = 'channel', scope = 'layer')"), ("cnn", "prune(0.9)")]

@@ -8,9 +8,11 @@ from random import Random
 
 from archc.declaration.base import formula_of
 from archc.types.dim_bounds import largest
+from archc.types.storage import Dense
 from archc.types.tensor_type import TensorType
 from tests.fuzz.operators import Choice, owns_parameters
 from tests.fuzz.tensors import Tensor
+from tests.storages import random_storage
 
 AWKWARD = ("F", "torch", "nn", "x", "path", "shape", "model", "device", "class_", "lambda_", "id", "T0")
 """Names that may collide with names in emitted Python."""
@@ -120,8 +122,9 @@ def _storage(body: Body, shape: TensorType, chance: Random) -> str | None:
     same += [f"{label}.weight.T" for label, _, own in body.owners if own == turned and own.rank == 2]
     if same and chance.random() < 0.3:
         return chance.choice(same)
-    if chance.random() < 0.06:
-        return chance.choice(("masked", "int8", "int8(axis = 0)"))
+    if chance.random() < 0.08:
+        stored = random_storage(chance, tuple(map(int, shape.shape)), shape.dtype)
+        return None if isinstance(stored, Dense) else str(stored)
     return None
 
 

@@ -13,8 +13,9 @@ from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
 from archc.ops.linear import Linear
 from archc.types.dims import symbol
-from archc.types.storage import Int8, Masked, Storage
+from archc.types.storage import Storage
 from archc.types.tensor_type import DType, TensorType
+from tests.storages import random_storage
 
 _WIDTH = 8
 
@@ -111,7 +112,7 @@ class _Maker:
             weights["weight"] = self.random.choice(self.layers).weights["weight"]
             transposed = self.random.choice(((), ("weight",)))
         elif self.random.random() < 0.15:
-            storages["weight"] = self.random.choice((Int8(0), Int8(None), Masked()))
+            storages["weight"] = random_storage(self.random, (_WIDTH, _WIDTH), DType.f32)
         name = self.name(scope, self.random.choice(("h.*", "fc", "q.fc*", "linear")))
         op = Linear(_WIDTH, bias=plan.random() < 0.7)
         layer = self.rewriter.add(
