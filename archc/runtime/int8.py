@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from archc.runtime.encoded import EncodedWeights
 from archc.runtime.keeping import Keeping, in_dynamo
 from archc.runtime.quantized import (
     OnGrid,
@@ -41,6 +42,7 @@ from archc.runtime.weight_only import (
 )
 
 __all__ = [
+    "EncodedWeights",
     "Int8Conv2d",
     "Int8Linear",
     "Int8Weight",

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archc.runtime.keeping import Keeping
+from archc.runtime.encoded import EncodedWeights
 
 __all__ = [
     "EncodedWeights",
@@ -38,6 +38,7 @@ __all__ = [
     "PackedConvTranspose3d",
     "PackedEmbedding",
     "PackedLinear",
+    "PackedWeights",
 ]
 
 
@@ -122,10 +123,8 @@ class Packing:
         return channels_first.movedim(0, self.axis).contiguous()
 
 
-class EncodedWeights(Keeping):
-    """A module with weights that are stored as packed integers or narrow floats."""
-
-    cached = True  # if False, weights are decoded in each call
+class PackedWeights(EncodedWeights):
+    """A module with weights of packed integers, and possibly of narrow floats."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
@@ -148,21 +147,10 @@ class EncodedWeights(Keeping):
             self.register_buffer(name + end, tensor)
         self._packings[name] = packing
 
-    def add_narrow(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        """Add a weight of f16 or bf16."""
-        self.register_buffer(name, torch.zeros(shape, dtype=dtype))
-
-    def floats(self, name: str) -> Tensor:
-        """The decoded weight."""
-        if not self.cached:
-            return self.decode_weight(name)
-        return self.kept(name, lambda: self.decode_weight(name))
-
     def decode_weight(self, name: str) -> Tensor:
-        """Decode a weight."""
         packing = self._packings.get(name)
         if packing is None:
-            return self._buffers[name].float()
+            return super().decode_weight(name)
         return packing.weight(*self.stored(name))
 
     def stored(self, name: str) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -172,10 +160,9 @@ class EncodedWeights(Keeping):
         return buffers[name], buffers[f"{name}_scale"], zero_point
 
     def floats_at(self, name: str, rows: Tensor) -> Tensor:
-        """Rows of a decoded weight; the other rows are not decoded."""
         packing = self._packings.get(name)
         if packing is None:
-            return F.embedding(rows, self._buffers[name]).float()
+            return super().floats_at(name, rows)
         if packing.axis != 0:
             return F.embedding(rows, self.floats(name))
         packed, scale, zero = self.stored(name)
@@ -183,7 +170,7 @@ class EncodedWeights(Keeping):
         return packing.rows(packed[rows], scale[rows], zero)
 
 
-class PackedWeight(EncodedWeights):
+class PackedWeight(PackedWeights):
     """Base of layers of `torch.nn` whose weight is stored as packed integers.
 
     The layer of `torch.nn` gets the other arguments.

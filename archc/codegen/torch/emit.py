@@ -120,8 +120,7 @@ def _libraries(
         classes use.  For each runtime module that has no file: the names that the classes use.
     """
     files, within = [], {}
-    for module in LIBRARIES:
-        used = [name for name in exported(module) if has_name(code, name, called=name.islower())]
+    for module, used in _used(code).items():
         file = write_beside(library_file(module), library(module)) if used and write_beside is not None else None
         if file is not None:
             variable = f"archc_{module}"
@@ -129,6 +128,23 @@ def _libraries(
         else:
             within[module] = used
     return files, within
+
+
+def _used(code: str) -> dict[str, list[str]]:
+    """The names that classes use of each runtime module.
+
+    If several modules export a name, it comes from the last one with other names in use, or else from the last one.
+    """
+    homes: dict[str, list[str]] = defaultdict(list)
+    for module in LIBRARIES:
+        for name in exported(module):
+            if has_name(code, name, called=name.islower()):
+                homes[name].append(module)
+    needed = {modules[0] for modules in homes.values() if len(modules) == 1}
+    found: dict[str, list[str]] = {module: [] for module in LIBRARIES}
+    for name, modules in homes.items():
+        found[([module for module in modules if module in needed] or modules)[-1]].append(name)
+    return {module: sorted(names) for module, names in found.items()}
 
 
 def _called(graph: Graph, code: str) -> list[TorchHelper]:

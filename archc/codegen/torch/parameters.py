@@ -35,7 +35,7 @@ The tensors of other storages are buffers.
 """
 
 ENCODED = (PackedIntegers, NarrowFloat)
-"""The storages that the classes of `archc.runtime.packed` decode."""
+"""The storages that `EncodedWeights` of `archc.runtime.encoded` decodes, or its subclass `PackedWeights`."""
 
 DECODABLE = (*TRAINED, Int8, *ENCODED)
 """The storages that emitted code can decode."""
@@ -169,7 +169,10 @@ def registration_lines(owner: str, name: str, text: str) -> list[str]:
 def base_classes(storages: Mapping[str, Storage]) -> str:
     """The base classes of a module with weights of these storages, by name."""
     found = ["Int8Weight"] if isinstance(storages.get("weight"), Int8) else []
-    found += ["EncodedWeights"] if any(isinstance(storage, ENCODED) for storage in storages.values()) else []
+    if any(isinstance(storage, PackedIntegers) for storage in storages.values()):
+        found.append("PackedWeights")
+    elif any(isinstance(storage, NarrowFloat) for storage in storages.values()):
+        found.append("EncodedWeights")
     if not found and any(isinstance(storage, Int8) for storage in storages.values()):
         return "Keeping"  # `decoded` caches the weights
     return ", ".join(found) or "nn.Module"

@@ -28,15 +28,15 @@ LAYERS = {
         "linear(6, weight = int4(group = 3))": "PackedLinear(8, 6, bits=4, group=3)",
         "linear(6, bias = false, weight = int2(1))": "PackedLinear(8, 6, bias=False, bits=2, axis=1)",
         "linear(6, weight = f16)": "NarrowLinear(8, 6, dtype=torch.float16)",
-        "linear(6, weight = bf16, bias = int4)": "class Bf16WeightLinear(EncodedWeights):",
+        "linear(6, weight = bf16, bias = int4)": "class Bf16WeightLinear(PackedWeights):",
     },
     "f32[N, 4, 9]": {
         "conv1d(6, 3, weight = int3(group = 5))": "PackedConv1d(4, 6, 3, bits=3, group=5)",
         "conv_transpose1d(6, 3, weight = int5(1))": "PackedConvTranspose1d(4, 6, 3, bits=5, axis=1)",
         "layer_norm(weight = f16)": "class F16WeightLayerNorm(EncodedWeights):",
-        "lstm(5, weight_ih_l0 = int6(group = 2), weight_hh_l0 = bf16)": "class Int6WeightLstm(EncodedWeights):",
-        "gru(5, weight_hh_l0 = int2(symmetric = true))": "class Int2WeightGru(EncodedWeights):",
-        "rnn(5, weight_ih_l0 = int4(scale = f32))": "class Int4WeightRnn(EncodedWeights):",
+        "lstm(5, weight_ih_l0 = int6(group = 2), weight_hh_l0 = bf16)": "class Int6WeightLstm(PackedWeights):",
+        "gru(5, weight_hh_l0 = int2(symmetric = true))": "class Int2WeightGru(PackedWeights):",
+        "rnn(5, weight_ih_l0 = int4(scale = f32))": "class Int4WeightRnn(PackedWeights):",
     },
     "f32[N, 4, 7, 8]": {
         "conv2d(6, 3, groups = 2, weight = int6)": "PackedConv2d(4, 6, 3, groups=2, bits=6)",
@@ -66,10 +66,10 @@ def test_a_layer_computes_what_the_interpreter_does(type: str, layer: str, expec
 # Values ------------------------------------------------------------------------------------------------------
 
 
-def packing(storage: PackedIntegers, shape: tuple[int, ...]) -> packed.EncodedWeights:
+def packing(storage: PackedIntegers, shape: tuple[int, ...]) -> packed.PackedWeights:
     """A module with one weight of the storage, and with random values in its stored tensors."""
     values = np.random.default_rng(0).standard_normal(shape, np.float32)
-    module = packed.EncodedWeights()
+    module = packed.PackedWeights()
     options = {"group": storage.group, "axis": storage.axis, "symmetric": storage.symmetric}
     module.add_packed("w", shape, bits=storage.bits, scale=getattr(torch, storage.scale.torch), **options)
     stored = storage.encode("w", values)
@@ -209,12 +209,26 @@ def test_files_are_as_the_formatter_and_the_linter_want_them(tmp_path: Path) -> 
         assert_well_formed((tmp_path / name).read_text(), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("layers", "files"),
+    [
+        ("lstm(4, weight_ih_l0 = int8(0), weight_hh_l0 = f16)", {"archc_packed.py"}),
+        ("lstm(4, weight_hh_l0 = f16) -> fc: linear(4, weight = int8(0))", {"archc_int8.py"}),
+        ("lstm(4, weight_hh_l0 = int4) -> fc: linear(4, weight = int8(0))", {"archc_int8.py", "archc_packed.py"}),
+    ],
+)
+def test_narrow_weights_need_no_second_file(layers: str, files: set[str], tmp_path: Path) -> None:
+    compiled = archc.compile(f"model net {{ input x: f32[N, 3, 4]  output y = x -> rnn: {layers} }}")
+    report = compiled.write(tmp_path, emit="torch", check=True)
+    assert {name for name in report["files"] if name.startswith("archc_")} == files
+
+
 def test_stages_share_encoded_weights(tmp_path: Path) -> None:
     compiled = archc.compile(MIXED.replace("STAGE", "x = x -> to_stage(1)"))
     report = compiled.write(tmp_path, check=True)
     assert {"torch", "torch stages", "onnxruntime stages"} <= report["check"]["errors"].keys()
     text = (tmp_path / "mixed_stage1.py").read_text()
-    assert "self.wte = EncodedWeights()" in text
+    assert "self.wte = PackedWeights()" in text
     assert 'self.wte.add_packed("weight", (50, 32), bits=4, group=8)' in text
     assert "SHARED: dict[str, tuple[int, ...]] = {}" in (tmp_path / "mixed_pipeline.py").read_text()
 
