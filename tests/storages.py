@@ -6,6 +6,7 @@ from random import Random
 
 from archc.types.storage import (
     Dense,
+    FakeQuantized,
     Int2,
     Int3,
     Int4,
@@ -39,6 +40,7 @@ def random_storage(chance: Random, shape: tuple[int, ...], dtype: DType) -> Stor
     if shape:
         found.append(Int8(chance.randrange(len(shape))))
         found += [random_packed(chance, len(shape)) for _ in range(6)]
+        found += [FakeQuantized(Int8(chance.randrange(len(shape)))), FakeQuantized(random_packed(chance, len(shape)))]
     if len(shape) > 1:
         found.append(LowRankStorage(chance.randint(1, 3)))
     return chance.choice([storage for storage in found if storage.misfit(shape, dtype) is None])

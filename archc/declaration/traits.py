@@ -236,6 +236,8 @@ ROUNDS_OPERANDS = Flag(
     "rounds operands",
     "The operator rounds operands inside, as the interpreter does; programs may compute in floats.",
 )
+ROUNDED = Flag("rounded", "The result is rounded to multiples of a step, as after `quantize` and `dequantize`.")
+ROUNDED_BY_TOKEN = Flag("rounded by token", "Each position of all axes but the last has a step of its own.")
 PREFERS_CHANNELS_LAST = Flag(
     "prefers channels last", "PyTorch's CPU kernel first converts operands of other layouts to `torch.channels_last`."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics, error
 from archc.ir.graph import Graph
-from archc.types.storage import Dense, Masked, NarrowFloat, Weight
+from archc.types.storage import Dense, FakeQuantized, Masked, NarrowFloat, Weight
 from archc.weights.dtype_conversion import FLOATS
 from archc.weights.input_files import quoted
 from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor, Weights
@@ -81,7 +81,7 @@ def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
     encoded = [
         weight
         for weight in graph.weights.values()
-        if not (weight.storage.elementwise or isinstance(weight.storage, NarrowFloat))
+        if not (weight.storage.elementwise or isinstance(weight.storage, NarrowFloat | FakeQuantized))
     ]
     floats = [
         weight

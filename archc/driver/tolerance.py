@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from archc.declaration.traits import HOLDS_WEIGHT, LAYOUT_ONLY, ROUNDS_OPERANDS
+from archc.declaration.traits import HOLDS_WEIGHT, LAYOUT_ONLY, ROUNDED, ROUNDED_BY_TOKEN, ROUNDS_OPERANDS
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Value
 from archc.passmanager.comparison import largest_error
@@ -107,8 +107,10 @@ def coarsest(graph: Graph) -> str:
 
 
 def quantized(value: Value) -> bool:
-    """Return whether a value is a float tensor quantized to 8-bit integers."""
+    """Return whether a value is a float tensor quantized to 8-bit integers; it may be dequantized, too."""
     node = value.producer
+    if node is not None and node.op.has(ROUNDED):
+        return True
     if node is None or value is not node.results[0] or value.type.dtype.value not in ("u8", "i8"):
         return False
     return bool(node.operands) and node.operands[0].type.dtype.floating
@@ -131,7 +133,8 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
         if not tensor.numel() or (node is not None and (node.op.has(HOLDS_WEIGHT) or node.op.has(LAYOUT_ONLY))):
             return tensor
         if quantized(value):
-            return _one_step_off(tensor, generator)
+            by_token = node is not None and node.op.has(ROUNDED_BY_TOKEN)
+            return _one_step_off(tensor, by_token, generator)
         if not tensor.is_floating_point():
             return tensor
         wide = torch.promote_types(tensor.dtype, torch.float32)
@@ -150,16 +153,35 @@ def _outputs(graph: Graph, values: Iterable[tuple[Value, torch.Tensor]]) -> dict
     return {name: found[value] for name, value in graph.outputs.items()}
 
 
-def _one_step_off(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _one_step_off(tensor: torch.Tensor, by_token: bool, generator: torch.Generator) -> torch.Tensor:
+    """Disturb elements of a quantized tensor by one step; see `scales_of` for `by_token`."""
     import torch
 
     count = max(1, round(tensor.numel() * FLIPS))
     places = torch.randint(0, tensor.numel(), (count,), generator=generator)
     steps = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
-    limits = torch.iinfo(tensor.dtype)
     flat = tensor.flatten().clone()
-    flat[places] = (flat[places].long() + steps).clamp(limits.min, limits.max).to(tensor.dtype)
+    if tensor.is_floating_point():
+        flat[places] += steps * scales_of(tensor, by_token)[places]
+    else:
+        limits = torch.iinfo(tensor.dtype)
+        flat[places] = (flat[places].long() + steps).clamp(limits.min, limits.max).to(tensor.dtype)
     return flat.reshape(tensor.shape)
+
+
+def scales_of(tensor: torch.Tensor, by_token: bool) -> torch.Tensor:
+    """The scale of each element of a dequantized tensor, as a vector.
+
+    Args:
+        by_token: True if each position of all axes but the last has a scale, for the integers -127 to 127.
+    """
+    if by_token:
+        sizes: torch.Tensor = tensor.abs().amax(-1, keepdim=True) / 127
+        return sizes.expand_as(tensor).flatten()
+    distances = tensor.flatten().sort().values.diff()
+    distances = distances[distances > 0]
+    scale = distances.min() if len(distances) else tensor.new_zeros(())
+    return scale.expand(tensor.numel())
 
 
 def decided(tensors: Tensors, undecided: Tensors) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ The semantics are those of ONNX's QuantizeLinear, DynamicQuantizeLinear and Dequ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 from archc.declaration.axes import plain_axes
 from archc.declaration.base import Operator, OperatorError, operator, symbolic
@@ -19,7 +19,8 @@ from archc.types.signature import Pattern, Signature
 from archc.types.tensor_type import DType, TensorType
 
 _NARROW = dtype_set("f16 bf16")
-_RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
+RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
+"""Smallest and largest integer of each dtype."""
 _MIDDLE = 128
 LEAST_SCALE = 1e-30
 Granularity: TypeAlias = Literal["tensor", "token"]
@@ -65,24 +66,14 @@ class Quantize(Operator):
         return _signature("x", "q", self, types, ("scale", "zero_point"), ("scale_of", "zero_point_of"))
 
     def check(self, types: Sequence[TensorType]) -> None:
-        if self.dtype not in _RANGES:
-            made = self.dtype.value
-            raise OperatorError("bad-attribute", f"`quantize` expects u8 or i8, got {made}", attribute="dtype")
-        if self.dynamic and (self.dtype is not DType.u8 or self.axis is not None):
+        check_quantizer(self, types)
+        if self.dynamic and self.axis is not None:
             raise OperatorError(
                 "bad-attribute",
-                "a dynamic `quantize` expects u8 and a single scale",
-                attribute="dtype" if self.dtype is not DType.u8 else "axis",
+                "a dynamic `quantize` expects a single scale",
+                attribute="axis",
                 help="write `quantize(u8, dynamic = true)`",
             )
-        if self.granularity == "token" and not self.dynamic:
-            raise OperatorError(
-                "bad-attribute",
-                "a `quantize` with a scale for each token is dynamic",
-                attribute="granularity",
-                help='write `quantize(u8, dynamic = true, granularity = "token")`',
-            )
-        _check_token(self, types)
         if self.dynamic and types[0].dtype is not DType.f32:
             raise OperatorError("dtype-mismatch", f"a dynamic `quantize` expects f32, got {types[0]}", operand=0)
 
@@ -99,7 +90,7 @@ class Quantize(Operator):
         if self.dynamic:
             return _dynamic(x)
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
-        low, high = _RANGES[self.dtype]
+        low, high = RANGES[self.dtype]
         divided, divisor = x, self._broadcast(scale, spell)
         if spell.types[0].dtype in _NARROW:  # a quotient in f16 may round to another integer than one in f32
             divided, divisor = method(divided, "float"), method(divisor, "float")
@@ -157,7 +148,7 @@ class OnGrid(Operator):
         return _signature("x", "q", self, types, ("scale", "zero_point"), ("scale_of", "zero_point_of"))
 
     def check(self, types: Sequence[TensorType]) -> None:
-        if self.dtype not in _RANGES:
+        if self.dtype not in RANGES:
             made = self.dtype.value
             raise OperatorError("bad-attribute", f"`on_grid` expects u8 or i8, got {made}", attribute="dtype")
         if not self.scale.floating:
@@ -226,11 +217,15 @@ class Dequantize(Operator):
         return infix(infix(number, "-", _broadcast(self, zero_point, types)), "*", _broadcast(self, scale, types))
 
     def onnx(self, spell: OnnxSpelling) -> str:
+        q, scale, zero_point = spell.operands
+        return self.onnx_decoded(spell, q, scale, zero_point, spell.types[1].dtype)
+
+    def onnx_decoded(self, spell: OnnxSpelling, q: str, scale: str, zero_point: str, dtype: DType) -> str:
+        """Add the nodes that decode integers to floats of a dtype."""
         if self.granularity == "token":  # DequantizeLinear has scales along a single axis
-            q, scale, zero_point = spell.operands
-            number, zero = (spell.add("Cast", one, to=spell.types[1].dtype) for one in (q, zero_point))
+            number, zero = (spell.add("Cast", one, to=dtype) for one in (q, zero_point))
             return spell.add("Mul", spell.add("Sub", number, zero), spell.add("Unsqueeze", scale, spell.constant([-1])))
-        return spell.add(self.onnx_name, *spell.operands, axis=self.axis)
+        return spell.add(self.onnx_name, q, scale, zero_point, axis=self.axis)
 
 
 def _dynamic(x: str) -> str:
@@ -248,7 +243,54 @@ def _dynamic(x: str) -> str:
     return f"({q}, _scale, _zero_point.to(torch.uint8))"
 
 
-def _check_token(op: Quantize | Dequantize, types: Sequence[TensorType]) -> None:
+class Quantizer(Protocol):
+    """Attributes of operators that quantize."""
+
+    @property
+    def name(self) -> str:
+        """Name of the operator."""
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the integers."""
+
+    @property
+    def dynamic(self) -> bool:
+        """True if scale and zero point follow from the data."""
+
+    @property
+    def granularity(self) -> Granularity:
+        """Granularity of dynamic scales."""
+
+
+def check_quantizer(op: Quantizer, types: Sequence[TensorType]) -> None:
+    """Check the attributes of an operator that quantizes.
+
+    Raises:
+        OperatorError: the attributes do not fit together, or do not fit the operand.
+    """
+    name = op.name
+    if op.dtype not in RANGES:
+        made = op.dtype.value
+        raise OperatorError("bad-attribute", f"`{name}` expects u8 or i8, got {made}", attribute="dtype")
+    if op.dynamic and op.dtype is not DType.u8:
+        raise OperatorError(
+            "bad-attribute",
+            f"a dynamic `{name}` expects u8",
+            attribute="dtype",
+            help=f"write `{name}(u8, dynamic = true)`",
+        )
+    if op.granularity == "token" and not op.dynamic:
+        raise OperatorError(
+            "bad-attribute",
+            f"a `{name}` with a scale for each token is dynamic",
+            attribute="granularity",
+            help=f'write `{name}(u8, dynamic = true, granularity = "token")`',
+        )
+    _check_token(op, types)
+
+
+def _check_token(op: Quantizer | Dequantize, types: Sequence[TensorType]) -> None:
     if op.granularity == "token" and not types[0].rank:
         raise OperatorError(
             "rank-mismatch", f"`{op.name}` of tokens expects at least 1 axis, got {types[0]}", operand=0

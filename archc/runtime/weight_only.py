@@ -41,7 +41,8 @@ class Int8Weight(Keeping):
     def decode(self) -> Tensor:
         """Compute the weight in floating point."""
         shape = [1] * self.weight.dim()
-        shape[self.axis] = -1
+        if shape:  # not a single number
+            shape[self.axis] = -1
         return self.weight * self.weight_scale.view(shape)
 
 

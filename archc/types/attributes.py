@@ -361,7 +361,8 @@ def type_text(wanted: Any) -> str:
                 return f"a tuple of items, each {item}"
             return f"a tuple of {item.removeprefix('an ').removeprefix('a ')}s"
         return f"({', '.join(type_text(item).removeprefix('an ').removeprefix('a ') for item in items)})"
-    return _WORDS.get(wanted, getattr(wanted, "__name__", str(wanted)))
+    name: str = getattr(wanted, "type_phrase", "") or getattr(wanted, "__name__", str(wanted))
+    return _WORDS.get(wanted, name)
 
 
 def nearest_choice(value: Any, wanted: Any) -> str | None:

@@ -270,7 +270,12 @@ UNDECLARED: dict[Flag, dict[str, str]] = {
         **dict.fromkeys(("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"), UNMEASURED),
         "to_stage": STAGES,
     },
-    IDEMPOTENT: {"reshape": SAME_TYPE, "expand": SAME_TYPE, "to_stage": STAGES},
+    IDEMPOTENT: {
+        "reshape": SAME_TYPE,
+        "expand": SAME_TYPE,
+        "to_stage": STAGES,
+        "fake_quantize": "another one has other weights, or computes a scale with another rounding error",
+    },
     INFERENCE_IDENTITY: {"identity": "the trait `SAME_IF_SAME_TYPE` says more", "to_stage": STAGES},
     INVOLUTION: {"transpose": OWN_RULE, "to_stage": STAGES},
     POINTWISE: {"batch_norm": IN_TRAINING},

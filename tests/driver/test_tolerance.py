@@ -14,7 +14,9 @@ from onnx import numpy_helper
 import archc
 from archc.diagnostics import ArchcError
 from archc.driver.checking import check_agreement
-from archc.driver.tolerance import FLOORS, coarsest
+from archc.driver.tolerance import FLOORS, coarsest, measured_bound
+from archc.interpreter.evaluate import evaluate
+from archc.passmanager.calibration import Calibration
 from archc.weights.safetensors import read
 
 NETS = {
@@ -24,6 +26,7 @@ NETS = {
     "int8": ("f32", "quant(least = 0)"),
     "int8 weights": ("f32", 'quant(scheme = "weight")'),
     "dynamic int8": ("f32", 'quant(scheme = "dynamic", least = 0)'),
+    "training": ("f32", "quant(least = 0, training = true)"),
 }
 TEXT = """model net {{
     input x: {dtype}[N, 64]
@@ -145,3 +148,15 @@ def test_saturation_is_reported_apart_from_errors(tmp_path: Path) -> None:
     sums = torch.ops.onednn.qlinear_pointwise(q, 1.0, 0, packed, torch.ones(64), zeros, *end)
     exact = bool((sums == 64 * 127 * 255).all())
     assert ("saturated" in check) is not exact
+
+
+@pytest.mark.parametrize("options", ["", ', scheme = "dynamic"', ', scheme = "dynamic", granularity = "token"'])
+def test_fake_quantized_values_have_the_disturbances_of_integers(options: str) -> None:
+    passes = f"quant(least = 0, training = true{options})"
+    bounds = []
+    for graph in (archc.compile(TEXT.format(dtype="f32"), passes=each).graph for each in (passes, f"{passes}, quant")):
+        inputs = next(Calibration(graph).batches())
+        expected = evaluate(graph, inputs)
+        bounds.append(measured_bound(graph, inputs, expected, dict.fromkeys(expected, 1.0)).tolerance)
+    assert bounds[0] > 2 * FLOORS["f32"]
+    assert bounds[0] == pytest.approx(bounds[1], rel=0.5)

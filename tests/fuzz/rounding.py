@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 from archc.declaration.base import OPERATORS
+from archc.declaration.traits import ROUNDED, ROUNDED_BY_TOKEN
+from archc.driver.tolerance import scales_of
 from archc.interpreter import evaluate as interpreter
 from archc.ir.graph import Graph, Node
 
@@ -205,11 +207,13 @@ def disturbed(
             tensor.dtype
         )
 
-    def flipped(tensor: torch.Tensor) -> torch.Tensor:
+    def steps(tensor: torch.Tensor) -> torch.Tensor:
         step = torch.randint(-1, 2, tensor.shape, generator=generator)
-        step *= torch.rand(tensor.shape, generator=generator) < FLIPS
+        return step * (torch.rand(tensor.shape, generator=generator) < FLIPS)
+
+    def flipped(tensor: torch.Tensor) -> torch.Tensor:
         limits = torch.iinfo(tensor.dtype)
-        return (tensor.long() + step).clamp(limits.min, limits.max).to(tensor.dtype)
+        return (tensor.long() + steps(tensor)).clamp(limits.min, limits.max).to(tensor.dtype)
 
     def equal_or_not(node: Node, operands: Sequence[torch.Tensor], results: torch.Tensor) -> torch.Tensor:
         drawn = torch.rand(results.shape, generator=generator) < 0.5
@@ -224,6 +228,9 @@ def disturbed(
         results = run(node, operands, weights, *others)
         if node.op.family == "quantize" and not results[0].is_floating_point() and node.types[0].dtype.floating:
             return (flipped(results[0]), *results[1:])
+        if node.op.has(ROUNDED):
+            scales = scales_of(results[0], node.op.has(ROUNDED_BY_TOKEN)).reshape(results[0].shape)
+            return (results[0] + scales * steps(results[0]),)
         if node.op.name in ("eq", "ne") and operands[0].is_floating_point():
             return (equal_or_not(node, operands, results[0]),)
         involved = [*operands, *(weights[path] for path in node.weights.values())]

@@ -26,7 +26,7 @@ from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.packed import PackedDecoder
 from archc.declaration.base import OperatorError
 from archc.declaration.dtypes import ONNX_MOST, wider
-from archc.types.storage import Dense, Int8, LowRankStorage, Masked, NarrowFloat, PackedIntegers, Weight
+from archc.types.storage import Dense, FakeQuantized, Int8, LowRankStorage, Masked, NarrowFloat, PackedIntegers, Weight
 from archc.types.tensor_type import DType
 from archc.weights.tensor import ComputedTensor
 
@@ -123,7 +123,7 @@ class DecodedWeights:
         onnx, path, storage = self.onnx, weight.path, weight.storage
         if isinstance(storage, Dense):
             return onnx.stored(path)[0]
-        if isinstance(storage, Masked):  # the masked values are stored, since no kernel skips zeros
+        if isinstance(storage, Masked | FakeQuantized):  # the decoded values are stored: no kernel computes them faster
             values = partial(onnx.graph.weight_values, path)
             return onnx.initializers.stored(path, ComputedTensor(weight.shape, weight.dtype.value, values))
         if isinstance(storage, LowRankStorage):

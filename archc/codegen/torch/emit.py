@@ -33,7 +33,7 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.types.attributes import attributes
 from archc.types.storage import Dense
 
-LIBRARIES = ("int8", "packed")
+LIBRARIES = ("int8", "packed", "fake_quantized")
 """The modules of `archc.runtime` that an emitted module imports from its folder."""
 
 _WITHIN = "masked"
@@ -59,7 +59,7 @@ def emit(
         weights_name: the name of the safetensors file beside the module.
         compilation: for a stage of a pipeline, an identifier of the compilation; None for a whole model.  An empty
             identifier is not written.
-        write_beside: called for a module with int8 or packed layers, which imports their classes from files.
+        write_beside: called for a module with encoded weights, which imports the classes of its layers from files.
             With None, or if it returns None, the module has copies of these classes, and needs no other source file.
         activations: "modules" for a module such as `nn.ReLU` at each use of an activation.
 

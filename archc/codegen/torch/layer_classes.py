@@ -28,7 +28,7 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.ir.stages import entered_stage
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
-from archc.types.storage import Dense, Int8, Masked, NarrowFloat, PackedIntegers
+from archc.types.storage import Dense, FakeQuantized, Int8, Masked, NarrowFloat, PackedIntegers
 
 TO_STAGE = "ToStage"
 """The class of modules that move a tensor to the device of a stage.
@@ -44,6 +44,9 @@ INT8_WEIGHT = "Int8Weight"
 
 PACKED, NARROW = "Packed", "Narrow"
 """Prefixes of the layers of `archc.runtime.packed`, such as `PackedLinear`."""
+
+FAKE_QUANTIZED = "FakeQuantized"
+"""Prefix of the layers of `archc.runtime.fake_quantized`, such as `FakeQuantizedLinear`."""
 
 
 def spelling(
@@ -110,11 +113,19 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
             prefix = NARROW if isinstance(storage, NarrowFloat) else PACKED
             named = {**module.named, **storage_arguments(storage)}
             return replace(module, function=f"{prefix}{kind}", named=named)
+        case FakeQuantized() as storage:
+            named = {**module.named, **storage_arguments(storage)}
+            return replace(module, function=f"{FAKE_QUANTIZED}{kind}", named=named)
     return None
 
 
-def storage_arguments(storage: PackedIntegers | NarrowFloat) -> dict[str, tuple[object, object]]:
-    """The arguments of a layer of `archc.runtime.packed`, each with its default."""
+def storage_arguments(storage: PackedIntegers | NarrowFloat | FakeQuantized) -> dict[str, tuple[object, object]]:
+    """The arguments of a layer with an encoded weight, each with its default."""
+    if isinstance(storage, FakeQuantized):
+        if isinstance(storage.format, Int8):
+            return {"bits": (8, None), "axis": (storage.format.axis, 0)}
+        assert isinstance(storage.format, PackedIntegers), "the classes of `Integers` are `Int8` and `PackedIntegers`"
+        storage = storage.format
     if isinstance(storage, NarrowFloat):
         return {"dtype": (storage.dtype, None)}
     options = {info.name: (info.of(storage), info.default) for info in attributes(type(storage))}

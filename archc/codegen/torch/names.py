@@ -45,6 +45,10 @@ MODULE_NAMES = frozenset({
     "PackedConvTranspose1d", "PackedConvTranspose2d", "PackedConvTranspose3d",
     "NarrowLinear", "NarrowEmbedding", "NarrowConv1d", "NarrowConv2d", "NarrowConv3d",
     "NarrowConvTranspose1d", "NarrowConvTranspose2d", "NarrowConvTranspose3d",
+    "archc_fake_quantized", "fake_quantized", "rounded_to_int8", "rounded_in_groups", "FakeQuantizedWeight",
+    "FakeQuantizedLinear", "FakeQuantizedEmbedding", "FakeQuantizedConv", "FakeQuantizedConvTranspose",
+    "FakeQuantizedConv1d", "FakeQuantizedConv2d", "FakeQuantizedConv3d",
+    "FakeQuantizedConvTranspose1d", "FakeQuantizedConvTranspose2d", "FakeQuantizedConvTranspose3d",
 })  # fmt: skip
 """Names that an emitted module imports or defines, except the classes of the model and its blocks."""
 
@@ -56,7 +60,7 @@ VARIABLES = MODULE_NAMES | {
 
 IN_CONSTRUCTORS = VARIABLES - {
     "F", "load", "place", "stay_home", "quantize", "quantize_tokens", "pooled", "c_float", "unpack", "packed_bytes",
-    "zip", "min", "max", "round",
+    "fake_quantized", "rounded_to_int8", "rounded_in_groups", "zip", "min", "max", "round",
 }  # fmt: skip
 """Names that the constructor of an emitted class may refer to."""
 

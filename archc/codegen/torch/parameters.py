@@ -14,7 +14,17 @@ from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.layer_classes import owns, storage_arguments
 from archc.declaration.spelling import Infix, atom, call, literal
 from archc.ir.graph import Graph
-from archc.types.storage import Dense, Int8, LowRankStorage, Masked, NarrowFloat, PackedIntegers, Storage, Weight
+from archc.types.storage import (
+    Dense,
+    FakeQuantized,
+    Int8,
+    LowRankStorage,
+    Masked,
+    NarrowFloat,
+    PackedIntegers,
+    Storage,
+    Weight,
+)
 from archc.types.tensor_type import DType
 from archc.weights.initializers import (
     ConstantInitializer,
@@ -28,7 +38,7 @@ from archc.weights.initializers import (
     ZerosInitializer,
 )
 
-TRAINED = (Dense, Masked, LowRankStorage)
+TRAINED = (Dense, Masked, LowRankStorage, FakeQuantized)
 """The storages whose tensors are parameters, if the weight is trainable.
 
 The tensors of other storages are buffers.
@@ -52,7 +62,7 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
     The text is `nn.Parameter(...)` for trainable tensors.  For a storage of `ENCODED`, it is the call of a method of
     `EncodedWeights`, which adds all stored tensors.
     """
-    if isinstance(weight.storage, Dense | Masked):
+    if isinstance(weight.storage, Dense | Masked | FakeQuantized):
         made = _fresh(weight.initializer, weight.shape, weight.dtype)
         found = {name: f"nn.Parameter({made})" if weight.trainable else made}
         if isinstance(weight.storage, Masked):
@@ -66,9 +76,7 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         texts = {stored: _fresh(how, shape, weight.dtype) for stored, (how, shape) in factors.items()}
         return {stored: f"nn.Parameter({text})" if weight.trainable else text for stored, text in texts.items()}
     if isinstance(weight.storage, PackedIntegers):
-        shape, options = literal(weight.shape), storage_arguments(weight.storage)
-        named = {key: value for key, (value, default) in options.items() if value != default}
-        return {name: call(f"{_ADD}packed", literal(name), shape, **named)}
+        return {name: call(f"{_ADD}packed", literal(name), literal(weight.shape), **_options(weight.storage))}
     if isinstance(weight.storage, NarrowFloat):
         return {name: call(f"{_ADD}narrow", literal(name), literal(weight.shape), literal(weight.storage.dtype))}
     # Integer weights have no random initialization: a new layer has zeros until its weights are loaded.
@@ -91,6 +99,8 @@ def decoded(storage: Storage, owner: str, name: str, rank: int) -> str:
         return (
             Infix(f"{access} @ {access}_right") if rank == 2 else call("torch.tensordot", access, f"{access}_right", 1)
         )
+    if isinstance(storage, FakeQuantized):
+        return call("fake_quantized", access, **_options(storage))
     if isinstance(storage, ENCODED):
         return f"{owner}.floats({literal(name)})"  # a method of `EncodedWeights`, which caches the result
     if not isinstance(storage, Int8):
@@ -102,6 +112,11 @@ def decoded(storage: Storage, owner: str, name: str, rank: int) -> str:
         axes = ", ".join(":" if axis == storage.axis else "None" for axis in range(rank))
         scale = f"{scale}[{axes}]"
     return Infix(f"{access} * {scale}")
+
+
+def _options(storage: PackedIntegers | FakeQuantized) -> dict[str, object]:
+    """The arguments of a storage format that differ from their defaults."""
+    return {key: value for key, (value, default) in storage_arguments(storage).items() if value != default}
 
 
 def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType) -> str:

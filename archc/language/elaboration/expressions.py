@@ -21,10 +21,10 @@ from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, describe_value, names_in
 from archc.language.elaboration.references import declared_layer, evaluate_member, lookup, visible_names
 from archc.language.elaboration.step_budget import ITEMS_OF_A_STEP, STEPS_OF_ARITHMETIC, steps_of
+from archc.language.elaboration.storages import make_storage
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import name_help
 from archc.language.syntax.foreign_syntax import SYMBOLS
-from archc.types.attributes import AttributeProblem, bind
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
 
@@ -140,17 +140,10 @@ def _call(elaboration: Elaboration, instance: Instance, node: tree.Call) -> Any:
                 return _checked(elaboration, instance, node.span, lambda: call_function(name, values))
     callee = elaboration.evaluate(instance, node.callee)
     if isinstance(callee, type) and issubclass(callee, Storage):
-        return _storage(elaboration, instance, node, callee)
+        positional = [elaboration.evaluate_argument(instance, a) for a in node.arguments if a.name is None]
+        named = {a.name: elaboration.evaluate_argument(instance, a) for a in node.arguments if a.name is not None}
+        return make_storage(elaboration, instance, callee, node.span, positional, named)
     return apply_call(elaboration, instance, node, callee)
-
-
-def _storage(elaboration: Elaboration, instance: Instance, node: tree.Call, storage: type[Storage]) -> Storage:
-    positional = [elaboration.evaluate_argument(instance, a) for a in node.arguments if a.name is None]
-    named = {a.name: elaboration.evaluate_argument(instance, a) for a in node.arguments if a.name is not None}
-    try:
-        return bind(storage, f"`{storage.name}`", positional, named)
-    except AttributeProblem as problem:
-        elaboration.report(instance, problem.code, problem.message, node.span, help=problem.help)
 
 
 def _unary(elaboration: Elaboration, instance: Instance, node: tree.UnaryExpression) -> Any:

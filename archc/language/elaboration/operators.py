@@ -25,11 +25,12 @@ from archc.language.elaboration.arithmetic import LARGEST_SIZE
 from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.environment import WeightRef
 from archc.language.elaboration.step_budget import STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
+from archc.language.elaboration.storages import as_storage
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import attribute_help, dtype_help
 from archc.types.attributes import AttributeProblem, attributes
 from archc.types.dims import SymbolicDim
-from archc.types.storage import NarrowFloat, Storage
+from archc.types.storage import Storage
 from archc.types.tensor_type import DType, TensorType
 
 LARGEST_WEIGHT = 2**36
@@ -77,11 +78,9 @@ def configure_operator(
     tensors: list[tree.Argument] = []
     for argument in arguments:
         value = elaboration.evaluate_argument(instance, argument)
-        if isinstance(value, type) and issubclass(value, Storage):
-            value = value()
         parameter = argument.name if argument.name in operator.parameters else None
-        if parameter is not None and isinstance(value, DType):
-            value = NarrowFloat(value)
+        if parameter is not None:
+            value = as_storage(elaboration, instance, value, argument.value.span)
         if parameter is not None and isinstance(value, WeightRef):
             if name is not None and value.path == f"{instance.path_in_model(name)}.{parameter}":
                 elaboration.report(

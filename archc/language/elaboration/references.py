@@ -14,9 +14,10 @@ from archc.ir.graph import Value
 from archc.language.elaboration.arithmetic import describe_kind
 from archc.language.elaboration.context import Elaboration, Instance, NamedLayer
 from archc.language.elaboration.environment import BlockRef, Failed, LayerRef, WeightRef
+from archc.language.elaboration.storages import as_storage
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import dotted_help, member_help
-from archc.types.storage import STORAGES, NarrowFloat, Storage
+from archc.types.storage import STORAGES, Storage
 from archc.types.tensor_type import DType
 
 
@@ -202,11 +203,13 @@ def _declared_weight(
     elaboration.open_weights.append(parameter)
     try:
         with instance.environment.rebound(layer.captured):
-            values = [elaboration.evaluate_argument(instance, a) for a in layer.arguments if a.name == node.name]
+            values = [
+                as_storage(elaboration, instance, elaboration.evaluate_argument(instance, a), a.value.span)
+                for a in layer.arguments
+                if a.name == node.name
+            ]
     finally:
         elaboration.open_weights.pop()
-    values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
-    values = [NarrowFloat(value) if isinstance(value, DType) else value for value in values]
     return next((value for value in values if isinstance(value, WeightRef | Storage)), None)
 
 

@@ -2,6 +2,7 @@
 
 from archc.types.storage.base import STORAGES, Shape, Storage, Stored
 from archc.types.storage.elementwise import Dense, Masked
+from archc.types.storage.fake_quantized import FakeQuantized
 from archc.types.storage.int8 import Int8
 from archc.types.storage.integers import Integers
 from archc.types.storage.low_rank import LowRankStorage
@@ -12,6 +13,7 @@ from archc.types.storage.weight import Weight
 __all__ = [
     "STORAGES",
     "Dense",
+    "FakeQuantized",
     "Int2",
     "Int3",
     "Int4",

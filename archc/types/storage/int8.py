@@ -58,9 +58,11 @@ class Int8(Integers):
         return {path: quantized, f"{path}_scale": scale}
 
     def decode(self, path: str, stored: Stored, shape: Shape, dtype: DType) -> np.ndarray:
+        import numpy as np
+
         quantized, scale = stored[path], stored[f"{path}_scale"]
-        values: np.ndarray = quantized.astype(scale.dtype) * self._spread(scale, quantized.ndim)
-        return values
+        # A product of arrays without axes is no array.
+        return np.asarray(quantized.astype(scale.dtype) * self._spread(scale, quantized.ndim))
 
     @property
     def limits(self) -> tuple[int, int]:

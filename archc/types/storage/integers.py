@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.storage.base import Shape, Storage
@@ -19,6 +19,9 @@ class Integers(Storage):
     A method that chooses the integers, such as GPTQ, takes a weight as a matrix of shape [channels, columns] (`rows`),
     finds a range for each group of a row (`split`), and stores the integers (`pack`).
     """
+
+    type_phrase: ClassVar[str] = "a format of integers, such as `int8(axis = 0)`"
+    """Description of the type of an attribute, for diagnostics."""
 
     if TYPE_CHECKING:
         axis: Any

@@ -53,16 +53,16 @@ class PackedIntegers(Integers):
 
     def groups(self, shape: Shape) -> int:
         """Return the number of groups in a row of a weight."""
-        return max(1, -(-self._columns(shape) // self.width(shape)))
+        return max(1, -(-self.columns(shape) // self.width(shape)))
 
     def width(self, shape: Shape) -> int:
-        columns = self._columns(shape)
+        columns = self.columns(shape)
         return max(1, columns if self.group is None else min(self.group, columns))
 
     def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
         channels, groups = shape[self.axis], self.groups(shape)
         found: dict[str, tuple[Shape, DType]] = {
-            path: ((channels, packed_bytes(self._columns(shape), self.bits)), DType.u8),
+            path: ((channels, packed_bytes(self.columns(shape), self.bits)), DType.u8),
             f"{path}_scale": ((channels, groups), self.scale),
         }
         if not self.symmetric:
@@ -97,7 +97,7 @@ class PackedIntegers(Integers):
     def decode(self, path: str, stored: Stored, shape: Shape, dtype: DType) -> np.ndarray:
         import numpy as np
 
-        columns, groups = self._columns(shape), self.groups(shape)
+        columns, groups = self.columns(shape), self.groups(shape)
         values = np.empty((shape[self.axis], columns), np.float32)
         for chunk, *parts in zip(_chunks(values), *(_chunks(array, columns) for array in stored.values()), strict=True):
             of = dict(zip(stored, parts))
@@ -114,7 +114,7 @@ class PackedIntegers(Integers):
         """Repeat the numbers of groups for each column."""
         import numpy as np
 
-        return np.repeat(of_groups, self.width(shape), axis=1)[:, : self._columns(shape)]
+        return np.repeat(of_groups, self.width(shape), axis=1)[:, : self.columns(shape)]
 
     # Quantization ---------------------------------------------------------------------------------------------
 
@@ -158,7 +158,8 @@ class PackedIntegers(Integers):
         padded = np.pad(rows, ((0, 0), (0, missing))) if missing else rows
         return padded.reshape(channels, -1, width)
 
-    def _columns(self, shape: Shape) -> int:
+    def columns(self, shape: Shape) -> int:
+        """Return the number of elements of a row."""
         return math.prod(extent for axis, extent in enumerate(shape) if axis != self.axis)
 
 
