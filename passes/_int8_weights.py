@@ -87,14 +87,23 @@ def store_as_int8(
         if graph.weights[path].storage.elementwise:
             if isinstance(graph.weights[path].storage, Masked):
                 context.note(layer.path, "int8 replaces its mask; masked weights stay zero")
-            if axes is None:
-                context.rewriter.set_storage(path, Int8(None))
-            elif path in given:
+            if path in given:
                 context.rewriter.set_storage(path, *given[path])
             else:
-                storage = Int8(axes[path] if path in axes else _best_axis(dense))
-                context.rewriter.set_storage(path, storage, storage.encode(path, dense, least.get(path, 0.0)))
+                storage = int8_format(path, dense, axes)
+                lowest = 0.0 if storage.axis is None else least.get(path, 0.0)
+                context.rewriter.set_storage(path, storage, storage.encode(path, dense, lowest))
     return stored_weights(graph, values)
+
+
+def int8_format(path: str, values: Array, axes: Mapping[str, int] | None) -> Int8:
+    """The int8 format of a weight, with a scale for each slice along an axis.
+
+    Args:
+        axes: axes by path; see `channel_axes`.  Other weights have the axis with the smallest error.  None for single
+            scales.
+    """
+    return Int8(None if axes is None else axes[path] if path in axes else _best_axis(values))
 
 
 def stored_weights(graph: Graph, values: Mapping[str, Array]) -> StoredWeights:

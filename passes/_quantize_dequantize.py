@@ -11,6 +11,7 @@ from archc.compression.ranges import Range
 from archc.declaration.traits import INTEGER_KERNEL
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.match import chain_before
+from archc.ops.fake_quantize import FakeQuantize
 from archc.ops.quantize import Dequantize, Granularity, Quantize
 from archc.passmanager import Context
 from archc.types.tensor_type import DType
@@ -43,12 +44,14 @@ class QdqInserter:
 
     Args:
         ranges: the ranges of the values with a static scale; other values get a dynamic scale.
+        training: True to insert a `fake_quantize` in place of each pair.
     """
 
-    def __init__(self, graph: Graph, context: Context, ranges: Mapping[Value, Range]):
+    def __init__(self, graph: Graph, context: Context, ranges: Mapping[Value, Range], training: bool = False):
         self._graph = graph
         self._rewriter = context.rewriter
         self._ranges = dict(ranges)
+        self._training = training
         self._names = LayerNames(graph)
         self._quantized: dict[tuple[Value, Scope], Value] = {}
         self._produced: dict[Value, Value] = {}
@@ -94,15 +97,19 @@ class QdqInserter:
             near = value.producer or node
         static_range = self._ranges.get(value)
         name = self._names.free(layer.scope, _name(layer.name or layer.op.name, role))
-        quantizer = Quantize(DType.u8, dynamic=static_range is None, granularity=granularity)
+        kind = FakeQuantize if self._training else Quantize
+        quantizer = kind(DType.u8, dynamic=static_range is None, granularity=granularity)
         quantize = self._rewriter.add(quantizer, [value], name=name, scope=layer.scope, near=near)
         if static_range is not None:
             scale, zero_point = static_range.affine()
             self._rewriter.set_weight(quantize.weights["scale"], np.asarray(scale, np.float32))
             self._rewriter.set_weight(quantize.weights["zero_point"], np.asarray(zero_point, np.uint8))
-        decoded = self._rewriter.add(
-            Dequantize(granularity=granularity), quantize.results, scope=layer.scope, near=near
-        ).result
+        decoder = Dequantize(granularity=granularity)
+        decoded = (
+            quantize.result
+            if self._training
+            else self._rewriter.add(decoder, quantize.results, scope=layer.scope, near=near).result
+        )
         for form in (value, decoded):
             self._quantized[form, layer.scope] = decoded
             if role == "out":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,9 +19,10 @@ from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Storage
 
 from ._byte_budget import formats_within
+from ._fake_quantization import AskedFormat, convert, fake_quantize_as_int8, fake_quantize_layers, is_fake_quantized
 from ._granularity import dynamic_ranges
 from ._int8_by_data import store_by_data
-from ._int8_weights import StoredWeights, channel_axes, minimum_scales, obstacles, store_as_int8
+from ._int8_weights import channel_axes, minimum_scales, obstacles, store_as_int8
 from ._integer_operators import (
     integer_operators,
     operators_without_range,
@@ -29,13 +30,13 @@ from ._integer_operators import (
     share_ranges,
 )
 from ._narrow_weights import store_weights
+from ._quant_remarks import remark_on_foldable, remark_on_layer
 from ._quantize_dequantize import QdqInserter, QdqPlan
 from ._quantized_values import quantized_operands, results_to_quantize
 from ._recurrent_operands import quantize_inside, quantizes_inside
 from ._recurrent_weights import fits_recurrent, round_recurrent
 from ._schemes import Scheme, SchemeChoice
 from ._smoothing import smooth
-from .fold import foldable
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class Quant(Pass):
     `bytes = 12MB` chooses the format of each weight, of 2 to 8 bits or float, such that the emitted program has at most
     so many bytes and the expected error of its outputs is minimal.  The error of a layer is measured by the gradients
     of the outputs, without labels.
+
+    With `training = true`, the same layers are quantized in the same format, but the weights stay floats: they are
+    rounded in each run (`weight = fake_quantized(int4(group = 32))`), and operands by `fake_quantize`.  The emitted
+    PyTorch module has straight-through gradients, and can be trained.  Without `training`, the pass converts such a
+    graph to integers: it stores weights in the formats of the training, rounded to nearest, and quantizes no other
+    layer.  The outputs stay the same, up to the rounding of floats.
 
     The rest of this text describes `int8`.
 
@@ -127,22 +134,28 @@ class Quant(Pass):
         "smooth": ("scheme", ("static", "dynamic")),
         "least": ("scheme", ("static", "dynamic")),
         "for": ("scheme", ("static", "dynamic")),
-        "scheme": ("format", ("int8",)),
-        "granularity": ("format", ("int8",)),
+        "scheme": ("format", ("int8", None)),
+        "granularity": ("format", ("int8", None)),
         "group": ("format", tuple(PACKED)),
         "symmetric": ("format", tuple(PACKED)),
         "format": ("bytes", (None,)),
+        "method": ("training", (False,)),
     }
     example = 'quant(int8, keep = "head")'
 
-    format: Format = attribute(
-        "int8", doc="storage of the quantized weights: integers of 2 to 8 bits, or narrow floats"
+    format: Format | None = attribute(
+        None,
+        doc="storage of the quantized weights: integers of 2 to 8 bits, or narrow floats; default: `int8`, or the "
+        "formats of fake quantization",
     )
     group: int | None = attribute(
         None, doc=f"elements of a channel with a common scale, for int2 to int6; default: {GROUP}", keyword=True
     )
     symmetric: bool = attribute(
         False, doc="no zero points, for int2 to int6: half of the range is negative", keyword=True
+    )
+    training: bool = attribute(
+        False, doc="fake quantization for training; another `quant` then stores the integers", keyword=True
     )
     bytes: int | None = attribute(
         None, doc="bytes of the whole emitted program: each layer gets 2 to 8 bits, or stays in floats", keyword=True
@@ -200,6 +213,10 @@ class Quant(Pass):
                 f'`granularity = "token"` of `quant` needs `scheme = "dynamic"`, got "{self.scheme}"',
                 "granularity",
             )
+        if self.training and self.format in ("f16", "bf16"):
+            raise AttributeProblem(
+                "bad-option", f"`training` of `quant` is for formats of integers, got {self.format}", "format"
+            )
         if self.least is not None and self.least < 0:
             raise AttributeProblem("bad-option", f"`least` of `quant` must not be below 0, got {self.least}", "least")
         if self.smooth is not None and not 0 <= self.smooth <= 1:
@@ -214,9 +231,13 @@ class Quant(Pass):
             )
 
     def run(self, graph: Graph, context: Context) -> None:
+        if not self.training and is_fake_quantized(graph):
+            asked = AskedFormat(self.format, self.group, self.symmetric, self.bytes)
+            convert(graph, context, asked, self.on, self.keep)
+            return
         break_even = context.targets.break_even_for(self.for_)
         obstacles_of = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
-        if self.format != "int8" or self.bytes is not None:
+        if self.format not in (None, "int8") or self.bytes is not None:
             self._store_weights(graph, context, obstacles_of, break_even)
             return
         by_data = self._uses_data(context)
@@ -236,10 +257,10 @@ class Quant(Pass):
             for layer, scheme in schemes.items()
             if scheme == "static"
         }
-        _remark_on_foldable(graph, context, {node for layer in schemes for node in layer.nodes})
+        remark_on_foldable(graph, context, {node for layer in schemes for node in layer.nodes})
         remark_on_operators(graph, context, plan.operators)
         before = set(graph.nodes())
-        inserter = QdqInserter(graph, context, plan.ranges)
+        inserter = QdqInserter(graph, context, plan.ranges, self.training)
         for value, node in plan.results.items():
             inserter.quantize_result(value, node)
         for layer, scheme in schemes.items():
@@ -248,21 +269,23 @@ class Quant(Pass):
         for node in plan.operators:
             inserter.quantize_operands(node)
         least = minimum_scales(graph, schemes)
-        free = (
-            [layer for layer in schemes if not obstacles_of[layer]] if by_data and self.granularity != "tensor" else []
-        )
+        chosen_by_data = by_data and self.granularity != "tensor" and not self.training
+        free = [layer for layer in schemes if not obstacles_of[layer]] if chosen_by_data else []
         stored = store_by_data(graph, context, free, least, set(graph.nodes()) - before)
         axes = channel_axes(schemes) if self.granularity != "tensor" else None
         for layer, scheme in schemes.items():
             if layer not in stored:
                 names = [name for name in layer.weights if name not in obstacles_of[layer]]
-                fits = axes is not None and not obstacles_of[layer] and fits_recurrent(graph, context, layer)
-                rounded = round_recurrent(graph, context, layer) if fits else {}
-                stored[layer] = store_as_int8(graph, context, layer, names, axes, least, rounded)
-            _remark(context, layer, scheme, received.get(layer, []), stored[layer])
-            if quantizes_inside(layer) and self.scheme != "weight":
+                if self.training:
+                    stored[layer] = fake_quantize_as_int8(graph, context, layer, names, axes)
+                else:
+                    fits = axes is not None and not obstacles_of[layer] and fits_recurrent(graph, context, layer)
+                    rounded = round_recurrent(graph, context, layer) if fits else {}
+                    stored[layer] = store_as_int8(graph, context, layer, names, axes, least, rounded)
+            remark_on_layer(context, layer, scheme, received.get(layer, []), stored[layer])
+            if quantizes_inside(layer) and self.scheme != "weight" and not self.training:
                 quantize_inside(graph, context, layer, break_even.recurrent_step)
-        if schemes:
+        if schemes and not self.training:
             self._warn_of_plain_method(context)
 
     def _asked(self, context: Context, by_data: bool) -> Granularity | None:
@@ -295,7 +318,7 @@ class Quant(Pass):
             formats = {
                 layer: {
                     name: storage_of(
-                        self.format,
+                        self.format or "int8",
                         graph.weight_values(layer.weights[name]),
                         layer.quantizable.channel_axis,
                         self.group,
@@ -305,6 +328,9 @@ class Quant(Pass):
                 }
                 for layer in layers
             }
+        if self.training:
+            fake_quantize_layers(graph, context, formats)
+            return
         self._warn_of_plain_method(context)
         store_weights(graph, context, formats, by_data=self._uses_data(context))
 
@@ -381,28 +407,3 @@ def _change_unclear(context: Context, schemes: dict[Layer, Scheme], seen: Mappin
             del schemes[layer]
             context.left(layer.path, "its calibration data have no finite range")
     return bool(unclear)
-
-
-def _remark_on_foldable(graph: Graph, context: Context, quantized: Set[Node]) -> None:
-    """Add a note if `fold` can remove operators after quantized layers, which stay in floats."""
-    titles = [norm.title for norm, layer in foldable(graph) if layer in quantized]
-    if titles:
-        others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
-        context.note(
-            graph.name, f'`fold` can remove `{titles[0]}`{others}: run it before `quant`, `--passes "fold, quant"`'
-        )
-
-
-def _remark(context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: StoredWeights) -> None:
-    """Add the remark on a quantized layer."""
-    seen = "".join(f", operand range {span.low:.4g} to {span.high:.4g}" for span in dict.fromkeys(received))
-    figures: dict[str, float | int | str] = {
-        "scheme": scheme,
-        "bytes_before": stored.before,
-        "bytes_after": stored.after,
-        "error": round(stored.error, 6),
-    }
-    if received:
-        figures |= {"low": round(received[0].low, 6), "high": round(received[0].high, 6)}
-    where = "weight" if len(layer.weights) == 1 else f"{len(layer.weights)} weights"
-    context.rewrote(layer.path, f"{scheme}: {stored.error:.2%} error in the {where}{seen}", **figures)

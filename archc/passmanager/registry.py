@@ -27,6 +27,7 @@ def check_complete(cls: type[Pass]) -> None:
 _FOUND: EntryPoints[type[Pass]] = EntryPoints("pass", REGISTERED, check_complete)
 
 _QUANT = "write `quant`"
+_TRAINING = "write `quant(training = true)`"
 _WEIGHTS_ONLY = 'write `quant(scheme = "weight")`'
 _LOWRANK = "write `lowrank(energy = 0.95)`"
 _PRUNE = "write `prune(0.5)`; 0.5 is the share of the weights to mask"
@@ -38,6 +39,7 @@ _NONE = "leave it out: without passes the model is compiled as it is written"
 
 FOREIGN_NAMES = {
     **dict.fromkeys(("quantize", "quantization", "quantise", "int8", "ptq", "static_quant", "qdq"), _QUANT),
+    **dict.fromkeys(("qat", "quantization_aware_training", "prepare_qat", "fake_quant", "fake_quantize"), _TRAINING),
     "dynamic_quant": 'write `quant(scheme = "dynamic")`',
     "quantize_dynamic": 'write `quant(scheme = "dynamic")`',
     **dict.fromkeys(("weight_only", "w8", "w8a16", "quantize_weights"), _WEIGHTS_ONLY),

@@ -289,7 +289,7 @@ def test_invalid_options_are_refused() -> None:
         make_pass("quant", ["int8"], {"granularity": "token"})
     with pytest.raises(AttributeProblem, match="format"):
         make_pass("quant", ["int7"])
-    assert str(make_pass("quant", ["int8"], {"keep": "fc2"})) == 'quant(keep = "fc2")'
+    assert str(make_pass("quant", ["int8"], {"keep": "fc2"})) == 'quant(format = "int8", keep = "fc2")'
 
 
 def test_macs_of_a_convolution_depend_on_the_image_size_of_the_data() -> None:
