@@ -17,10 +17,12 @@ from archc.passmanager import FLOAT_WEIGHTS, Context, Pass
 from archc.passmanager.targets import BreakEven
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Storage
+from archc.types.tensor_type import DType
 
 from ._byte_budget import formats_within
 from ._fake_quantization import AskedFormat, convert, fake_quantize_as_int8, fake_quantize_layers, is_fake_quantized
 from ._granularity import dynamic_ranges
+from ._half_precision import compute_in
 from ._int8_by_data import store_by_data
 from ._int8_weights import channel_axes, minimum_scales, obstacles, store_as_int8
 from ._integer_operators import (
@@ -30,6 +32,7 @@ from ._integer_operators import (
     share_ranges,
 )
 from ._narrow_weights import store_weights
+from ._operand_ranges import change_unclear, ranges_of
 from ._quant_remarks import remark_on_foldable, remark_on_layer
 from ._quantize_dequantize import QdqInserter, QdqPlan
 from ._quantized_values import quantized_operands, results_to_quantize
@@ -52,6 +55,11 @@ class Quant(Pass):
     mean of the remaining error (Frantar et al. 2022, "GPTQ").  Without data, or with `method = "rtn"`, weights are
     rounded to the nearest integer.  GPTQ applies to linear layers, convolutions and embeddings with one use outside
     scans; other weights are rounded to nearest.
+
+    `f16` and `bf16` are formats of the file, and layers compute in f32, unless `keep_io` is given: the operators then
+    compute in f16 or bf16, with casts to f32 around the layers in `keep`.  With `keep_io = true`, the inputs and the
+    outputs of the model stay in f32; with `keep_io = false`, they also become f16 or bf16.  Operators with weights,
+    operands or results beyond the range of f16 on the calibration data stay in f32.
 
     `bytes = 12MB` chooses the format of each weight, of 2 to 8 bits or float, such that the emitted program has at most
     so many bytes and the expected error of its outputs is minimal.  The error of a layer is measured by the gradients
@@ -140,6 +148,7 @@ class Quant(Pass):
         "symmetric": ("format", tuple(PACKED)),
         "format": ("bytes", (None,)),
         "method": ("training", (False,)),
+        "keep_io": ("format", ("f16", "bf16")),
     }
     example = 'quant(int8, keep = "head")'
 
@@ -156,6 +165,12 @@ class Quant(Pass):
     )
     training: bool = attribute(
         False, doc="fake quantization for training; another `quant` then stores the integers", keyword=True
+    )
+    keep_io: bool | None = attribute(
+        None,
+        doc="compute in f16 or bf16, with inputs and outputs in f32 (true) or in the same dtype (false); default: "
+        "layers compute in f32",
+        keyword=True,
     )
     bytes: int | None = attribute(
         None, doc="bytes of the whole emitted program: each layer gets 2 to 8 bits, or stays in floats", keyword=True
@@ -230,10 +245,18 @@ class Quant(Pass):
                 "percentile",
             )
 
+    @property
+    def changes_io(self) -> bool:
+        return self.keep_io is False
+
     def run(self, graph: Graph, context: Context) -> None:
         if not self.training and is_fake_quantized(graph):
             asked = AskedFormat(self.format, self.group, self.symmetric, self.bytes)
             convert(graph, context, asked, self.on, self.keep)
+            return
+        if self.keep_io is not None and self.bytes is None and self.format in ("f16", "bf16"):
+            remark_on_foldable(graph, context, set(graph.nodes()))
+            compute_in(graph, context, DType(self.format), self.keep_io, self.on, self.keep)
             return
         break_even = context.targets.break_even_for(self.for_)
         obstacles_of = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
@@ -366,10 +389,10 @@ class Quant(Pass):
                 warned = True
             operands = [value for node in operators for value in quantized_operands(node)]
             ranges = self._ranges(graph, context, static, [*operands, *results])
-            seen = {layer: _ranges_of(layer, results, ranges) for layer in layers}
+            seen = {layer: ranges_of(layer, results, ranges) for layer in layers}
             unclear = operators_without_range(operators, results, ranges)
             excluded.update(unclear)
-            if not _change_unclear(context, schemes, seen) and not unclear:
+            if not change_unclear(context, schemes, seen) and not unclear:
                 return QdqPlan(operators, results, share_ranges(graph, static, operators, results, ranges))
 
     def _ranges(
@@ -388,22 +411,3 @@ class Quant(Pass):
         else:
             seen = observe(graph, users, batches, self.observer or "minmax", self.percentile)
         return {value: seen.get(value, Range(math.nan, math.nan)) for value in users}
-
-
-def _ranges_of(layer: Layer, results: Mapping[Value, Node], ranges: Mapping[Value, Range]) -> list[Range]:
-    """Ranges of a layer's quantized operands and results."""
-    made = [ranges[value] for value, node in results.items() if node in layer.nodes]
-    return [ranges[node.operands[0]] for node in layer.nodes] + made
-
-
-def _change_unclear(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer, list[Range]]) -> bool:
-    """Change or remove the scheme of layers without a quantization range; return True if there are any."""
-    unclear = {layer: spans for layer, spans in seen.items() if any(not one.finite or one.empty for one in spans)}
-    for layer, spans in unclear.items():
-        if all(one.finite for one in spans):
-            schemes[layer] = "weight"
-            context.note(layer.path, "its calibration data are all zero: scheme `weight`")
-        else:
-            del schemes[layer]
-            context.left(layer.path, "its calibration data have no finite range")
-    return bool(unclear)

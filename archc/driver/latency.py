@@ -6,7 +6,7 @@ turns, and the result is the median.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from archc.driver import budget
 from archc.driver.isolation import Ended, isolated
 from archc.driver.target_files import reported
 from archc.driver.weights_file import needs_weights_file, write_weights
+from archc.interpreter.sample_inputs import in_own_dtypes
 from archc.ir.graph import Graph
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.latency import Latency, Measure
@@ -52,7 +53,7 @@ def measure_on(calibration: Calibration) -> Measure:
     """Function that measures programs on the first sample of the data, for `TargetFacts.latencies`."""
 
     def measure(graphs: Sequence[Graph], name: str) -> list[Latency]:
-        inputs = tuple(calibration.sample().values())
+        inputs = calibration.sample()
         return measure_graphs(graphs, measurable(name), inputs)
 
     return measure
@@ -76,7 +77,7 @@ def can_be_measured(target: Target) -> bool:
     return target.runtime is not None and target.runtime.prepare is not None
 
 
-def measure_graphs(graphs: Sequence[Graph], target: Target, inputs: Inputs) -> list[Latency]:
+def measure_graphs(graphs: Sequence[Graph], target: Target, inputs: Mapping[str, torch.Tensor]) -> list[Latency]:
     """Emit graphs with their weights into a temporary folder, and measure the programs in turns.
 
     Raises:
@@ -88,7 +89,8 @@ def measure_graphs(graphs: Sequence[Graph], target: Target, inputs: Inputs) -> l
             own = Path(folder, str(number))
             own.mkdir()
             paths.append(emitted(graph, target, own))
-        return measure_programs(target, paths, inputs, sum(map(budget.time_limit, graphs)))
+        own_inputs = [tuple(in_own_dtypes(graph, inputs).values()) for graph in graphs]
+        return measure_programs(target, paths, own_inputs, sum(map(budget.time_limit, graphs)))
 
 
 def emitted(graph: Graph, target: Target, folder: Path) -> Path:
@@ -100,10 +102,11 @@ def emitted(graph: Graph, target: Target, folder: Path) -> Path:
     return path
 
 
-def measure_programs(target: Target, paths: Sequence[Path], inputs: Inputs, limit: float) -> list[Latency]:
+def measure_programs(target: Target, paths: Sequence[Path], inputs: Sequence[Inputs], limit: float) -> list[Latency]:
     """Measure programs of a target in turns, in a separate process.
 
     Args:
+        inputs: the inputs of each program.
         limit: seconds after which the process is ended.
 
     Raises:
@@ -131,9 +134,9 @@ def measure_programs(target: Target, paths: Sequence[Path], inputs: Inputs, limi
         raise _failed(target, f"{type(failure).__name__}: {lines[0] if lines else ''}", lines[1:4]) from failure
 
 
-def _in_turns(runtime: Runtime, paths: Sequence[Path], inputs: Inputs) -> list[Latency]:
+def _in_turns(runtime: Runtime, paths: Sequence[Path], inputs: Sequence[Inputs]) -> list[Latency]:
     assert runtime.prepare is not None, "`can_be_measured` is true"
-    programs = [runtime.prepare(path, inputs) for path in paths]
+    programs = [runtime.prepare(path, own) for path, own in zip(paths, inputs, strict=True)]
     for program in programs * WARM_UP:
         program()
     times: list[list[float]] = [[] for _ in programs]

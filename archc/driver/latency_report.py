@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.driver import budget
 from archc.driver.latency import can_be_measured, emitted, measure_programs
+from archc.interpreter.sample_inputs import in_own_dtypes
 from archc.passmanager.calibration import Calibration
 from archc.targets.registry import runnable_targets
 
@@ -37,6 +38,8 @@ def latency_report(
     limit = budget.time_limit(compiled.graph) + (budget.time_limit(baseline.graph) if baseline is not None else 0)
     calibration = Calibration(compiled.graph, seed=compiled.seed) if kept is None else kept.calibration
     sample = calibration.sample()
+    graphs = [compiled.graph] if baseline is None else [compiled.graph, baseline.graph]
+    inputs = [tuple(in_own_dtypes(graph, sample).values()) for graph in graphs]
     programs: dict[str, Any] = {}
     for target in targets:
         assert target.runtime is not None, "runnable targets have a runtime"
@@ -44,7 +47,7 @@ def latency_report(
         paths = [files[target.suffix]]
         if baseline is not None:
             paths.append(emitted(baseline.graph, target, folder))
-        after, *before = measure_programs(target, paths, tuple(sample.values()), limit)
+        after, *before = measure_programs(target, paths, inputs, limit)
         programs[target.runtime.name] = {
             "before": before[0].to_json() if before else None,
             "after": after.to_json(),

@@ -13,11 +13,23 @@ from archc.types.dims import SymbolicDim, as_linear, as_symbol, evaluate, symbol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 BATCH = 8
 _SIZES = (16, 32, 64, 128, 224, 512, 8, 4, 2, 1)
 _MOST_TRIED = 500
 _MOST_INTEGERS = 100
+
+
+def in_own_dtypes(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inputs of another graph, with floats in the dtypes of this graph.
+
+    A pass can change the dtypes of inputs.
+    """
+    import torch
+
+    dtypes = {value.name or "": getattr(torch, value.type.dtype.torch) for value in graph.inputs}
+    return {name: tensor.to(dtypes[name]) if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
 
 
 def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ keeps operand order, edges, inferred types and `Node.origin` correct.  The rewri
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from archc.declaration.operator_guard import initializer_of
 from archc.diagnostics import Span
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.types.storage import Dense, Storage, Weight
-from archc.types.tensor_type import TensorType
+from archc.types.tensor_type import DType, TensorType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +46,7 @@ class Rewriter:
         self.by = by
         self._next_order = max((node.order[0] for node in graph._nodes), default=-1) + 1
         self._inserted: dict[Order, int] = {}
+        self._defers = False
 
     # Building ---------------------------------------------------------------------------------------------
 
@@ -230,6 +232,22 @@ class Rewriter:
         for path, elements in kept.items():
             self._slice(path, elements)
 
+    @contextmanager
+    def retyped(self) -> Iterator[None]:
+        """Infer no types until the end of the context, for several changes that are valid only together."""
+        self._defers = True
+        try:
+            yield
+        finally:
+            self._defers = False
+        for node in self.graph.nodes():
+            self._retype(node)
+
+    def set_input_dtype(self, value: Value, dtype: DType) -> None:
+        """Change the dtype of an input of the model."""
+        value.type = TensorType(dtype, value.type.shape)
+        self._infer(self.graph.consumers(value))
+
     def set_operator_and_operands(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
         """Replace the operator and the operands of a node without weights, in one step."""
         _check_operator(op)
@@ -247,6 +265,8 @@ class Rewriter:
 
     def _infer(self, nodes: Sequence[Node]) -> None:
         """Infer the result types of nodes again, and of downstream nodes if their operand types change."""
+        if self._defers:
+            return
         stale = set(nodes)
         if len(nodes) == 1:  # faster: if the types of one node stay, the graph need not be sorted
             stale = set(self.graph.users(nodes[0])) if self._retype(nodes[0]) else set()
@@ -302,6 +322,16 @@ class Rewriter:
         self.graph.weights[path] = replace(self.graph.weights[path], storage=storage)
         for name, array in tensors.items():
             self._store(name, array)
+
+    def set_weight_dtype(self, path: str, dtype: DType) -> None:
+        """Round a weight in the storage format `Dense` to another floating-point dtype."""
+        from archc.weights.dtype_conversion import numpy_dtype
+
+        weight = self.graph.weights[path]
+        assert weight.storage == Dense(), "other formats have dtypes of their own"
+        values = self.graph.weight_values(path).astype(numpy_dtype(dtype.value))
+        self.graph.weights[path] = replace(weight, dtype=dtype)
+        self._store(path, values)
 
     def _slice(self, path: str, kept: Sequence[np.ndarray]) -> None:
         """Slice a weight with an elementwise storage format to the given indices on each axis."""

@@ -76,6 +76,11 @@ class Pass(ABC):
     def check(self) -> None:
         """Raise an `AttributeProblem` for contradictory options; by default, accept all options."""
 
+    @property
+    def changes_io(self) -> bool:
+        """True if the pass may change the dtypes of the inputs and outputs of the model."""
+        return False
+
     @abstractmethod
     def run(self, graph: Graph, context: Context) -> None:
         """Rewrite the graph, and add a remark on every layer that the pass rewrote or could have rewritten."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.interpreter.evaluate import evaluate_all
+from archc.interpreter.sample_inputs import in_own_dtypes
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _results(
         if node.path is not None and last.get(owner := owners.get(node.path, node.path)) == node.path
     }
     uses: Counter[str] = Counter()
-    for value, tensor in evaluate_all(graph, inputs):
+    for value, tensor in evaluate_all(graph, in_own_dtypes(graph, inputs)):
         path = paths.get(value)
         if path is None or not tensor.is_floating_point():
             yield None

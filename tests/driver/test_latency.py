@@ -68,7 +68,7 @@ def test_a_context_without_runtimes_says_so() -> None:
 def test_a_larger_model_takes_longer(target: archc.Target) -> None:
     """The larger model has 2,500 times as many multiply-adds."""
     graphs = [archc.compile(text).graph for text in (LARGE, SMALL)]
-    large, small = measure_graphs(graphs, target, (torch.ones(1, 64),))
+    large, small = measure_graphs(graphs, target, {"x": torch.ones(1, 64)})
     assert large.seconds > 2 * small.seconds
     assert small.low <= small.seconds <= small.high
 
@@ -86,7 +86,7 @@ def test_programs_run_in_turns_on_one_thread(tmp_path: Path) -> None:
 
     assert TORCH.runtime is not None
     target = replace(TORCH, runtime=replace(TORCH.runtime, prepare=prepare))
-    latencies = measure_programs(target, [Path("a"), Path("b")], (), 60)
+    latencies = measure_programs(target, [Path("a"), Path("b")], [(), ()], 60)
     runs = [line.split() for line in log.read_text().splitlines()]
     assert [name for name, _, _ in runs] == ["a", "b"] * (len(runs) // 2)
     assert len(runs) // 2 > latencies[0].runs == latencies[1].runs >= LEAST_RUNS
@@ -106,7 +106,7 @@ def test_a_program_that_fails_is_reported(failure: Callable[[], object], reason:
     assert ONNX.runtime is not None
     target = replace(ONNX, runtime=replace(ONNX.runtime, prepare=lambda path, inputs: failure))
     with pytest.raises(ArchcError) as found:
-        measure_programs(target, [Path("a")], (), 60)
+        measure_programs(target, [Path("a")], [()], 60)
     (diagnostic,) = found.value.diagnostics
     assert diagnostic.code == "measurement-failed" and reason in diagnostic.message
     assert diagnostic.help is not None and "leave `onnx` out of `--emit`" in diagnostic.help
