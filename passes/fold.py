@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from archc.analysis.channels import Channels
 from archc.declaration.traits import AFFINE_IN_WEIGHT, INFERENCE_IDENTITY
 from archc.ir.graph import Graph, Node
 from archc.ir.match import Condition, NodePattern, NoMatch, NoObstacle, match, pattern, result_of
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import attribute
-from archc.types.extent_solver import Solution
-from archc.types.signature import Apply, Axis, Index, Pattern
+from archc.types.signature import Apply
+
+from ._weight_obstacles import owners_of_weights, weights_obstacle
 
 Array = npt.NDArray[Any]
 
@@ -95,12 +97,9 @@ def foldable(graph: Graph) -> Iterator[tuple[Node, Node]]:
 
 def _patterns(graph: Graph, nodes: Sequence[Node]) -> tuple[NodePattern, NodePattern]:
     """Pattern of a batch norm after a layer that can absorb it, and of a layer after a batch norm."""
-    owners: dict[str, list[Node]] = {}
-    for one in nodes:
-        for path in one.weights.values():
-            owners.setdefault(path, []).append(one)
+    owners = owners_of_weights(nodes)
     affine = Condition(lambda layer: layer.op.has(AFFINE_IN_WEIGHT), "`{layer}` before it has no weight to fold into")
-    weights = NoObstacle(lambda layer: _weights_obstacle(graph, layer, owners))
+    weights = NoObstacle(lambda layer: weights_obstacle(graph, layer, owners))
     weighted = Condition(
         lambda layer: Channels.of_result(layer).weighted, "its channels are not an axis of the weight of `{layer}`"
     )
@@ -123,20 +122,6 @@ def _treats_channels_alike(layer: Node) -> bool:
     windows = layer.op.infer(layer.types).solution.signature.results[0].axes
     applied = any(isinstance(factor, Apply) for axis in windows for factor in axis.factors)
     return Channels.of_operand(layer).weighted and not applied
-
-
-def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]]) -> str | None:
-    """Reason why the weights of a layer cannot change, or None."""
-    if layer.transposed:
-        return f"`{layer.title}` uses the transposed weight of another layer"
-    for path in layer.weights.values():
-        users = owners.get(path, ())  # a bias that this pass has added is not in `owners`
-        if len(users) > 1:
-            other = next((node.title for node in users if node is not layer and node.title != layer.title), None)
-            return f"`{layer.title}` is used more than once" if other is None else f"`{other}` shares `{path}`"
-        if not graph.weights[path].storage.elementwise:
-            return f"`{path}` is stored as {graph.weights[path].storage}"
-    return None
 
 
 def _channel_map(graph: Graph, node: Node) -> tuple[Array, Array] | None:
@@ -189,76 +174,3 @@ class _Values(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self.node.weights)
-
-
-class Channels:
-    """Channels of a layer's result or operand (axis 1), with the weight elements of each.
-
-    The signature tells which weight elements belong to a channel.  For example, a grouped transposed convolution has
-    `y[n, g*o, …]` and `weight[g*i, o, …]`.  Both have the indices g and o, which are on different axes of the weight.
-    """
-
-    def __init__(self, solution: Solution, of: Pattern):
-        self._solution = solution
-        self._weight = solution.signature.operand("weight")
-        self.axis = of.axes[1]
-
-    @classmethod
-    def of_result(cls, node: Node) -> Channels:
-        """Channels of the result of a node."""
-        solution = node.op.infer(node.types).solution
-        return cls(solution, solution.signature.results[0])
-
-    @classmethod
-    def of_operand(cls, node: Node) -> Channels:
-        """Channels of the first operand of a node."""
-        solution = node.op.infer(node.types).solution
-        return cls(solution, solution.signature.operands[0])
-
-    @property
-    def weighted(self) -> bool:
-        """True if every channel has its own elements of the weight."""
-        inner = _names(self._weight)
-        return all(isinstance(f, Index) and f.name in inner for f in self.axis.factors) and len(self.axis.terms) == 1
-
-    def scaled(self, weight: Array, scale: Array) -> Array:
-        """Multiply the weight elements of each channel by the channel's scale."""
-        products: Array = self._split(weight) * self._spread(scale)
-        return products.reshape(weight.shape)
-
-    def summed(self, weight: Array, numbers: Array, result: Axis) -> Array:
-        """Multiply weight elements by the `numbers` of their channels; sum the products per result channel.
-
-        Args:
-            numbers: one number for each channel.
-            result: the axis of the result channels.
-        """
-        kept = _factor_names(result)
-        products: Array = self._split(weight) * self._spread(numbers)
-        others = tuple(place for place, name in enumerate(_names(self._weight)) if name not in kept)
-        summed: Array = products.sum(axis=others)
-        return summed.reshape(-1)
-
-    def _split(self, weight: Array) -> Array:
-        return weight.reshape([self._extent(name) for name in _names(self._weight)])
-
-    def _spread(self, vector: Array) -> Array:
-        """Reshape a vector with a number per channel for broadcasting with the split weight."""
-        own, inner = _factor_names(self.axis), _names(self._weight)
-        parts = vector.reshape([self._extent(name) for name in own])
-        order = sorted(own, key=inner.index)
-        parts = parts.transpose([own.index(name) for name in order])
-        return np.ascontiguousarray(parts).reshape([self._extent(name) if name in own else 1 for name in inner])
-
-    def _extent(self, name: str) -> int:
-        size = self._solution.extents[name]
-        assert isinstance(size, int), "weights have constant sizes"
-        return size
-
-
-def _names(pattern: Pattern) -> list[str]:
-    return [name for axis in pattern.axes for name in _factor_names(axis)]
-
-
-def _factor_names(axis: Axis) -> list[str]:
-    return [factor.name for factor in axis.factors if isinstance(factor, Index)]

@@ -20,6 +20,7 @@ from archc.types.storage import Storage
 from archc.types.tensor_type import DType
 
 from ._byte_budget import formats_within
+from ._equalization import equalize
 from ._fake_quantization import AskedFormat, convert, fake_quantize_as_int8, fake_quantize_layers, is_fake_quantized
 from ._granularity import dynamic_ranges
 from ._half_precision import compute_in
@@ -100,6 +101,12 @@ class Quant(Pass):
     30 % or more on the calibration data: each channel of the operand is divided by a scale, and the column of the
     weight is multiplied by it, so that the channels of the operand have similar ranges (Xiao et al. 2023,
     "SmoothQuant").  `smooth` is the exponent α of s = max|x|^α / max|w|^(1-α).
+
+    Where a layer can divide its own result, no operation is added: its weights are divided, and those of the layers
+    that use the result are multiplied.  This needs operators between the layers for which a factor stays a factor, such
+    as `relu`, and no other use of the result, such as a residual addition.  It helps most before depthwise convolutions
+    (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction").  A channel that
+    reaches the limit of a `relu6` keeps its scale.
 
     Under any scheme, some layers get the scheme `weight`:
 
@@ -202,7 +209,8 @@ class Quant(Pass):
     )
     smooth: float | None = attribute(
         None,
-        doc="strength of SmoothQuant, between 0 (off) and 1; default: chosen by error on the calibration data",
+        doc="strength of SmoothQuant and of equalization, between 0 (off) and 1; default: chosen by error on the "
+        "calibration data",
         keyword=True,
     )
     least: int | None = attribute(
@@ -273,7 +281,9 @@ class Quant(Pass):
         )
         if self.smooth != 0 and (self.smooth is not None or context.calibration.real):
             layers = {layer: dynamic.get(layer) for layer, scheme in schemes.items() if scheme != "weight"}
-            smooth(graph, context, layers, self.smooth, per_channel=self.granularity != "tensor")
+            per_channel = self.granularity != "tensor"
+            equalize(graph, context, schemes, layers, self.smooth, per_channel)
+            smooth(graph, context, layers, self.smooth, per_channel)
         plan = self._calibrate(graph, context, schemes)
         received = {
             layer: [plan.ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in plan.ranges]

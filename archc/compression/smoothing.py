@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from archc.compression.channel_extremes import channel_extremes, split_samples
 from archc.compression.histograms import Batches
 from archc.compression.layer_error import measured, squared_norm
-from archc.compression.ranges import DynamicRange, Range, Rounding
+from archc.compression.ranges import DynamicRange, Rounding
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:
@@ -43,28 +44,6 @@ class Smoothing:
     error_before: float
 
 
-class _Extremes:
-    """Minimum and maximum of each channel."""
-
-    def __init__(self, rows: torch.Tensor):
-        self.low, self.high = rows.amin(0), rows.amax(0)
-
-    def include(self, rows: torch.Tensor) -> None:
-        """Extend the extremes by further rows."""
-        import torch
-
-        self.low, self.high = torch.minimum(self.low, rows.amin(0)), torch.maximum(self.high, rows.amax(0))
-
-    @property
-    def largest(self) -> torch.Tensor:
-        """Largest absolute value of each channel."""
-        return self.low.abs().maximum(self.high.abs())
-
-    def range(self, scales: torch.Tensor) -> Range:
-        """Range of the operand, divided by scales."""
-        return Range.around(float((self.low / scales).min()), float((self.high / scales).max()))
-
-
 def smoothing_scales(operand: torch.Tensor, weight: torch.Tensor, strength: float) -> torch.Tensor:
     """Scales of channels: s = max|x|^α / max|w|^(1-α), or 1 for zeros (equation 4 of the paper).
 
@@ -90,8 +69,9 @@ def best_smoothings(
 ) -> dict[Value, Smoothing]:
     """The strength with the least error for each operand, and its scales.
 
-    The error is that of the results of layers with int8 weights and an operand in u8, on some of the batches.  The
-    scales are computed from all batches.  Operands with infinite or NaN elements are left out.
+    The error is that of the results of layers with int8 weights and an operand in u8.  It is measured on each fold of
+    the samples of some batches, with the scales and the range of the other folds.  The resulting scales follow from all
+    batches.  Operands with infinite or NaN elements are left out.
 
     Args:
         weights: the weights [o, i] of the layers that use an operand [..., i].
@@ -102,28 +82,37 @@ def best_smoothings(
 
     from archc.interpreter.evaluate import evaluate_all
 
-    seen = {value: each for value, each in _extremes(graph, weights, batches).items() if each.largest.isfinite().all()}
-    columns = {value: torch.stack([weight.abs().amax(0) for weight in weights[value]]).amax(0) for value in seen}
-    scales = {
-        value: {each: smoothing_scales(seen[value].largest, columns[value], each) for each in strengths}
-        for value in seen
+    last = dict.fromkeys(weights, -1)
+    seen = {
+        value: extremes
+        for value, extremes in channel_extremes(graph, last, batches).items()
+        if extremes.together.finite
     }
+    columns = {value: torch.stack([weight.abs().amax(0) for weight in weights[value]]).amax(0) for value in seen}
     errors = {value: dict.fromkeys((0.0, *strengths), 0.0) for value in seen}
     for batch in measured(batches):
         for value, tensor in evaluate_all(graph, batch):
             if value not in seen or not tensor.numel():
                 continue
-            rows = _some_rows(tensor)
-            for strength in errors[value]:
-                by = scales[value][strength] if strength else torch.ones_like(columns[value])
-                quantization: Rounding = dynamic.get(value) or seen[value].range(by)
-                rounded = _some_rows(quantization.rounded(tensor / by))
-                for weight in weights[value]:
-                    found, expected = rounded @ _rounded_weight(weight * by, per_channel).T, rows @ weight.T
-                    errors[value][strength] += squared_norm(found - expected) / (squared_norm(expected) or 1.0)
+            for number, fold in enumerate(split_samples(tensor, -1)):
+                extremes, rows = seen[value].without(number), _some_rows(fold)
+                for strength in errors[value]:
+                    by = torch.ones_like(columns[value])
+                    if strength:
+                        by = smoothing_scales(extremes.largest, columns[value], strength)
+                    quantization: Rounding = dynamic.get(value) or extremes.range(by)
+                    rounded = _some_rows(quantization.rounded(fold / by))
+                    for weight in weights[value]:
+                        found, expected = rounded @ _rounded_weight(weight * by, per_channel).T, rows @ weight.T
+                        errors[value][strength] += squared_norm(found - expected) / (squared_norm(expected) or 1.0)
     best = {value: min(strengths, key=errors[value].__getitem__) for value in seen}
     return {
-        value: Smoothing(strength, scales[value][strength], errors[value][strength], errors[value][0.0])
+        value: Smoothing(
+            strength,
+            smoothing_scales(seen[value].together.largest, columns[value], strength),
+            errors[value][strength],
+            errors[value][0.0],
+        )
         for value, strength in best.items()
     }
 
@@ -132,21 +121,6 @@ def _some_rows(operand: torch.Tensor) -> torch.Tensor:
     """At most `MEASURED_ROWS` rows of an operand, distributed evenly."""
     rows = operand.reshape(-1, operand.shape[-1])
     return rows[:: -(-len(rows) // MEASURED_ROWS)]
-
-
-def _extremes(graph: Graph, wanted: Collection[Value], batches: Batches) -> dict[Value, _Extremes]:
-    from archc.interpreter.evaluate import evaluate_all
-
-    found: dict[Value, _Extremes] = {}
-    for batch in batches():
-        for value, tensor in evaluate_all(graph, batch):
-            if value in wanted and tensor.numel():
-                rows = tensor.reshape(-1, tensor.shape[-1])
-                if value in found:
-                    found[value].include(rows)
-                else:
-                    found[value] = _Extremes(rows)
-    return found
 
 
 def _rounded_weight(weight: torch.Tensor, per_channel: bool) -> torch.Tensor:

@@ -24,6 +24,7 @@ by x.  `tests/declaration/test_trait_laws.py` checks the traits of all operators
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeVar
@@ -214,6 +215,42 @@ class AllEqual(Trait):
 
     def __str__(self) -> str:
         return f"{self.name} to {f'`{self._value}`' if isinstance(self._value, str) else self._value}"
+
+
+class Homogeneous(Trait):
+    """A positive factor of a channel of the operand becomes a factor of this channel of the result.
+
+    This holds in inference, for every axis that is the same in the operand and in the result.
+
+    Args:
+        low, high: the limits between which elements of the operand must be; a number, or the name of an attribute that
+            has the number or None.
+    """
+
+    name = "homogeneous"
+
+    def __init__(self, low: float | str | None = None, high: float | str | None = None):
+        self._low = low
+        self._high = high
+
+    def limits(self, op: HasTraits) -> tuple[float, float]:
+        """The limits for an instance, or infinity.
+
+        An end of 0 is no limit, since a factor does not move it.
+        """
+        low, high = (getattr(op, end) if isinstance(end, str) else end for end in (self._low, self._high))
+        return float(low or -math.inf), float(high or math.inf)
+
+    def attributes(self) -> tuple[str, ...]:
+        return tuple(end for end in (self._low, self._high) if isinstance(end, str))
+
+    def __str__(self) -> str:
+        ends = [
+            f"{word} {f'`{end}`' if isinstance(end, str) else end}"
+            for word, end in (("from", self._low), ("to", self._high))
+            if end is not None
+        ]
+        return " ".join([self.name, *ends])
 
 
 # Weights and quantization ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from archc.declaration.checks import bad_attribute
 from archc.declaration.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
 from archc.declaration.parameter import Parameter, constant
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
-from archc.declaration.traits import CLIPS, IDEMPOTENT, IMPURE, POINTWISE, RELU, Traits
+from archc.declaration.traits import CLIPS, IDEMPOTENT, IMPURE, POINTWISE, RELU, Homogeneous, Traits
 from archc.types.attributes import attribute
 from archc.types.signature import Signature, parse_signature
 from archc.types.tensor_type import TensorType
@@ -201,7 +201,7 @@ class Hardswish(Activation):
 class Hardtanh(Activation):
     """min(max(min_val, x), max_val)."""
 
-    traits = (CLIPS, IDEMPOTENT)
+    traits = (CLIPS, IDEMPOTENT, Homogeneous("min_val", "max_val"))
     torch_name = "F.hardtanh"
     torch_activation = "nn.Hardtanh"
     example = "x -> hardtanh(-2, 2)"
@@ -280,7 +280,7 @@ class Relu(Activation):
     (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)
     """
 
-    traits = (CLIPS, IDEMPOTENT, RELU)
+    traits = (CLIPS, IDEMPOTENT, RELU, Homogeneous())
     torch_name = "F.relu"
     torch_activation = "nn.ReLU"
     onnx_name = "Relu"
@@ -291,7 +291,7 @@ class Relu(Activation):
 class Relu6(Activation):
     """min(max(0, x), 6).  (Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10".)"""
 
-    traits = (CLIPS, IDEMPOTENT)
+    traits = (CLIPS, IDEMPOTENT, Homogeneous(high=6))
     torch_name = "F.relu6"
     torch_activation = "nn.ReLU6"
     example = "x -> relu6"
@@ -307,6 +307,7 @@ class LeakyRelu(Activation):
     (Maas et al. 2013, "Rectifier Nonlinearities Improve Neural Network Acoustic Models".)
     """
 
+    traits = (Homogeneous(),)
     torch_name = "F.leaky_relu"
     torch_activation = "nn.LeakyReLU"
     onnx_dtypes = ONNX_SINGLE
@@ -327,6 +328,7 @@ class Prelu(Activation):
 
     signature = "x[*s], weight[p] -> y[*s]"
     parameters = {"weight": Parameter(constant(0.25))}
+    traits = (Homogeneous(),)
     torch_name = "F.prelu"
     onnx_dtypes = ONNX_SINGLE
     example = "x -> act: prelu"
@@ -367,7 +369,7 @@ class Rrelu(Activation):
     torch_name = "F.rrelu"
     torch_activation = "nn.RReLU"
     onnx_dtypes = ONNX_SINGLE
-    traits = (IMPURE,)
+    traits = (IMPURE, Homogeneous())
     example = "x -> rrelu"
 
     lower: float = attribute(1 / 8, doc="minimum of the slope below 0")

@@ -18,6 +18,7 @@ from archc.declaration.traits import (
     INTEGER_KERNEL,
     INVOLUTION,
     POINTWISE,
+    Homogeneous,
     NeutralOperand,
     Traits,
     Uniform,
@@ -289,7 +290,7 @@ class Neg(Unary):
     dtypes = NUMBERS
     onnx_name = "Neg"
     onnx_dtypes = ONNX_MOST - {DType.u8}
-    traits = (INVOLUTION,)
+    traits = (INVOLUTION, Homogeneous())
     example = "y = -x"
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -302,7 +303,7 @@ class Abs(Unary):
 
     dtypes = NUMBERS
     torch_name = "torch.abs"
-    traits = (IDEMPOTENT,)
+    traits = (IDEMPOTENT, Homogeneous())
     onnx_name = "Abs"
     example = "x -> abs"
 
@@ -392,7 +393,7 @@ class Clamp(Unary):
 
     dtypes = NUMBERS
     onnx_dtypes = ONNX_MOST - {DType.i16}
-    traits = (CLIPS, IDEMPOTENT)
+    traits = (CLIPS, IDEMPOTENT, Homogeneous("min", "max"))
     example = "x -> clamp(0, 6)"
 
     min: int | float | None = attribute(None, element=True, doc="lower bound; none by default")

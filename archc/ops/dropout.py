@@ -9,7 +9,7 @@ from archc.declaration.base import Operator, operator
 from archc.declaration.checks import check_probability
 from archc.declaration.dtypes import FLOATS, ONNX_ALL
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling
-from archc.declaration.traits import IMPURE, INFERENCE_IDENTITY, Uniform
+from archc.declaration.traits import IMPURE, INFERENCE_IDENTITY, Homogeneous, Uniform
 from archc.types.attributes import attribute
 from archc.types.tensor_type import TensorType
 
@@ -22,7 +22,7 @@ class BaseDropout(Operator, abstract=True):
     """The `torch.nn` module."""
     dtypes = FLOATS
     onnx_dtypes = ONNX_ALL
-    traits = (IMPURE, INFERENCE_IDENTITY)
+    traits = (IMPURE, INFERENCE_IDENTITY, Homogeneous())
 
     p: float = attribute(0.5, doc="probability that an element (or channel) becomes 0")
 

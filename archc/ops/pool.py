@@ -9,7 +9,7 @@ from archc.declaration.base import Operator, OperatorError, operator
 from archc.declaration.checks import bad_attribute
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
-from archc.declaration.traits import COMMUTES_WITH_ROUNDING, IDEMPOTENT
+from archc.declaration.traits import COMMUTES_WITH_ROUNDING, IDEMPOTENT, Homogeneous, Traits
 from archc.declaration.windows import (
     SpatialSizes,
     check_sizes,
@@ -34,6 +34,7 @@ class Pooling(Operator, abstract=True):
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
+    traits: ClassVar[Traits] = (Homogeneous(),)
 
     kernel_size: SpatialSizes = attribute(doc="size of the window: one number, or one for each spatial axis")
     stride: SpatialSizes | None = attribute(None, doc="step between windows; by default `kernel_size`")
@@ -248,7 +249,7 @@ class AdaptivePooling(Operator, abstract=True):
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
-    traits = (IDEMPOTENT,)
+    traits = (IDEMPOTENT, Homogeneous())
 
     output_size: SpatialSizes = attribute(doc="size of the result: one number, or one for each spatial axis")
 

@@ -13,6 +13,7 @@ from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, dtype_set
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.declaration.traits import Homogeneous
 from archc.declaration.windows import LARGEST_SIZE
 from archc.ops.rearrange import Rearrangement
 from archc.ops.source_positions import CUBIC_COEFFICIENT, Resampling, layout_matters, resample
@@ -47,6 +48,7 @@ class Upsample(Operator):
     signature = "x[n, c, *s] -> y[n, c, *t]"
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
+    traits = (Homogeneous(),)
     example = 'x -> upsample(scale_factor = 2, mode = "bilinear")'
 
     size: int | SymbolicDim | tuple[int | SymbolicDim, ...] | None = attribute(None, doc="size of the result")

@@ -46,15 +46,24 @@ def test_channels_of_zeros_have_scale_1(strength: float) -> None:
     assert smoothing_scales(x * 0, w, strength).tolist() == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("rows", "batch"), [(64, 64), (128, 32)])
+@pytest.mark.parametrize(("rows", "batch"), [(2048, 2048), (2048, 512)])
 def test_outliers_in_channels_are_moved_into_the_weight(rows: int, batch: int) -> None:
     data, weight = with_outliers(rows, 32), weight_of(16, 32)
     graph = mlp(32, 16, weights={"fc1.weight": weight})
     (x,) = graph.inputs
     (found,) = best_smoothings(graph, {x: [torch.from_numpy(weight)]}, batches_of(data, batch)).values()
-    assert found.strength in STRENGTHS and found.error < found.error_before / 3
+    assert found.strength in STRENGTHS and found.error < found.error_before / 2
     # The error as the formula of an int8 layer gives it, on all data.
     assert error(data, weight, found.scales.numpy()) < error(data, weight, np.ones(32)) / 3
+
+
+def test_strengths_are_measured_on_other_rows_than_those_of_their_ranges() -> None:
+    """With few rows, the ranges are too narrow for other rows, and 32 channels saturate, not 3."""
+    data, weight = with_outliers(32, 32), weight_of(16, 32)
+    graph = mlp(32, 16, weights={"fc1.weight": weight})
+    (found,) = best_smoothings(graph, {graph.inputs[0]: [torch.from_numpy(weight)]}, batches_of(data, 32)).values()
+    assert found.error > found.error_before
+    assert error(data, weight, found.scales.numpy()) < error(data, weight, np.ones(32))
 
 
 def error(data: np.ndarray, weight: np.ndarray, scales: np.ndarray) -> float:
