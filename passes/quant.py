@@ -102,11 +102,8 @@ class Quant(Pass):
     weight is multiplied by it, so that the channels of the operand have similar ranges (Xiao et al. 2023,
     "SmoothQuant").  `smooth` is the exponent α of s = max|x|^α / max|w|^(1-α).
 
-    Where a layer can divide its own result, no operation is added: its weights are divided, and those of the layers
-    that use the result are multiplied.  This needs operators between the layers for which a factor stays a factor, such
-    as `relu`, and no other use of the result, such as a residual addition.  It helps most before depthwise convolutions
-    (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction").  A channel that
-    reaches the limit of a `relu6` keeps its scale.
+    Where a layer can divide its own result, weights are rescaled and no operation is added, above all before depthwise
+    convolutions (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction").
 
     Under any scheme, some layers get the scheme `weight`:
 
