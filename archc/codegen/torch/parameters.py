@@ -45,7 +45,7 @@ The tensors of other storages are buffers.
 """
 
 ENCODED = (PackedIntegers, NarrowFloat)
-"""The storages that `EncodedWeights` of `archc.runtime.encoded` decodes, or its subclass `PackedWeights`."""
+"""The storages that `EncodedWeights` or its subclass `PackedWeights` decodes."""
 
 DECODABLE = (*TRAINED, Int8, *ENCODED)
 """The storages that emitted code can decode."""
