@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from archc.types.storage import (
+    F8E4M3,
+    F8E5M2,
     Dense,
     FakeQuantized,
     Int2,
@@ -38,6 +40,7 @@ def random_storage(chance: Random, shape: tuple[int, ...], dtype: DType) -> Stor
     """A format in which a weight can be stored; packed integers in half of all cases."""
     found: list[Storage] = [Dense(), Masked(), Int8(None), NarrowFloat(DType.f16), NarrowFloat(DType.bf16)]
     if shape:
+        found += [kind(chance.randrange(len(shape))) for kind in (F8E4M3, F8E5M2)]
         found.append(Int8(chance.randrange(len(shape))))
         found += [random_packed(chance, len(shape)) for _ in range(6)]
         found += [FakeQuantized(Int8(chance.randrange(len(shape)))), FakeQuantized(random_packed(chance, len(shape)))]

@@ -16,7 +16,7 @@ from archc.compression.output_metric import OutputMetric
 from archc.frozen_dataclass import frozen_by_identity, frozen_dataclass
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value
-from archc.types.storage import Dense, Int4, Integers, NarrowFloat, Storage
+from archc.types.storage import Dense, Float8Storage, Int4, Integers, NarrowFloat, Storage
 from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class RoundingLoss:
         """Effect of a storage format; for integers of few bits, an estimate of the effect after GPTQ."""
         if isinstance(storage, Dense):
             return RoundingEffect(0.0, 0.0)
-        if isinstance(storage, NarrowFloat):
+        if isinstance(storage, NarrowFloat | Float8Storage):
             found = self._error_effect(torch_from(self._narrowed(storage) - self._weight.numpy()).flatten(1))
             return RoundingEffect(found.loss, found.noise / self._signal)
         assert isinstance(storage, Integers), f"no rounding loss for {storage}"
@@ -155,7 +155,7 @@ class RoundingLoss:
         """The weight in a storage format: after GPTQ for integers of few bits, else rounded to nearest."""
         import torch
 
-        if isinstance(storage, NarrowFloat):
+        if isinstance(storage, NarrowFloat | Float8Storage):
             values = self._narrowed(storage)
             rows, found = self._weight.flatten(1), torch_from(values).flatten(1)
         else:
@@ -187,7 +187,7 @@ class RoundingLoss:
         """Mean square of the layer's result, as for `RoundingEffect.noise`; 1 for a result of zeros."""
         return self._error_effect(self._weight.flatten(1)).noise or 1.0
 
-    def _narrowed(self, storage: NarrowFloat) -> np.ndarray:
+    def _narrowed(self, storage: NarrowFloat | Float8Storage) -> np.ndarray:
         values = self._weight.numpy()
         return storage.decode("w", storage.encode("w", values), values.shape, DType.f32)
 

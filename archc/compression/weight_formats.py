@@ -7,13 +7,27 @@ from typing import Literal
 
 import numpy as np
 
-from archc.types.storage import Int2, Int3, Int4, Int5, Int6, Int8, NarrowFloat, PackedIntegers, Storage
+from archc.types.storage import (
+    F8E4M3,
+    F8E5M2,
+    Float8Storage,
+    Int2,
+    Int3,
+    Int4,
+    Int5,
+    Int6,
+    Int8,
+    NarrowFloat,
+    PackedIntegers,
+    Storage,
+)
 from archc.types.tensor_type import DType
 
-Format = Literal["int8", "int6", "int5", "int4", "int3", "int2", "f16", "bf16"]
+Format = Literal["int8", "int6", "int5", "int4", "int3", "int2", "f16", "bf16", "f8e4m3", "f8e5m2"]
 
 PACKED: dict[str, type[PackedIntegers]] = {"int6": Int6, "int5": Int5, "int4": Int4, "int3": Int3, "int2": Int2}
 """Formats with several integers in a byte."""
+FLOAT8: dict[str, type[Float8Storage]] = {"f8e4m3": F8E4M3, "f8e5m2": F8E5M2}
 GROUP = 32
 """Default number of elements with a common scale."""
 LEAST_SCALE = 2.0**-14
@@ -31,6 +45,8 @@ def storage_of(
     """
     if name in ("f16", "bf16"):
         return NarrowFloat(DType(name))
+    if name in FLOAT8:
+        return FLOAT8[name](axis or 0)
     if name == "int8":
         return Int8(axis)
     axis = axis or 0

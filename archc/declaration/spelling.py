@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, overload
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
-from archc.types.tensor_type import DType, TensorType
+from archc.types.tensor_type import DType, Float8, TensorType
 
 
 class Infix(str):
@@ -297,7 +297,7 @@ def literal(value: Any) -> str:
     """
     if isinstance(value, Verbatim):
         return str(value)
-    if isinstance(value, DType):
+    if isinstance(value, DType | Float8):
         return f"torch.{value.torch}"
     if value is None or isinstance(value, (bool, int)):
         return repr(value)

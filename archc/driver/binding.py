@@ -95,7 +95,7 @@ def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
         named = first if len(floats) == 1 else f"{len(floats):,} weights, such as {first},"
         raise error(
             "weights-not-quantized",
-            f"the text stores {named} as integers with a scale, but the file has floats",
+            f"the text stores {named} as numbers with a scale, but the file has floats",
             help="compile the unquantized text with this file and `--passes quant`",
         )
 

@@ -4,6 +4,8 @@ The runtime modules of int8 and packed layers import this file; the copies of th
 code in or beside programs contain it.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,16 +16,29 @@ __all__ = ["EncodedWeights"]
 
 
 class EncodedWeights(Keeping):
-    """A module with weights that are stored as f16 or bf16, or as packed integers.
+    """A module with weights that are stored as f16, bf16 or f8, or as packed integers.
 
     The subclass `PackedWeights` decodes packed integers.
     """
 
     cached = True  # if False, weights are decoded in each call
 
-    def add_narrow(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        """Add a weight of f16 or bf16."""
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._axes: dict[str, int] = {}
+
+    def add_narrow(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        axis: int | None = None,
+    ) -> None:
+        """Add a weight of f16, bf16 or f8; with `axis`, its slices have scales."""
         self.register_buffer(name, torch.zeros(shape, dtype=dtype))
+        if axis is not None:
+            self.register_buffer(f"{name}_scale", torch.ones(shape[axis]))
+            self._axes[name] = axis
 
     def floats(self, name: str) -> Tensor:
         """The decoded weight."""
@@ -33,8 +48,15 @@ class EncodedWeights(Keeping):
 
     def decode_weight(self, name: str) -> Tensor:
         """Decode a weight."""
-        return self._buffers[name].float()
+        values = self._buffers[name].float()
+        axis = self._axes.get(name)
+        if axis is None:
+            return values
+        sizes = [-1 if other == axis else 1 for other in range(values.ndim)]
+        return values * self._buffers[f"{name}_scale"].view(sizes)
 
     def floats_at(self, name: str, rows: Tensor) -> Tensor:
         """Rows of a decoded weight; the other rows are not decoded."""
+        if name in self._axes:
+            return F.embedding(rows, self.floats(name))
         return F.embedding(rows, self._buffers[name]).float()

@@ -1,7 +1,8 @@
 """Layers whose weights are stored in few bits, and decoded to floats.
 
 Integers of 2 to 6 bits are packed into bytes, with a scale and a zero point for each
-group of elements.  Narrow weights are f16 or bf16.  All layers compute in f32.
+group of elements.  Narrow weights are f16, bf16 or f8; f8 has a scale for each channel.
+All layers compute in f32.
 
 A layer caches its decoded weights until a stored tensor changes.  With
 `EncodedWeights.cached = False`, layers decode their weights in each call, which saves
@@ -204,7 +205,7 @@ class PackedWeight(PackedWeights):
 
 
 class NarrowWeight(EncodedWeights):
-    """Base of layers of `torch.nn` whose weight is stored as f16 or bf16.
+    """Base of layers of `torch.nn` whose weight is stored as f16, bf16 or f8.
 
     The layer of `torch.nn` gets the other arguments.
     """
@@ -212,11 +213,13 @@ class NarrowWeight(EncodedWeights):
     if TYPE_CHECKING:
         weight: Tensor
 
-    def __init__(self, *args: Any, dtype: torch.dtype, **options: Any):
+    def __init__(
+        self, *args: Any, dtype: torch.dtype, axis: int | None = None, **options: Any
+    ):
         super().__init__(*args, **options)
         shape = tuple(self.weight.shape)
         del self.weight
-        self.add_narrow("weight", shape, dtype)
+        self.add_narrow("weight", shape, dtype, axis)
 
 
 class EncodedLinear(EncodedWeights):
@@ -294,32 +297,32 @@ class PackedConvTranspose3d(PackedWeight, EncodedConvTranspose, nn.ConvTranspose
 
 
 class NarrowLinear(NarrowWeight, EncodedLinear, nn.Linear):  # type: ignore[misc]
-    """`nn.Linear` with a weight of f16 or bf16."""
+    """`nn.Linear` with a weight of f16, bf16 or f8."""
 
 
 class NarrowEmbedding(NarrowWeight, EncodedEmbedding, nn.Embedding):  # type: ignore[misc]
-    """`nn.Embedding` with a weight of f16 or bf16."""
+    """`nn.Embedding` with a weight of f16, bf16 or f8."""
 
 
 class NarrowConv1d(NarrowWeight, EncodedConv, nn.Conv1d):  # type: ignore[misc]
-    """`nn.Conv1d` with a weight of f16 or bf16."""
+    """`nn.Conv1d` with a weight of f16, bf16 or f8."""
 
 
 class NarrowConv2d(NarrowWeight, EncodedConv, nn.Conv2d):  # type: ignore[misc]
-    """`nn.Conv2d` with a weight of f16 or bf16."""
+    """`nn.Conv2d` with a weight of f16, bf16 or f8."""
 
 
 class NarrowConv3d(NarrowWeight, EncodedConv, nn.Conv3d):  # type: ignore[misc]
-    """`nn.Conv3d` with a weight of f16 or bf16."""
+    """`nn.Conv3d` with a weight of f16, bf16 or f8."""
 
 
 class NarrowConvTranspose1d(NarrowWeight, EncodedConvTranspose, nn.ConvTranspose1d):  # type: ignore[misc]
-    """`nn.ConvTranspose1d` with a weight of f16 or bf16."""
+    """`nn.ConvTranspose1d` with a weight of f16, bf16 or f8."""
 
 
 class NarrowConvTranspose2d(NarrowWeight, EncodedConvTranspose, nn.ConvTranspose2d):  # type: ignore[misc]
-    """`nn.ConvTranspose2d` with a weight of f16 or bf16."""
+    """`nn.ConvTranspose2d` with a weight of f16, bf16 or f8."""
 
 
 class NarrowConvTranspose3d(NarrowWeight, EncodedConvTranspose, nn.ConvTranspose3d):  # type: ignore[misc]
-    """`nn.ConvTranspose3d` with a weight of f16 or bf16."""
+    """`nn.ConvTranspose3d` with a weight of f16, bf16 or f8."""

@@ -67,6 +67,48 @@ class DType(StrEnum):
         return _ONNX[self.value]
 
 
+class Float8(StrEnum):
+    """A type of floats of 8 bits: only stored weights have it, and values of the graph do not."""
+
+    e4m3 = "f8e4m3"
+    e5m2 = "f8e5m2"
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element."""
+        return 1
+
+    @property
+    def floating(self) -> builtins.bool:
+        """True, as for the floating-point types of `DType`."""
+        return True
+
+    @property
+    def largest(self) -> float:
+        """Largest finite value of an element."""
+        return 448.0 if self is Float8.e4m3 else 57344.0
+
+    @property
+    def torch(self) -> str:
+        """Name in PyTorch and in `ml_dtypes`; `fn` means that there is a NaN, and no infinity."""
+        return "float8_e4m3fn" if self is Float8.e4m3 else "float8_e5m2"
+
+    @property
+    def onnx(self) -> str:
+        """Name in ONNX's `TensorProto.DataType`."""
+        return "FLOAT8E4M3FN" if self is Float8.e4m3 else "FLOAT8E5M2"
+
+
+StoredDType = DType | Float8
+"""Element type of a stored tensor."""
+STORED_DTYPES: tuple[StoredDType, ...] = (*DType, *Float8)
+
+
+def stored_dtype(name: str) -> StoredDType:
+    """Return the element type of a stored tensor by its name."""
+    return DType(name) if name in DType.__members__ else Float8(name)
+
+
 _SIGNIFICANT_BITS = {DType.f64: (53, 1023), DType.f32: (24, 127), DType.f16: (11, 15), DType.bf16: (8, 127)}
 """Bits of the significand, with the implicit leading bit, and the largest exponent (IEEE 754)."""
 

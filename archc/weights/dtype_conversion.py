@@ -5,31 +5,32 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import STORED_DTYPES, DType, Float8
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-ITEM_SIZE = {dtype.value: dtype.size for dtype in DType}
+ITEM_SIZE = {dtype.value: dtype.size for dtype in STORED_DTYPES}
 """Bytes of one element, by dtype name."""
 
 FLOATS = frozenset(dtype.value for dtype in DType if dtype.floating)
-"""Names of the floating-point dtypes."""
+"""Names of the floating-point dtypes of values."""
 
-_NUMPY_NAME = {dtype.value: dtype.torch for dtype in DType}  # numpy and PyTorch have the same names
+_NUMPY_NAME = {dtype.value: dtype.torch for dtype in STORED_DTYPES}  # numpy and PyTorch have the same names
+_OF_ML_DTYPES = ("bf16", *(dtype.value for dtype in Float8))
 _NAME_OF_NUMPY = {numpy_name: name for name, numpy_name in _NUMPY_NAME.items()}
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return the numpy dtype of a name, in native byte order; `bf16` is `ml_dtypes.bfloat16`."""
+    """Return the numpy dtype of a name, in native byte order; those of bf16 and f8 are in `ml_dtypes`."""
     import numpy as np
 
-    if name == "bf16":
+    if name in _OF_ML_DTYPES:
         import ml_dtypes
 
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _NUMPY_NAME[name]))
+        return found
     return np.dtype(_NUMPY_NAME[name])
 
 
@@ -42,21 +43,23 @@ def is_finite(array: np.ndarray[Any, Any]) -> bool:
     """Return True if an array of any dtype contains no NaN and no infinity."""
     import numpy as np
 
-    return name_of_numpy(array.dtype) not in FLOATS or bool(np.isfinite(array).all())
+    floating = name_of_numpy(array.dtype) in (*FLOATS, *Float8)
+    return not floating or bool(np.isfinite(array).all())
 
 
 def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
     """Convert an array to a tensor; they share memory if the array is writeable.
 
-    PyTorch rejects arrays of `ml_dtypes.bfloat16`, so their bits are reinterpreted.
+    PyTorch rejects arrays of `ml_dtypes`, so their bits are reinterpreted.
     """
-    import numpy as np
     import torch
 
     if not array.flags.writeable:
         array = array.copy()
-    if name_of_numpy(array.dtype) == "bf16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    name = name_of_numpy(array.dtype)
+    if name in _OF_ML_DTYPES:
+        bits = torch.from_numpy(array.view(f"i{ITEM_SIZE[name]}"))
+        return bits.view(getattr(torch, _NUMPY_NAME[name]))
     return torch.from_numpy(array)
 
 
@@ -65,8 +68,10 @@ def from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     import torch
 
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    if dense.dtype is torch.bfloat16:
-        return dense.view(torch.int16).numpy().view(numpy_dtype("bf16"))
+    for name in _OF_ML_DTYPES:
+        if dense.dtype is getattr(torch, _NUMPY_NAME[name]):
+            bits = torch.int16 if ITEM_SIZE[name] == 2 else torch.int8
+            return dense.view(bits).numpy().view(numpy_dtype(name))
     array: np.ndarray[Any, Any] = dense.numpy()
     return array
 

@@ -21,7 +21,7 @@ from archc.weights.tensor import ByteSink, FileTensor, LazyTensor
 _DTYPE_OF_FORMAT = {
     "F64": "f64", "F32": "f32", "F16": "f16", "BF16": "bf16",
     "I64": "i64", "I32": "i32", "I16": "i16", "I8": "i8",
-    "U8": "u8", "BOOL": "bool",
+    "U8": "u8", "BOOL": "bool", "F8_E4M3": "f8e4m3", "F8_E5M2": "f8e5m2",
 }  # fmt: skip
 _FORMAT_OF_DTYPE = {dtype: name for name, dtype in _DTYPE_OF_FORMAT.items()}
 _LENGTH = struct.Struct("<Q")

@@ -246,7 +246,7 @@ def test_the_module_is_a_copy_and_can_be_trained() -> None:
     [
         (torch.empty(4, 8, device="meta"), "is on the device `meta`"),
         (torch.ones(4, 8).to_sparse(), "call `.to_dense"),
-        (torch.ones(4, 8).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (torch.ones(4, 8).to(torch.float8_e4m3fnuz), "float8_e4m3fnuz"),
         (torch.quantize_per_tensor(torch.ones(4, 8), 0.1, 0, torch.qint8), "call `.dequantize"),
     ],
 )

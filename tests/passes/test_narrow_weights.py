@@ -16,7 +16,7 @@ from archc.ir.graph import Graph
 from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import run_passes
-from archc.types.storage import Dense, Int3, Int4, Int8, NarrowFloat, PackedIntegers
+from archc.types.storage import F8E4M3, F8E5M2, Dense, Float8Storage, Int3, Int4, Int8, NarrowFloat, PackedIntegers
 from archc.types.tensor_type import DType
 from tests.passes.graphs import Build, mlp, remarks, run
 
@@ -71,16 +71,18 @@ def test_data_reduce_the_error(format: str) -> None:
         (Quant("int4", group=1000), Int4()),
         (Quant("f16"), NarrowFloat(DType.f16)),
         (Quant("bf16"), NarrowFloat(DType.bf16)),
+        (Quant("f8e4m3"), F8E4M3()),
+        (Quant("f8e5m2"), F8E5M2()),
     ],
     ids=str,
 )
-def test_storage_of_each_layer(step: Quant, storage: PackedIntegers | NarrowFloat) -> None:
+def test_storage_of_each_layer(step: Quant, storage: PackedIntegers | NarrowFloat | Float8Storage) -> None:
     graph = network()
     report = run(graph, step, data=data())[0]
     for layer in ("fc", "up", "down", "head"):
         assert graph.weights[f"{layer}.weight"].storage == storage
         assert graph.weights[f"{layer}.bias"].storage == Dense()
-    used = "rtn" if isinstance(storage, NarrowFloat) else "gptq"
+    used = "gptq" if isinstance(storage, PackedIntegers) else "rtn"
     assert {remark.figures["method"] for remark in report.remarks if remark.kind == "rewrote"} == {used}
     assert set(remarks(report, "rewrote")) == {"conv", "fc", "up", "down", "wte", "head"}
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from archc.types.storage import (
+    F8E4M3,
+    F8E5M2,
     STORAGES,
     Dense,
+    Float8Storage,
     Int2,
     Int3,
     Int4,
@@ -185,13 +189,16 @@ def test_a_group_has_its_own_scale() -> None:
         (Int4(group=0), (4, 8), DType.f32, "a group has at least 1 element, got 0"),
         (Int4(scale=DType.bf16), (4, 8), DType.f32, "scales are f16 or f32, got bf16"),
         (Int4(), (4, 8), DType.f16, "`int4` expects an f32 weight, got f16"),
+        (F8E4M3(), (4, 8), DType.f32, None),
+        (F8E4M3(), (4, 8), DType.f16, "`f8e4m3` expects an f32 weight, got f16"),
+        (F8E5M2(axis=2), (4, 8), DType.f32, "its axes are 0 to 1"),
         (NarrowFloat(DType.f16), (), DType.f32, None),
         (NarrowFloat(DType.f16), (), DType.f64, "`f16` expects an f32 weight, got f64"),
         (NarrowFloat(DType.i8), (), DType.f32, "weights are stored in f16, in bf16, or in their own dtype"),
     ],
 )
 def test_types_that_narrow_formats_can_store(
-    storage: PackedIntegers | NarrowFloat, shape: tuple[int, ...], dtype: DType, reason: str | None
+    storage: PackedIntegers | NarrowFloat | Float8Storage, shape: tuple[int, ...], dtype: DType, reason: str | None
 ) -> None:
     assert storage.misfit(shape, dtype) == reason
 
@@ -204,3 +211,24 @@ def test_narrow_floats_are_rounded(dtype: DType, error: float) -> None:
     decoded = storage.decode("w", stored, values.shape, DType.f32)
     assert stored["w"].itemsize == 2 and decoded.dtype == np.float32
     assert 0 < (np.abs(decoded - values) / np.abs(values)).max() <= error
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("kind", [F8E4M3, F8E5M2])
+def test_floats_of_8_bits_are_those_of_pytorch(kind: type[Float8Storage], axis: int) -> None:
+    """Each channel is scaled such that its largest element becomes the largest float of the format."""
+    values = (np.random.default_rng(0).normal(size=(5, 7)) * [[1e-3], [1], [0], [1e4], [1e-30]]).astype(np.float32)
+    storage = kind(axis=axis)
+    stored = storage.encode("w", values)
+    dtype = getattr(torch, kind.dtype.torch)
+    exact = torch.from_numpy(values).double()
+    largest = exact.abs().amax(1 - axis, keepdim=True)
+    scale = torch.where(largest > 0, largest / torch.finfo(dtype).max, 1.0)
+    expected = (exact / scale).to(dtype).double() * scale
+    decoded = storage.decode("w", stored, values.shape, DType.f32)
+    assert stored["w"].itemsize == 1 and decoded.dtype == np.float32
+    # A quotient near the middle between two floats may be rounded to either.
+    step = 2.0**-3 if kind is F8E4M3 else 2.0**-2
+    np.testing.assert_allclose(decoded, expected, rtol=step, atol=0)
+    close = np.isclose(decoded, expected, rtol=1e-6, atol=0)
+    assert close.mean() > 0.95

@@ -26,7 +26,17 @@ from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.packed import PackedDecoder
 from archc.declaration.base import OperatorError
 from archc.declaration.dtypes import ONNX_MOST, wider
-from archc.types.storage import Dense, FakeQuantized, Int8, LowRankStorage, Masked, NarrowFloat, PackedIntegers, Weight
+from archc.types.storage import (
+    Dense,
+    FakeQuantized,
+    Float8Storage,
+    Int8,
+    LowRankStorage,
+    Masked,
+    NarrowFloat,
+    PackedIntegers,
+    Weight,
+)
 from archc.types.tensor_type import DType
 from archc.weights.tensor import ComputedTensor
 
@@ -133,11 +143,19 @@ class DecodedWeights:
         if isinstance(storage, PackedIntegers):
             decoder = PackedDecoder(partial(self._add, path), onnx.constant, storage, weight.shape)
             return decoder.weight(onnx.stored(path))
+        if isinstance(storage, Float8Storage):
+            q, scale = onnx.stored(path)
+            return self._scaled(weight, q, scale, storage.axis)
         if not isinstance(storage, Int8):
             raise OperatorError("no-onnx-form", f"ONNX cannot decode `{path}`, which is stored as `{storage}`")
         q, scale = onnx.stored(path)
-        if storage.axis is not None and len(weight.shape) > 1:
-            axes = [axis for axis in range(len(weight.shape)) if axis != storage.axis]
+        return self._scaled(weight, q, scale, storage.axis)
+
+    def _scaled(self, weight: Weight, q: str, scale: str, axis: int | None) -> str:
+        """The name of the product of numbers and scales, computed once, when the model is loaded."""
+        onnx, path = self.onnx, weight.path
+        if axis is not None and len(weight.shape) > 1:
+            axes = [other for other in range(len(weight.shape)) if other != axis]
             scale = onnx.shared(f"{path}/Unsqueeze", "Unsqueeze", scale, onnx.constant(axes))
         dtype = _computed_in(weight)
         floats = onnx.shared(f"{path}/Cast", "Cast", q, to=dtype)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType, stored_dtype
 from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little_endian
 from archc.weights.tensor import LazyTensor, TransposedTensor
 
@@ -40,7 +40,7 @@ def is_constant(name: str) -> bool:
     return "/" in path_of(name)
 
 
-def onnx_dtype(dtype: DType) -> int:
+def onnx_dtype(dtype: StoredDType) -> int:
     """The number of an element type in ONNX."""
     return int(TensorProto.DataType.Value(dtype.onnx))
 
@@ -71,13 +71,13 @@ class Initializers:
         self._stored: dict[str, tuple[TensorProto, LazyTensor]] = {}
         self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}
         self.constants: dict[str, tuple[TensorProto, str]] = {}
-        self._dtypes: dict[str, DType] = {}
+        self._dtypes: dict[str, StoredDType] = {}
 
     def __contains__(self, name: str) -> bool:
         """Return whether a stored weight has this name."""
         return name in self._stored
 
-    def dtype_of(self, name: str) -> DType | None:
+    def dtype_of(self, name: str) -> StoredDType | None:
         """The dtype of an initializer; None for any other name."""
         return self._dtypes.get(name)
 
@@ -87,7 +87,7 @@ class Initializers:
         `fill` sets the elements.
         """
         if path not in self._stored:
-            self._stored[path] = self._new(path, DType(tensor.dtype), tensor.shape), tensor
+            self._stored[path] = self._new(path, stored_dtype(tensor.dtype), tensor.shape), tensor
         return path
 
     def transpose(self, path: str, name: str) -> None:
@@ -133,7 +133,7 @@ class Initializers:
         self._new(name, DType(dtype), array.shape).raw_data = raw_bytes(array)
         return name
 
-    def _new(self, name: str, dtype: DType, shape: tuple[int, ...]) -> TensorProto:
+    def _new(self, name: str, dtype: StoredDType, shape: tuple[int, ...]) -> TensorProto:
         self._dtypes[name] = dtype
         proto: TensorProto = self._graph.initializer.add(name=name, data_type=onnx_dtype(dtype), dims=shape)
         return proto

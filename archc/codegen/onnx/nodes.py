@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from archc.ir.use_lists import UseLists
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import StoredDType
 
 
 class OnnxValue:
@@ -25,7 +25,7 @@ class OnnxValue:
 
     __slots__ = ("constant", "name", "producer")
 
-    def __init__(self, name: str, producer: OnnxNode | None = None, constant: DType | None = None):
+    def __init__(self, name: str, producer: OnnxNode | None = None, constant: StoredDType | None = None):
         self.name, self.producer, self.constant = name, producer, constant
 
     def __repr__(self) -> str:
@@ -86,7 +86,7 @@ class OnnxNodes:
             graph or of the body, or an operand of a node in the body of a scan.
     """
 
-    def __init__(self, dtype_of: Callable[[str], DType | None]):
+    def __init__(self, dtype_of: Callable[[str], StoredDType | None]):
         self.present: set[Hashable] = set()
         self.uses: UseLists[OnnxNode, OnnxValue] = UseLists()
         self._dtype_of = dtype_of
@@ -189,7 +189,7 @@ class OnnxNodes:
         """Return True if no node uses a value, and it is not used elsewhere."""
         return not self.uses.consumers(value) and not self.uses.is_output(value)
 
-    def _result(self, name: str, producer: OnnxNode, constant: DType | None) -> OnnxValue:
+    def _result(self, name: str, producer: OnnxNode, constant: StoredDType | None) -> OnnxValue:
         """The value with a name, as a result of a node."""
         value = self._values.get(name)
         if value is None:
@@ -215,7 +215,7 @@ class OnnxNodes:
         self.present.add(node.kind)
 
 
-def _constant(operands: Sequence[OnnxValue | None]) -> DType | None:
+def _constant(operands: Sequence[OnnxValue | None]) -> StoredDType | None:
     """Dtype of the first operand, if all operands are constants; else None."""
     constant = None
     for operand in operands:

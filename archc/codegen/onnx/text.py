@@ -21,11 +21,11 @@ from onnx import AttributeProto, TensorProto
 from archc.codegen.onnx.emit import without_elements
 from archc.codegen.onnx.initializers import is_constant
 from archc.ir.graph import Graph
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import STORED_DTYPES
 from archc.weights.dtype_conversion import from_little_endian
 
 _LONGEST_CONSTANT = 16  # elements; a longer constant is shown by its type
-_DTYPES = {TensorProto.DataType.Value(dtype.onnx): dtype.value for dtype in DType}
+_DTYPES = {TensorProto.DataType.Value(dtype.onnx): dtype.value for dtype in STORED_DTYPES}
 
 
 def as_text(subject: Graph | onnx.ModelProto) -> str:

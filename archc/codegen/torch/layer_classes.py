@@ -28,7 +28,7 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.ir.stages import entered_stage
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
-from archc.types.storage import Dense, FakeQuantized, Int8, Masked, NarrowFloat, PackedIntegers
+from archc.types.storage import Dense, FakeQuantized, Float8Storage, Int8, Masked, NarrowFloat, PackedIntegers
 
 TO_STAGE = "ToStage"
 """The class of modules that move a tensor to the device of a stage.
@@ -109,8 +109,8 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
             return replace(module, function=f"{MASKED}{kind}")
         case Int8(axis):
             return replace(module, function=f"{INT8_WEIGHT}{kind}", named={**module.named, "axis": (axis, 0)})
-        case PackedIntegers() | NarrowFloat() as storage:
-            prefix = NARROW if isinstance(storage, NarrowFloat) else PACKED
+        case PackedIntegers() | NarrowFloat() | Float8Storage() as storage:
+            prefix = PACKED if isinstance(storage, PackedIntegers) else NARROW
             named = {**module.named, **storage_arguments(storage)}
             return replace(module, function=f"{prefix}{kind}", named=named)
         case FakeQuantized() as storage:
@@ -119,7 +119,9 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
     return None
 
 
-def storage_arguments(storage: PackedIntegers | NarrowFloat | FakeQuantized) -> dict[str, tuple[object, object]]:
+def storage_arguments(
+    storage: PackedIntegers | NarrowFloat | Float8Storage | FakeQuantized,
+) -> dict[str, tuple[object, object]]:
     """The arguments of a layer with an encoded weight, each with its default."""
     if isinstance(storage, FakeQuantized):
         if isinstance(storage.format, Int8):
@@ -128,6 +130,8 @@ def storage_arguments(storage: PackedIntegers | NarrowFloat | FakeQuantized) -> 
         storage = storage.format
     if isinstance(storage, NarrowFloat):
         return {"dtype": (storage.dtype, None)}
+    if isinstance(storage, Float8Storage):
+        return {"dtype": (storage.dtype, None), "axis": (storage.axis, None)}
     options = {info.name: (info.of(storage), info.default) for info in attributes(type(storage))}
     return {"bits": (storage.bits, None), **options}
 

@@ -17,6 +17,7 @@ from archc.ir.graph import Graph
 from archc.types.storage import (
     Dense,
     FakeQuantized,
+    Float8Storage,
     Int8,
     LowRankStorage,
     Masked,
@@ -25,7 +26,7 @@ from archc.types.storage import (
     Storage,
     Weight,
 )
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 from archc.weights.initializers import (
     ConstantInitializer,
     Initializer,
@@ -44,7 +45,7 @@ TRAINED = (Dense, Masked, LowRankStorage, FakeQuantized)
 The tensors of other storages are buffers.
 """
 
-ENCODED = (PackedIntegers, NarrowFloat)
+ENCODED = (PackedIntegers, NarrowFloat, Float8Storage)
 """The storages that `EncodedWeights` or its subclass `PackedWeights` decodes."""
 
 DECODABLE = (*TRAINED, Int8, *ENCODED)
@@ -77,8 +78,10 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         return {stored: f"nn.Parameter({text})" if weight.trainable else text for stored, text in texts.items()}
     if isinstance(weight.storage, PackedIntegers):
         return {name: call(f"{_ADD}packed", literal(name), literal(weight.shape), **_options(weight.storage))}
-    if isinstance(weight.storage, NarrowFloat):
-        return {name: call(f"{_ADD}narrow", literal(name), literal(weight.shape), literal(weight.storage.dtype))}
+    if isinstance(weight.storage, NarrowFloat | Float8Storage):
+        axis = {"axis": weight.storage.axis} if isinstance(weight.storage, Float8Storage) else {}
+        dtype = literal(weight.storage.dtype)
+        return {name: call(f"{_ADD}narrow", literal(name), literal(weight.shape), dtype, **axis)}
     # Integer weights have no random initialization: a new layer has zeros until its weights are loaded.
     stored = weight.storage.tensors(name, weight.shape, weight.dtype)
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
@@ -160,7 +163,7 @@ def _sizes(shape: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(str(dim) for dim in shape) or ("()",)
 
 
-def _dtype(dtype: DType) -> dict[str, DType]:
+def _dtype(dtype: StoredDType) -> dict[str, StoredDType]:
     return {} if dtype is DType.f32 else {"dtype": dtype}
 
 
@@ -186,7 +189,7 @@ def base_classes(storages: Mapping[str, Storage]) -> str:
     found = ["Int8Weight"] if isinstance(storages.get("weight"), Int8) else []
     if any(isinstance(storage, PackedIntegers) for storage in storages.values()):
         found.append("PackedWeights")
-    elif any(isinstance(storage, NarrowFloat) for storage in storages.values()):
+    elif any(isinstance(storage, NarrowFloat | Float8Storage) for storage in storages.values()):
         found.append("EncodedWeights")
     if not found and any(isinstance(storage, Int8) for storage in storages.values()):
         return "Keeping"  # `decoded` caches the weights

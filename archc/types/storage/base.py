@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import arguments_text
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ class Storage:
         """Name of the format without its options, for pictures and class names."""
         return self.name
 
-    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, StoredDType]]:
         """Return shape and dtype of the stored tensors by path, with the weight's own path first."""
         return {path: (shape, dtype)}
 

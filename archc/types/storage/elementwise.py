@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.storage.base import Shape, Storage, Stored
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Masked(Storage):
     name: ClassVar[str] = "masked"
     elementwise: ClassVar[bool] = True
 
-    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, StoredDType]]:
         return {path: (shape, dtype), f"{path}_mask": (shape, DType.bool)}
 
     def misfit(self, shape: Shape, dtype: DType) -> str | None:

@@ -9,7 +9,7 @@ from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import attribute
 from archc.types.storage.base import Shape, Stored
 from archc.types.storage.integers import Integers
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ class Int8(Integers):
     name: ClassVar[str] = "int8"
     axis: int | None = attribute(None, doc="one scale for each slice along this axis; without it a single scale")
 
-    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, StoredDType]]:
         scales = () if self.axis is None else (shape[self.axis],)
         return {path: (shape, DType.i8), f"{path}_scale": (scales, dtype)}
 

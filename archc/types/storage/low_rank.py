@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import attribute
 from archc.types.storage.base import Shape, Storage, Stored
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ class LowRankStorage(Storage):
     name: ClassVar[str] = "low_rank"
     rank: int = attribute(doc="columns of the left factor, and rows of the right one")
 
-    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, StoredDType]]:
         return {path: ((shape[0], self.rank), dtype), f"{path}_right": ((self.rank, *shape[1:]), dtype)}
 
     def parameters(self, shape: Shape) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import attribute
 from archc.types.storage.base import Shape, Storage, Stored
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ class NarrowFloat(Storage):
 
     dtype: DType = attribute(doc="f16 or bf16")
 
-    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, StoredDType]]:
         return {path: (shape, self.dtype)}
 
     def misfit(self, shape: Shape, dtype: DType) -> str | None:

@@ -10,7 +10,7 @@ from archc.frozen_dataclass import frozen_dataclass
 from archc.types.attributes import attribute
 from archc.types.storage.base import Shape, Stored
 from archc.types.storage.integers import Integers
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,9 +59,9 @@ class PackedIntegers(Integers):
         columns = self.columns(shape)
         return max(1, columns if self.group is None else min(self.group, columns))
 
-    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, StoredDType]]:
         channels, groups = shape[self.axis], self.groups(shape)
-        found: dict[str, tuple[Shape, DType]] = {
+        found: dict[str, tuple[Shape, StoredDType]] = {
             path: ((channels, packed_bytes(self.columns(shape), self.bits)), DType.u8),
             f"{path}_scale": ((channels, groups), self.scale),
         }

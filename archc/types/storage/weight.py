@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.storage.base import Shape, Storage, Stored
 from archc.types.storage.elementwise import Dense
-from archc.types.tensor_type import DType
+from archc.types.tensor_type import DType, StoredDType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class Weight:
         return self.storage.parameters(self.shape) if self.trainable else 0
 
     @property
-    def tensors(self) -> dict[str, tuple[Shape, DType]]:
+    def tensors(self) -> dict[str, tuple[Shape, StoredDType]]:
         """Shape and dtype of the stored tensors by path."""
         return self.storage.tensors(self.path, self.shape, self.dtype)
 

@@ -11,12 +11,13 @@ from random import Random
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import archc
 from archc.codegen.torch.load import load_module
 from archc.runtime import packed
-from archc.types.storage import NarrowFloat, PackedIntegers
+from archc.types.storage import F8E4M3, F8E5M2, NarrowFloat, PackedIntegers, Storage
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import to_torch
 from tests.codegen.torch.test_source import assert_well_formed
@@ -233,10 +234,20 @@ def test_stages_share_encoded_weights(tmp_path: Path) -> None:
     assert "SHARED: dict[str, tuple[int, ...]] = {}" in (tmp_path / "mixed_pipeline.py").read_text()
 
 
-@pytest.mark.parametrize("dtype", [DType.f16, DType.bf16])
-def test_encoded_weights_are_no_parameters(dtype: DType, tmp_path: Path) -> None:
-    text = f"model net {{ input x: f32[N, 4]  output y = x -> fc: linear(3, weight = {NarrowFloat(dtype)}) }}"
+@pytest.mark.parametrize("storage", [NarrowFloat(DType.f16), NarrowFloat(DType.bf16), F8E4M3(), F8E5M2(1)], ids=str)
+def test_encoded_weights_are_no_parameters(storage: Storage, tmp_path: Path) -> None:
+    text = f"model net {{ input x: f32[N, 4]  output y = x -> fc: linear(3, weight = {storage}) }}"
     loaded = imported(graph_of(text), tmp_path).load()
     assert [name for name, _ in loaded.named_parameters()] == ["fc.bias"]
     loaded(inputs_of(graph_of(text))["x"]).sum().backward()
     assert loaded.fc.bias.grad is not None
+
+
+def test_floats_of_8_bits_are_read_by_pytorch_and_have_scales(tmp_path: Path) -> None:
+    text = "model net { input x: f32[N, 4]  output y = x -> fc: linear(3, weight = f8e4m3) }"
+    compiled = archc.compile(text)
+    compiled.write(tmp_path, emit="torch", check=True)
+    stored = load_file(tmp_path / "net.safetensors")
+    assert stored["fc.weight"].dtype is torch.float8_e4m3fn and stored["fc.weight_scale"].shape == (3,)
+    decoded = stored["fc.weight"].float() * stored["fc.weight_scale"][:, None]
+    assert np.array_equal(decoded.numpy(), compiled.graph.weight_values("fc.weight"))
