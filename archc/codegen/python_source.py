@@ -71,6 +71,7 @@ def copied(modules: Mapping[str, Iterable[str]], features: Collection[str] = ())
     return "".join(found.values())
 
 
+@cache
 def library(module: str) -> str:
     """The source of a runtime module as a file of its own, which imports torch and nothing of archc."""
     source = _source(module)

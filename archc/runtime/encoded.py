@@ -1,10 +1,11 @@
 """Modules with weights that are stored in another format, and decoded to f32.
 
-The runtime modules of int8 and packed layers import this file; the copies of their
-code in or beside programs contain it.
+Other runtime modules import this file; the copies of their code in or beside programs
+contain it.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,13 @@ from torch import Tensor
 
 from archc.runtime.keeping import Keeping
 
-__all__ = ["EncodedWeights"]
+__all__ = [
+    "EncodedConv",
+    "EncodedConvTranspose",
+    "EncodedEmbedding",
+    "EncodedLinear",
+    "EncodedWeights",
+]
 
 
 class EncodedWeights(Keeping):
@@ -60,3 +67,45 @@ class EncodedWeights(Keeping):
         if name in self._axes:
             return F.embedding(rows, self.floats(name))
         return F.embedding(rows, self._buffers[name]).float()
+
+
+class EncodedLinear(EncodedWeights):
+    """Base of linear layers with an encoded weight."""
+
+    if TYPE_CHECKING:
+        bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.floats("weight"), self.bias)
+
+
+class EncodedEmbedding(EncodedWeights):
+    """Base of embeddings with an encoded weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.floats_at("weight", x)
+
+
+class EncodedConv(EncodedWeights):
+    """Base of convolutions with an encoded weight."""
+
+    if TYPE_CHECKING:
+        bias: Tensor | None
+        _conv_forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.floats("weight"), self.bias)
+
+
+class EncodedConvTranspose(EncodedWeights):
+    """Base of transposed convolutions with an encoded weight."""
+
+    if TYPE_CHECKING:
+        kernel_size: tuple[int, ...]
+
+    def forward(self, x: Tensor) -> Tensor:
+        names = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
+        options = {name: getattr(self, name) for name in names}
+        functions = F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
+        function = functions[len(self.kernel_size) - 1]
+        return function(x, self.floats("weight"), **options)

@@ -1,7 +1,7 @@
 """Modules that cache values computed from their buffers, such as a decoded weight.
 
-The runtime modules of int8 and packed layers import this file; the copies of their
-code in or beside programs contain it.
+Other runtime modules import this file; the copies of their code in or beside programs
+contain it.
 """
 
 from collections.abc import Callable

@@ -12,14 +12,29 @@ archc writes this file beside programs with such layers, as `archc_packed.py`.
 """
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archc.runtime.encoded import EncodedWeights
+from archc.runtime.encoded import (
+    EncodedConv,
+    EncodedConvTranspose,
+    EncodedEmbedding,
+    EncodedLinear,
+    EncodedWeights,
+)
+from archc.runtime.narrow import (
+    NarrowConv1d,
+    NarrowConv2d,
+    NarrowConv3d,
+    NarrowConvTranspose1d,
+    NarrowConvTranspose2d,
+    NarrowConvTranspose3d,
+    NarrowEmbedding,
+    NarrowLinear,
+)
 
 __all__ = [
     "EncodedWeights",
@@ -204,66 +219,6 @@ class PackedWeight(PackedWeights):
         )
 
 
-class NarrowWeight(EncodedWeights):
-    """Base of layers of `torch.nn` whose weight is stored as f16, bf16 or f8.
-
-    The layer of `torch.nn` gets the other arguments.
-    """
-
-    if TYPE_CHECKING:
-        weight: Tensor
-
-    def __init__(
-        self, *args: Any, dtype: torch.dtype, axis: int | None = None, **options: Any
-    ):
-        super().__init__(*args, **options)
-        shape = tuple(self.weight.shape)
-        del self.weight
-        self.add_narrow("weight", shape, dtype, axis)
-
-
-class EncodedLinear(EncodedWeights):
-    """Base of linear layers with an encoded weight."""
-
-    if TYPE_CHECKING:
-        bias: Tensor | None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.floats("weight"), self.bias)
-
-
-class EncodedEmbedding(EncodedWeights):
-    """Base of embeddings with an encoded weight."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.floats_at("weight", x)
-
-
-class EncodedConv(EncodedWeights):
-    """Base of convolutions with an encoded weight."""
-
-    if TYPE_CHECKING:
-        bias: Tensor | None
-        _conv_forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.floats("weight"), self.bias)
-
-
-class EncodedConvTranspose(EncodedWeights):
-    """Base of transposed convolutions with an encoded weight."""
-
-    if TYPE_CHECKING:
-        kernel_size: tuple[int, ...]
-
-    def forward(self, x: Tensor) -> Tensor:
-        names = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
-        options = {name: getattr(self, name) for name in names}
-        functions = F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
-        function = functions[len(self.kernel_size) - 1]
-        return function(x, self.floats("weight"), **options)
-
-
 class PackedLinear(PackedWeight, EncodedLinear, nn.Linear):  # type: ignore[misc]
     """`nn.Linear` with a weight of packed integers."""
 
@@ -294,35 +249,3 @@ class PackedConvTranspose2d(PackedWeight, EncodedConvTranspose, nn.ConvTranspose
 
 class PackedConvTranspose3d(PackedWeight, EncodedConvTranspose, nn.ConvTranspose3d):  # type: ignore[misc]
     """`nn.ConvTranspose3d` with a weight of packed integers."""
-
-
-class NarrowLinear(NarrowWeight, EncodedLinear, nn.Linear):  # type: ignore[misc]
-    """`nn.Linear` with a weight of f16, bf16 or f8."""
-
-
-class NarrowEmbedding(NarrowWeight, EncodedEmbedding, nn.Embedding):  # type: ignore[misc]
-    """`nn.Embedding` with a weight of f16, bf16 or f8."""
-
-
-class NarrowConv1d(NarrowWeight, EncodedConv, nn.Conv1d):  # type: ignore[misc]
-    """`nn.Conv1d` with a weight of f16, bf16 or f8."""
-
-
-class NarrowConv2d(NarrowWeight, EncodedConv, nn.Conv2d):  # type: ignore[misc]
-    """`nn.Conv2d` with a weight of f16, bf16 or f8."""
-
-
-class NarrowConv3d(NarrowWeight, EncodedConv, nn.Conv3d):  # type: ignore[misc]
-    """`nn.Conv3d` with a weight of f16, bf16 or f8."""
-
-
-class NarrowConvTranspose1d(NarrowWeight, EncodedConvTranspose, nn.ConvTranspose1d):  # type: ignore[misc]
-    """`nn.ConvTranspose1d` with a weight of f16, bf16 or f8."""
-
-
-class NarrowConvTranspose2d(NarrowWeight, EncodedConvTranspose, nn.ConvTranspose2d):  # type: ignore[misc]
-    """`nn.ConvTranspose2d` with a weight of f16, bf16 or f8."""
-
-
-class NarrowConvTranspose3d(NarrowWeight, EncodedConvTranspose, nn.ConvTranspose3d):  # type: ignore[misc]
-    """`nn.ConvTranspose3d` with a weight of f16, bf16 or f8."""

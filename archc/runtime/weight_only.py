@@ -1,6 +1,9 @@
-"""Layers of `torch.nn` with int8 weights, which compute in floating point.
+"""Layers of `torch.nn` with weights of int8, f16, bf16 or f8, which compute in f32.
 
-The runtime module `int8` imports this file, and its copies contain this code.
+A layer caches its decoded weights until a stored tensor changes.
+
+archc writes this file beside programs with such layers, as `archc_weight_only.py`.  A
+program with layers that multiply integers imports int8 weights from `archc_int8.py`.
 """
 
 from collections.abc import Callable
@@ -10,9 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from archc.runtime.encoded import EncodedWeights
 from archc.runtime.keeping import Keeping
+from archc.runtime.narrow import (
+    NarrowConv1d,
+    NarrowConv2d,
+    NarrowConv3d,
+    NarrowConvTranspose1d,
+    NarrowConvTranspose2d,
+    NarrowConvTranspose3d,
+    NarrowEmbedding,
+    NarrowLinear,
+)
 
 __all__ = [
+    "EncodedWeights",
     "Int8Weight",
     "Int8WeightConv1d",
     "Int8WeightConv2d",
@@ -22,6 +37,15 @@ __all__ = [
     "Int8WeightConvTranspose3d",
     "Int8WeightEmbedding",
     "Int8WeightLinear",
+    "Keeping",
+    "NarrowConv1d",
+    "NarrowConv2d",
+    "NarrowConv3d",
+    "NarrowConvTranspose1d",
+    "NarrowConvTranspose2d",
+    "NarrowConvTranspose3d",
+    "NarrowEmbedding",
+    "NarrowLinear",
 ]
 
 

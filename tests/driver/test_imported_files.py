@@ -11,6 +11,7 @@ from torch import Tensor
 import archc
 from archc.codegen.python_source import library
 from archc.codegen.torch import library_file
+from archc.codegen.torch.emit import LIBRARIES
 from archc.codegen.torch.load import load_module
 from archc.driver.compiled import Compiled
 from archc.driver.imported_files import ImportedFiles
@@ -99,9 +100,11 @@ def test_a_file_that_no_module_imports_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / INT8_FILE).read_text() == library("int8")
 
 
-def test_no_model_has_the_name_of_the_file() -> None:
-    with pytest.raises(archc.ArchcError, match="archc_int8"):
-        archc.parse("model archc_int8 { input x: f32[N, 64]  output y = x -> linear(8) }")
+@pytest.mark.parametrize("file", [library_file(library) for library in LIBRARIES])
+def test_no_model_has_the_name_of_a_file(file: str) -> None:
+    name = Path(file).stem
+    with pytest.raises(archc.ArchcError, match=name):
+        archc.parse(f"model {name} {{ input x: f32[N, 64]  output y = x -> linear(8) }}")
 
 
 def test_sources_have_the_file() -> None:

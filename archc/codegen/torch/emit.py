@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from itertools import combinations
 
 from archc.codegen.outline.alignment import ANY, OperatorKey, is_argument
 from archc.codegen.outline.build import outline
@@ -33,7 +34,7 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.types.attributes import attributes
 from archc.types.storage import Dense
 
-LIBRARIES = ("int8", "packed", "fake_quantized")
+LIBRARIES = ("int8", "weight_only", "packed", "fake_quantized")
 """The modules of `archc.runtime` that an emitted module imports from its folder."""
 
 _WITHIN = "masked"
@@ -133,18 +134,24 @@ def _libraries(
 def _used(code: str) -> dict[str, list[str]]:
     """The names that classes use of each runtime module.
 
-    If several modules export a name, it comes from the last one with other names in use, or else from the last one.
+    A name that several modules export comes from the last one of those whose files are smallest together.
     """
-    homes: dict[str, list[str]] = defaultdict(list)
-    for module in LIBRARIES:
-        for name in exported(module):
-            if has_name(code, name, called=name.islower()):
-                homes[name].append(module)
-    needed = {modules[0] for modules in homes.values() if len(modules) == 1}
-    found: dict[str, list[str]] = {module: [] for module in LIBRARIES}
-    for name, modules in homes.items():
-        found[([module for module in modules if module in needed] or modules)[-1]].append(name)
-    return {module: sorted(names) for module, names in found.items()}
+    used = {module: {name for name in exported(module) if _uses(code, name)} for module in LIBRARIES}
+    names = set().union(*used.values())
+    complete = (
+        modules
+        for count in range(len(LIBRARIES) + 1)
+        for modules in combinations(LIBRARIES, count)
+        if names == set().union(*(used[module] for module in modules))
+    )
+    smallest = min(complete, key=lambda modules: sum(len(library(module)) for module in modules))
+    homes = {name: module for module in smallest for name in used[module]}
+    return {module: sorted(name for name in used[module] if homes.get(name) == module) for module in LIBRARIES}
+
+
+def _uses(code: str, name: str) -> bool:
+    """Return whether classes use a name of a runtime module; functions are called."""
+    return has_name(code, name, called=name.islower())
 
 
 def _called(graph: Graph, code: str) -> list[TorchHelper]:

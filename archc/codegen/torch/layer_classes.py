@@ -40,10 +40,10 @@ MASKED = "Masked"
 """Prefix of the classes in `archc.runtime.masked`, such as `MaskedLinear`."""
 
 INT8_WEIGHT = "Int8Weight"
-"""Prefix of the layers of `archc.runtime.int8` that compute in floats, such as `Int8WeightLinear`."""
+"""Prefix of the layers of `archc.runtime.weight_only` with int8 weights, such as `Int8WeightLinear`."""
 
 PACKED, NARROW = "Packed", "Narrow"
-"""Prefixes of the layers of `archc.runtime.packed`, such as `PackedLinear`."""
+"""Prefixes of the layers of `archc.runtime.packed` and `archc.runtime.narrow`, such as `PackedLinear`."""
 
 FAKE_QUANTIZED = "FakeQuantized"
 """Prefix of the layers of `archc.runtime.fake_quantized`, such as `FakeQuantizedLinear`."""

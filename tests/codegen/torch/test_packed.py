@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import archc
+from archc.codegen.torch import library_file
 from archc.codegen.torch.load import load_module
 from archc.runtime import packed
 from archc.types.storage import F8E4M3, F8E5M2, NarrowFloat, PackedIntegers, Storage
@@ -204,24 +205,32 @@ def test_a_single_file_computes_what_the_module_does(model: nn.Module, tmp_path:
     assert torch.equal(load_module(path).load()(tokens(2)), model(tokens(2)))
 
 
+QUANT = 'quant(scheme = "dynamic", least = 0, on = "fc")'
+
+
 def test_files_are_as_the_formatter_and_the_linter_want_them(tmp_path: Path) -> None:
     archc.compile(MIXED.replace("STAGE", "")).write(tmp_path, emit="torch", check=False)
-    for name in ("mixed.py", "archc_packed.py", "archc_int8.py"):
+    for name in ("mixed.py", "archc_packed.py", "archc_weight_only.py"):
         assert_well_formed((tmp_path / name).read_text(), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("layers", "files"),
+    ("layers", "passes", "files"),
     [
-        ("lstm(4, weight_ih_l0 = int8(0), weight_hh_l0 = f16)", {"archc_packed.py"}),
-        ("lstm(4, weight_hh_l0 = f16) -> fc: linear(4, weight = int8(0))", {"archc_int8.py"}),
-        ("lstm(4, weight_hh_l0 = int4) -> fc: linear(4, weight = int8(0))", {"archc_int8.py", "archc_packed.py"}),
+        ("lstm(4, weight_ih_l0 = int8(0))", "", {"weight_only"}),
+        ("lstm(4, weight_ih_l0 = int8(0), weight_hh_l0 = f16)", "", {"weight_only"}),
+        ("lstm(4, weight_hh_l0 = f16) -> fc: linear(4, weight = int8(0))", "", {"weight_only"}),
+        ("linear(4, weight = int8(0)) -> fc: linear(4, weight = bf16)", "", {"weight_only"}),
+        ("linear(4, weight = int4) -> fc: linear(4, weight = f16)", "", {"packed"}),
+        ("lstm(4, weight_hh_l0 = int4) -> fc: linear(4, weight = int8(0))", "", {"weight_only", "packed"}),
+        ("linear(4, weight = int8(0)) -> fc: linear(4)", QUANT, {"int8"}),
+        ("lstm(4, weight_hh_l0 = f16) -> fc: linear(4)", QUANT, {"int8"}),
     ],
 )
-def test_narrow_weights_need_no_second_file(layers: str, files: set[str], tmp_path: Path) -> None:
-    compiled = archc.compile(f"model net {{ input x: f32[N, 3, 4]  output y = x -> rnn: {layers} }}")
+def test_a_module_needs_the_smallest_files(layers: str, passes: str, files: set[str], tmp_path: Path) -> None:
+    compiled = archc.compile(f"model net {{ input x: f32[N, 3, 4]  output y = x -> first: {layers} }}", passes=passes)
     report = compiled.write(tmp_path, emit="torch", check=True)
-    assert {name for name in report["files"] if name.startswith("archc_")} == files
+    assert {name for name in report["files"] if name.startswith("archc_")} == {*map(library_file, files)}
 
 
 def test_stages_share_encoded_weights(tmp_path: Path) -> None:
