@@ -17,7 +17,9 @@ from archc.ir.rewriter import Rewriter
 from tests.specs.siblings import SIBLINGS, SPECS
 from tests.storages import random_storage
 
-STORED = sorted(SIBLINGS)
+FIRST = ("deepfm", "elman", "llama", "tagger", "text_classifier", "translator", "two_tower", "vgg16", "vit")
+"""Specs that together have all kinds of layers; the others are slow."""
+STORED = [spec if spec in FIRST else pytest.param(spec, marks=pytest.mark.slow) for spec in sorted(SIBLINGS)]
 
 
 def encoded(spec: str) -> Graph:
