@@ -21,6 +21,12 @@ LARGEST_SHARE = 0.9
 
 Equalization takes no time in a run, but a small gain on the calibration data may be a loss on other data.
 """
+MOST_ELEMENTS = 1 << 22
+"""Most elements of the weights of the layers that are equalized together.
+
+Each candidate rounds these weights.  The layers of networks with depthwise convolutions, which gain most, are far
+smaller.
+"""
 
 
 def equalize(
@@ -68,7 +74,13 @@ def _pairs(graph: Graph, selected: Collection[Layer], quantized: Collection[Laye
 
     with_operand = {layer.node for layer in quantized if can_change(layer.node)}
     pairs = (_pair(graph, layer.node, with_operand) for layer in selected if can_change(layer.node))
-    return [pair for pair in pairs if pair is not None]
+    return [pair for pair in pairs if pair is not None and _elements(graph, pair) <= MOST_ELEMENTS]
+
+
+def _elements(graph: Graph, pair: Pair) -> int:
+    """Number of elements of the weights of a pair."""
+    nodes = (pair.first, *pair.second)
+    return sum(math.prod(graph.weights[node.weights["weight"]].shape) for node in nodes)
 
 
 def _pair(graph: Graph, first: Node, quantized: Collection[Node]) -> Pair | None:

@@ -100,8 +100,25 @@ def integer_producer(graph: Graph, node: Node, integer: Collection[Node]) -> Nod
     If such a layer exists, quantizing the operand of the node has no extra cost: the kernel of the integer layer
     quantizes its own result.
     """
+    return _producer(graph, node.operands[0], integer)
+
+
+def connected(graph: Graph, integer: Collection[Node]) -> list[set[Node]]:
+    """Groups of integer layers and operators that pass integers on to one another."""
+    import networkx as nx
+
+    links = nx.Graph()
+    links.add_nodes_from(integer)
+    for node in integer:
+        before = (_producer(graph, value, integer) for value in quantized_operands(node))
+        links.add_edges_from((producer, node) for producer in before if producer is not None)
+    return [*nx.connected_components(links)]
+
+
+def _producer(graph: Graph, value: Value, integer: Collection[Node]) -> Node | None:
+    """The integer node whose result, possibly clipped and moved, is a value."""
     layer = pattern(where=lambda before: before in integer, bind="layer")
-    found = match_value(result_of(layer, through=PASSING_ON), node.operands[0], graph)
+    found = match_value(result_of(layer, through=PASSING_ON), value, graph)
     return None if isinstance(found, NoMatch) else found["layer"]
 
 

@@ -14,7 +14,7 @@ from archc.passmanager.targets import BreakEven
 from ._float_head import float_head
 from ._integer_operators import integer_operators
 from ._layers import Work, work_at
-from ._quantized_values import integer_producer, reaches, results_to_quantize
+from ._quantized_values import connected, integer_producer, reaches, results_to_quantize, returns_integers
 from ._recurrent_operands import quantizes_inside
 
 Scheme = Literal["static", "dynamic", "weight"]
@@ -123,15 +123,22 @@ def _obstacle(layer: Layer, obstacles: Mapping[str, str]) -> str | None:
 def _isolated(graph: Graph, schemes: Mapping[Layer, Scheme], work: Work, least: int) -> list[Layer]:
     """Static convolutions for which the conversions from and to floats take longer than int8 saves.
 
-    A convolution is isolated if its result is used in floats, for example by a `tanh` or as an output of the model.  A
-    convolution is not isolated if only a `relu` or a max pool is between the convolution and the next integer layer.
+    A group of convolutions is isolated if a result is used in floats, for example by a `tanh` or as an output of the
+    model.  Clipping, data movement and residual additions between convolutions belong to the group, and an integer
+    layer after it makes the conversion unnecessary.
 
     Args:
-        least: multiply-adds from which an isolated convolution is faster in int8.
+        least: multiply-adds from which an isolated group is faster in int8.
     """
     static = [layer for layer, scheme in schemes.items() if scheme == "static"]
     nodes = [node for layer in static for node in layer.nodes]
     integer = {*nodes, *integer_operators(graph, nodes)}
     results = results_to_quantize(graph, [*nodes, *(node for node in integer if node not in nodes)])
     rounding = {node for value, node in results.items() if not reaches(graph, value, integer)}
-    return [layer for layer in static if work(layer.node) < least and not rounding.isdisjoint(layer.nodes)]
+    small = [
+        group
+        for group in connected(graph, integer)
+        if not rounding.isdisjoint(group) and sum(work(node) for node in group) < least
+    ]
+    isolated = {node for group in small for node in group if returns_integers(node)}
+    return [layer for layer in static if not isolated.isdisjoint(layer.nodes)]

@@ -110,7 +110,7 @@ class Quant(Pass):
     - layers without integer kernels for the scheme: recurrent layers, embeddings, learned tensors, and, under
       `dynamic`, convolutions;
     - layers with fewer multiply-adds than `least`;
-    - small convolutions whose result is used in floats, for example by a `tanh`;
+    - small convolutions, one or a chain, whose result is used in floats, for example by a `tanh`;
     - layers whose operand is zero in all calibration data.
 
     All weight matrices of a recurrent layer become integers; those of `lstm` and `rnn` are rounded by GPTQ if

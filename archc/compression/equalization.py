@@ -35,7 +35,7 @@ from archc.weights.dtype_conversion import to_torch
 if TYPE_CHECKING:
     import torch
 
-STRENGTHS = (0.5, 0.65, 0.8, 1.0)
+STRENGTHS = (0.5, 0.75, 1.0)
 """Candidates for the exponent α of `smoothing_scales`.
 
 With 1, all channels between the layers get the same range.

@@ -18,7 +18,9 @@ from archc.declaration.traits import INTEGER_KERNEL
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ops.arithmetic import Mul
+from archc.passes.quant import Quant
 from tests.ops.runtimes import sessions
+from tests.passes.graphs import Build, remarks, run
 
 RESIDUAL = """
 block Unit {
@@ -179,9 +181,9 @@ def test_the_trait_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_small_head_stays_in_floats_unless_least_is_given() -> None:
     text = """
     model net {
-        input x: f32[N, 32, 32, 32]
-        y = x -> a: conv2d(256, 3, padding = 1) -> relu -> b: conv2d(256, 3, padding = 1) -> relu
-        output z = y -> adaptive_avg_pool2d(1) -> flatten -> fc: linear(2000)
+        input x: f32[N, 16, 32, 32]
+        y = x -> a: conv2d(32, 3, padding = 1) -> relu -> b: conv2d(32, 3, padding = 1) -> relu
+        output z = y -> adaptive_avg_pool2d(1) -> flatten -> fc: linear(100)
     }
     """
     assert "fc_in.scale" not in scales(quantized(text, "quant"))
@@ -191,8 +193,8 @@ def test_a_small_head_stays_in_floats_unless_least_is_given() -> None:
 def test_a_head_after_an_integer_layer_is_quantized() -> None:
     text = """
     model net {
-        input x: f32[N, 4096]
-        output z = x -> a: linear(16384) -> relu -> fc: linear(32)
+        input x: f32[N, 2048]
+        output z = x -> a: linear(256) -> relu -> fc: linear(2)
     }
     """
     assert "fc_in.scale" in scales(quantized(text, "quant"))
@@ -210,3 +212,21 @@ def test_depthwise_convolutions_use_the_integer_kernel_in_onnx(tmp_path: Path) -
     found = optimized(graph, tmp_path)
     assert found["QLinearConv"] == 4 and found["Conv"] == 0
     compared(graph, text)
+
+
+def chain(count: int) -> Graph:
+    """Small convolutions with relus between them, whose last result is used in floats."""
+    build = Build()
+    x = build.input(8, 12, 12)
+    for number in range(count):
+        x = build.layer("conv2d", x, 16, 3, padding=1, name=f"conv{number}")
+        x = build.layer("tanh" if number == count - 1 else "relu", x)
+    return build.done(x)
+
+
+@pytest.mark.parametrize(("count", "scheme"), [(1, "weight"), (3, "weight"), (5, "static")])
+def test_a_group_of_convolutions_is_isolated_as_a_whole(count: int, scheme: str) -> None:
+    """The conversions at the ends of a group take as long for one convolution as for several."""
+    (report,) = run(chain(count), Quant())
+    found = {message.split(":")[0] for message in remarks(report, "rewrote").values()}
+    assert found == {scheme}
