@@ -57,19 +57,24 @@ def quantize_matrix(rows: torch.Tensor, hessian: torch.Tensor, grid: Grid) -> to
 def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
     """Upper triangular U with H⁻¹ = Uᵀ U, for a damped H, which is changed in place.
 
-    Columns without data get the mean of the diagonal.  If rounding errors leave H indefinite, the damping increases.
+    H is divided by the mean of its diagonal, which changes no integer, so that very large and very small moments have
+    finite inverses.  Columns without data get this mean.  If rounding errors leave H indefinite, the damping increases.
+    If H is not finite, or stays indefinite, U is the identity: each column is rounded to nearest.
     """
     import torch
 
     diagonal = hessian.diagonal()
-    mean = float(diagonal.mean()) or 1.0
-    diagonal.copy_(torch.where(diagonal > 0, diagonal, mean))
+    hessian.div_(float(diagonal.mean()) or 1.0)
+    diagonal.copy_(torch.where(diagonal > 0, diagonal, 1.0))
+    damping = DAMPING
     for _ in range(ATTEMPTS):
-        diagonal.add_(DAMPING * mean)
+        diagonal.add_(damping)
         lower, failed = torch.linalg.cholesky_ex(hessian)
         if not failed:
             break
-        mean *= 10
+        damping *= 10
+    if failed or not lower.isfinite().all():
+        return torch.eye(len(hessian), dtype=hessian.dtype)
     inverse = torch.cholesky_inverse(lower, out=lower)
     factor: torch.Tensor = torch.linalg.cholesky(inverse)
     return factor.T

@@ -123,3 +123,19 @@ def test_the_clipped_range_has_the_smallest_error_of_all_shares(
     if storage.single_scale:
         found, errors = found.sum(), [each.sum() for each in errors]
     assert found == pytest.approx(np.min(errors, axis=0), rel=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-90, 1e90])
+def test_the_integers_do_not_depend_on_the_unit_of_the_operand(factor: float) -> None:
+    weight, hessian = problem(0)
+    grid = find_grid(Int4(group=8), weight)
+    scaled = hessian * factor
+    assert torch.equal(quantize_matrix(weight, scaled, grid), quantize_matrix(weight, hessian, grid))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_moments_that_are_not_finite_give_the_nearest_integers(wrong: float) -> None:
+    weight, hessian = problem(0)
+    grid = find_grid(Int4(group=8), weight)
+    hessian[3, 4] = hessian[4, 3] = wrong
+    assert torch.equal(quantize_matrix(weight, hessian, grid), grid.nearest(weight))
