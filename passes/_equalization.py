@@ -69,7 +69,7 @@ def _pairs(graph: Graph, selected: Collection[Layer], quantized: Collection[Laye
     owners = owners_of_weights(graph.nodes())
 
     def can_change(node: Node) -> bool:
-        floats = node.types[0].dtype is DType.f32
+        floats = all(type.dtype is DType.f32 for type in node.types)
         return floats and node.op.has(AFFINE_IN_WEIGHT) and weights_obstacle(graph, node, owners) is None
 
     with_operand = {layer.node for layer in quantized if can_change(layer.node)}

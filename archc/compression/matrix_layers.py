@@ -12,8 +12,8 @@ from archc.ir.scans import schedule
 def matrix_obstacle(graph: Graph, layer: Layer) -> str | None:
     """Reason why the calibration data give no second-order loss of a layer's weight, or None.
 
-    A layer without an obstacle has one use, outside scans, and multiplies its operand by its only matrix or selects
-    rows of it.
+    A layer without an obstacle has one use, outside scans, and multiplies the rows of its operand by its only matrix or
+    selects rows of it.
     """
     if set(layer.weights) != {"weight"}:
         return f"`{layer.op.name}` has {len(layer.weights)} weights" if layer.weights else "its weight is a vector"
@@ -24,4 +24,6 @@ def matrix_obstacle(graph: Graph, layer: Layer) -> str | None:
         return f"its weight is stored as {weight.storage}"
     if type(layer.op).weight_rows is Operator.weight_rows and not layer.op.has(SELECTS_ROWS):
         return f"`{layer.op.name}` is no product of rows with its weight"
+    if layer.node.types[0].rank < (1 if layer.op.has(SELECTS_ROWS) else 2):
+        return "its operand has no axis of samples"
     return None if layer.node in set(schedule(graph)) else "it is in a scan"

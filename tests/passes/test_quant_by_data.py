@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import run_passes
 from archc.types.storage import Dense, Int8
+from archc.types.tensor_type import DType, TensorType
 from tests.passes.graphs import Build, mlp, run
 from tests.passes.test_narrow_weights import correlated, data, network
 
@@ -142,3 +144,15 @@ def test_trained_weights_without_data_give_one_warning(step: Quant, expected: li
     graph, found = mlp(64, 32, 8), Diagnostics()
     list(run_passes(graph, [step], Calibration(graph, trained=True), diagnostics=found))
     assert [one.code for one in found if one.code in ("plain-method", "random-calibration")] == expected
+
+
+@pytest.mark.parametrize("step", [Quant(scheme="weight"), Quant("int4"), Quant(bytes=60_000)], ids=str)
+def test_layers_without_an_axis_of_samples_are_rounded_to_nearest(step: Quant) -> None:
+    """The operand of `fc` is one vector, and the index of `table` one number."""
+    build = Build()
+    vector = build.rewriter.input("x", TensorType(DType.f32, (64,)))
+    index = build.rewriter.input("i", TensorType(DType.i64, ()))
+    row = build.layer("embedding", index, 50, 64, name="table")
+    graph = build.done(build.layer("linear", build.layer("add", vector, row), 16, name="fc"))
+    run(graph, replace(step, method="gptq" if step.bytes is None else None))
+    assert {graph.weights[path].storage.name for path in ("fc.weight", "table.weight")} == {step.format or "int8"}

@@ -253,3 +253,11 @@ def test_single_scales_follow_the_formula_of_the_paper() -> None:
     weights = pair.scaled_weights(graph, found.scales.numpy())
     equal = [np.abs(weights[f"{name}.weight"]).reshape(CHANNELS, -1).max(1) for name in ("expand", "depthwise")]
     np.testing.assert_allclose(equal[0] / equal[0][0], equal[1] / equal[1][0], rtol=1e-5)
+
+
+def test_layers_without_operands_have_no_channels() -> None:
+    build = Build()
+    x = build.layer("linear", build.input(32), 32, name="fc")
+    graph = build.done(build.layer("matmul", x, build.layer("parameter", (32, 32), name="table")))
+    run(graph, Quant(least=0, smooth=0.5))
+    assert graph.weights["table.weight"].storage.name == "int8"
