@@ -233,7 +233,7 @@ class Quant(Pass):
                 f'`granularity = "token"` of `quant` needs `scheme = "dynamic"`, got "{self.scheme}"',
                 "granularity",
             )
-        if self.training and self.format in ("f16", "bf16"):
+        if self.training and self.format not in (None, "int8", *PACKED):
             raise AttributeProblem(
                 "bad-option", f"`training` of `quant` is for formats of integers, got {self.format}", "format"
             )

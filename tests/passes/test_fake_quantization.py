@@ -112,8 +112,9 @@ def test_the_options_of_the_training_are_accepted(step: Quant) -> None:
 
 
 def test_only_integers_are_trained() -> None:
-    with pytest.raises(ArchcError, match="bad-option"):
-        parse_passes("quant(f16, training = true)")
+    for name in ("f16", "bf16", "f8e4m3", "f8e5m2"):
+        with pytest.raises(ArchcError, match="bad-option"):
+            parse_passes(f"quant({name}, training = true)")
     graph, found = mlp(32, 32, 8), Diagnostics()
     list(run_passes(graph, [Quant("int4", training=True, method="gptq")], Calibration(graph), diagnostics=found))
     assert "`method` of `quant` has no effect without `training = false`" in [one.message for one in found]
