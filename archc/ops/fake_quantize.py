@@ -38,8 +38,9 @@ _DYNAMIC = TorchHelper(
 def _fake_quantize_dynamic(x: Tensor) -> Tensor:
     """Quantize to the range of the data, and dequantize; the gradient is 1."""
     held = x.detach()
-    low = held.amin().clamp(max=0)
-    step = (held.amax().clamp(min=0) - low) / 255
+    padded = nn.functional.pad(held.flatten(), (0, 1))  # the padding is the zero that the range contains
+    low = padded.amin()
+    step = (padded.amax() - low) / 255
     scale = step + (step == 0)
     zero_point = (-low / scale).round().clamp(0, 255)
     q = ((held / scale).round() + zero_point).clamp(0, 255)

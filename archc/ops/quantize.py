@@ -231,12 +231,13 @@ class Dequantize(Operator):
 def _dynamic(x: str) -> str:
     """The three results of a dynamic quantizer as one expression, with assignments for repeated terms.
 
-    Data of zeros have the range 0, which cannot be a divisor: their scale is 1, as in ONNX Runtime.
+    The padding is the zero that the range contains; with it, data without elements have a range, too.  Data of zeros
+    have the range 0, which cannot be a divisor: their scale is 1, as in ONNX Runtime.
     """
     again = x if x.isidentifier() else "_x"
     first = x if x.isidentifier() else f"(_x := {x})"
-    low = f"(_low := {again}.amin().clamp(max=0))"
-    step = f"(_step := ({again}.amax().clamp(min=0) - {low}) / 255)"
+    padded = f"(_padded := F.pad({again}.flatten(), (0, 1)))"
+    step = f"(_step := (-(_low := {padded}.amin()) + _padded.amax()) / 255)"
     scale = f"(_scale := {step} + (_step == 0))"
     zero_point = "(_zero_point := (-_low / _scale).round().clamp(0, 255))"
     q = f"(({first} / {scale}).round() + {zero_point}).clamp(0, 255).to(torch.uint8)"

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from archc.declaration.base import Operator, OperatorError
+from archc.interpreter.evaluate import evaluate
 from archc.ops.quantize import Dequantize, OnGrid, Quantize
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random
+from tests.passes.graphs import Build
 
 X = random(3, 4, 5) * 50
 # Halves are rounded to even: 0.5 to 0, and 1.5 to 2.
@@ -160,3 +162,13 @@ def test_mistakes(op: Operator, types: list[str], code: str) -> None:
     with pytest.raises(OperatorError) as caught:
         op.infer([TensorType(DType(dtype), shape) for dtype, shape in zip(types, shapes)])
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", ["quantize", "fake_quantize"])
+@pytest.mark.parametrize("granularity", ["tensor", "token"])
+def test_an_operand_without_elements(name: str, granularity: str) -> None:
+    build = Build()
+    found = build.layer(name, build.input(4), DType.u8, dynamic=True, granularity=granularity)
+    graph = build.done(found)
+    (result,) = evaluate(graph, {"x": torch.zeros(0, 4)}).values()
+    assert result.shape == (0, 4)
