@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from archc.analysis.layers import Layer
 from archc.compression.lockstep import Lockstep
 from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
+from archc.compression.weight_formats import Array
 from archc.declaration.traits import SELECTS_ROWS
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.storage import Int8, Masked
 
-from ._int8_weights import Array, StoredWeights, channel_axes, stored_weights
+from ._int8_weights import StoredWeights, channel_axes, stored_weights
 from ._narrow_weights import can_use_data
 
 if TYPE_CHECKING:

@@ -6,21 +6,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from archc.analysis.layers import Layer
+from archc.compression.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node
 from archc.ir.match import NoMatch, any_value, match, pattern, result_of
 from archc.passmanager import Context
-from archc.types.storage import Int8, Masked, Storage
+from archc.types.storage import Int8, Masked
 from archc.types.tensor_type import DType
-
-Array = npt.NDArray[Any]
-Encoded = tuple[Storage, Mapping[str, Array]]
-"""Storage of a weight, and its stored tensors by path."""
 
 LARGEST_BIAS = 2.0**30
 """Largest bias as a multiple of the operand's scale times the weight's scale.

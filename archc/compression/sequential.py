@@ -12,10 +12,9 @@ from archc.compression.grids import Grid, find_grid
 from archc.compression.lockstep import Lockstep
 from archc.compression.moments import Moments
 from archc.compression.output_metric import OutputMetric
+from archc.declaration.traits import ADDS, INFERENCE_IDENTITY
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node
-from archc.ops.arithmetic import Add
-from archc.ops.dropout import Dropout
 from archc.types.storage import Integers
 
 if TYPE_CHECKING:
@@ -209,10 +208,10 @@ def _residual_errors(graph: Graph, steps: Lockstep, node: Node) -> Iterator[torc
     """Yield the error of the value to which the result of a node is added, for each batch; else None."""
     value = node.results[0]
     consumer = graph.only_consumer(value)
-    while consumer is not None and isinstance(consumer.op, Dropout):
+    while consumer is not None and consumer.op.has(INFERENCE_IDENTITY):
         value = consumer.results[0]
         consumer = graph.only_consumer(value)
-    if consumer is not None and isinstance(consumer.op, Add) and len(consumer.operands) == 2:
+    if consumer is not None and consumer.op.has(ADDS) and len(consumer.operands) == 2:
         other = consumer.operands[1 - consumer.operands.index(value)]
         if other.type == value.type and other is not value:
             yield from steps.error(other)

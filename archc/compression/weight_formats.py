@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from archc.types.storage import (
     F8E4M3,
@@ -22,6 +24,10 @@ from archc.types.storage import (
     Storage,
 )
 from archc.types.tensor_type import DType
+
+Array = npt.NDArray[Any]
+Encoded = tuple[Storage, Mapping[str, Array]]
+"""Storage of a weight, and its stored tensors by path."""
 
 Format = Literal["int8", "int6", "int5", "int4", "int3", "int2", "f16", "bf16", "f8e4m3", "f8e5m2"]
 

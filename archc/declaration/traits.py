@@ -169,6 +169,7 @@ POINTWISE = Flag("pointwise", "An element of the result depends only on the elem
 IDEMPOTENT = Flag("idempotent", "A second application changes nothing.")
 INVOLUTION = Flag("involution", "A second application restores the operand.")
 COMMUTATIVE = Flag("commutative", "The two operands, or the operand and the number, can be exchanged.")
+ADDS = Flag("adds", "The result is the sum of the two operands, or of the operand and the number.")
 LAYOUT_ONLY = Flag("layout only", "Each element of a result is an element of an operand, chosen by its position alone.")
 SAME_IF_SAME_TYPE = Flag(
     "same if same type", "With a single operand, a result of the type of this operand equals the operand."

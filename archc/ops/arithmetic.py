@@ -12,6 +12,7 @@ from archc.declaration.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ON
 from archc.declaration.notation import Side
 from archc.declaration.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix, literal, method
 from archc.declaration.traits import (
+    ADDS,
     CLIPS,
     COMMUTATIVE,
     IDEMPOTENT,
@@ -132,7 +133,7 @@ class Add(Binary):
 
     symbol = "+"
     onnx_name = "Add"
-    traits = (COMMUTATIVE, NeutralOperand(0), INTEGER_KERNEL)
+    traits = (ADDS, COMMUTATIVE, NeutralOperand(0), INTEGER_KERNEL)
     example = "y = x + shortcut"
 
     def result_integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:

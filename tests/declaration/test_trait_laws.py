@@ -18,6 +18,7 @@ import torch
 from archc.codegen.torch import emit
 from archc.declaration.base import Operator, OperatorError
 from archc.declaration.traits import (
+    ADDS,
     AFFINE_IN_WEIGHT,
     CLIPS,
     COMMUTATIVE,
@@ -247,7 +248,22 @@ def holds_weight(one: Case) -> bool:
     return not one.inputs and len(values) == 1 and same(run(one.op, (), values), tuple(values.values()))
 
 
+def adds(one: Case) -> bool | None:
+    """The result is a sum; truth values have no sum."""
+    number = getattr(one.op, "scalar", None)
+    if isinstance(number, float) and not one.inputs[0].is_floating_point():
+        return None  # PyTorch would return floats
+    terms = (*one.inputs, *(() if number is None else (number,)))
+    if len(terms) != 2 or any(tensor.dtype is torch.bool for tensor in one.inputs):
+        return False
+    try:
+        return same(run(one.op, one.inputs, one.weights), (terms[0] + terms[1],))
+    except RuntimeError:  # the shapes do not broadcast
+        return False
+
+
 LAWS: dict[Flag, Law] = {
+    ADDS: adds,
     AFFINE_IN_WEIGHT: affine_in_weight,
     CLIPS: clips,
     COMMUTATIVE: commutative,
