@@ -45,11 +45,12 @@ from ._smoothing import smooth
 
 @dataclass(frozen=True)
 class Quant(Pass):
-    """Quantize layers: int8 weights and operands, or weights of 2 to 6 or 16 bits.
+    """Quantize layers: int8 weights and operands, or weights as integers of 2 to 6 bits or narrow floats.
 
     `int8` quantizes weights and, by `scheme`, operands, for integer kernels that are faster than floats.  The other
     formats make the file smaller, and layers compute in floats: `int6` to `int2` with a scale and a zero point for each
-    `group` of elements of a channel, `f16` and `bf16` by rounding each element.
+    `group` of elements of a channel, `f16` and `bf16` by rounding each element, and `f8e4m3` and `f8e5m2` as floats of
+    8 bits with a scale for each channel.
 
     With calibration data, the integers of `int6` to `int2` are chosen by GPTQ: layer by layer, on the outputs of the
     quantized layers before, each rounding error is compensated in the columns that follow, and the bias absorbs the
@@ -91,15 +92,15 @@ class Quant(Pass):
     at both ends, `"mse"` minimizes the squared error of the operand, and `"entropy"` minimizes the Kullback-Leibler
     divergence of its distribution (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep Learning Inference").  By
-    default, each operand gets the observer with the least error in the results of its layers on the calibration data,
-    and `"minmax"` if clipping does not reduce this error by a fifth.  Random inputs get `"minmax"`.
+    default, each operand gets the observer with the least squared error in the results of its layers on the calibration
+    data, and `"minmax"` if clipping does not reduce this error by a fifth.  Random inputs get `"minmax"`.
 
     With calibration data, weights are rounded by GPTQ, layer by layer on the operands of the quantized model, and
     biases absorb the mean of the remaining error.  `method = "rtn"` rounds weights to nearest and keeps the biases.
 
-    Under `static` and `dynamic`, the operand of a linear layer is smoothed if this reduces the error of the result by
-    30 % or more on the calibration data: each channel of the operand is divided by a scale, and the column of the
-    weight is multiplied by it, so that the channels of the operand have similar ranges (Xiao et al. 2023,
+    Under `static` and `dynamic`, the operand of a linear layer is smoothed if this reduces the squared error of the
+    result by 30 % or more on the calibration data: each channel of the operand is divided by a scale, and the column of
+    the weight is multiplied by it, so that the channels of the operand have similar ranges (Xiao et al. 2023,
     "SmoothQuant").  `smooth` is the exponent α of s = max|x|^α / max|w|^(1-α).
 
     Where a layer can divide its own result, weights are rescaled and no operation is added, above all before depthwise
@@ -109,7 +110,8 @@ class Quant(Pass):
 
     - layers without integer kernels for the scheme: recurrent layers, embeddings, learned tensors, and, under
       `dynamic`, convolutions;
-    - layers with fewer multiply-adds than `least`;
+    - layers with fewer multiply-adds than `least`, except, under `static`, layers whose operand is the result of
+      another integer layer, possibly after operators such as `relu`;
     - small convolutions, one or a chain, whose result is used in floats, for example by a `tanh`;
     - layers whose operand is zero in all calibration data.
 
