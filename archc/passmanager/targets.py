@@ -75,6 +75,9 @@ class TargetFacts:
         """
         if names is None:
             names = [name for name in self.emitted if name in self.break_even] or [*self.break_even]
+        elif not names:
+            known = " or ".join(f'"{known}"' for known in self.break_even)
+            raise AttributeProblem("bad-option", "`for` names no target", "for", f"give {known}, or leave it out")
         names = [names] if isinstance(names, str) else names
         for name in names:
             if name not in self.break_even:

@@ -51,3 +51,10 @@ def test_for_takes_targets_with_integer_kernels(name: str) -> None:
     with pytest.raises(ArchcError, match=f'`for` names the target "{name}"') as failure:
         list(run_passes(graph, [Quant(for_=name)], Calibration(graph), targets=facts))
     assert failure.value.diagnostics[0].help == ("did you mean `onnx`?" if name == "onx" else 'give "torch" or "onnx"')
+
+
+def test_for_names_at_least_one_target() -> None:
+    graph = mlp(8, 8, 8)
+    facts = facts_on(Calibration(graph), BUILT_IN)
+    with pytest.raises(ArchcError, match="`for` names no target"):
+        list(run_passes(graph, [Quant(for_=())], Calibration(graph), targets=facts))
