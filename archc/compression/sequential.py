@@ -29,6 +29,8 @@ The second moments of a matrix with k columns need a few times k rows; a convolu
 LEAST_ROWS = 16_384
 CHUNK = 8 << 20
 """Most elements of rows in memory at a time."""
+SIGNIFICANCE = 3
+"""Number of standard errors up to which a bias does not absorb the mean error of a channel."""
 
 
 @frozen_by_identity
@@ -128,10 +130,26 @@ def _quantize_product(
     values = torch.split(grid.values(q), channels)
     bias = None
     if bias_path is not None:
-        offsets = [each.target_mean - value.to(each.mean.dtype) @ each.mean for each, value in zip(moments, values)]
-        bias = torch.cat(offsets).to(weight.dtype).numpy()
+        before = torch.split(_tensor(graph, bias_path), channels)
+        biases = [_refitted_bias(*each) for each in zip(moments, before, parts, values)]
+        bias = torch.cat(biases).to(weight.dtype).numpy()
     snr_db = _snr_db(moments, torch.split(fitted, channels), values)
     return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count, snr_db)
+
+
+def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Compute the bias that absorbs the mean d of the remaining error, as far as the rows determine d.
+
+    The squared standard error of d is s² = diag(ΔW H ΔWᵀ) / n for n rows.  If some rows are much larger than others,
+    s is large as well, and d would be a large error in the result of the small rows.  So d is multiplied by
+    max(0, 1 - (`SIGNIFICANCE` s / d)²).
+    """
+    mean, hessian = moments.mean, moments.hessian.to(moments.mean.dtype)
+    shift = moments.target_mean.to(mean.dtype) - values.to(mean.dtype) @ mean - bias
+    error = (values - rows).to(mean.dtype)
+    variance = (error @ hessian * error).sum(1) / max(moments.count, 1)
+    known = 1 - SIGNIFICANCE**2 * variance / shift.square()  # NaN without a shift and without an error
+    return bias + known.nan_to_num(0.0).clamp(min=0) * shift
 
 
 def _snr_db(

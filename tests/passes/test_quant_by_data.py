@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from archc.compression.weight_formats import Format
 from archc.diagnostics import Diagnostics
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
@@ -156,3 +157,21 @@ def test_layers_without_an_axis_of_samples_are_rounded_to_nearest(step: Quant) -
     graph = build.done(build.layer("linear", build.layer("add", vector, row), 16, name="fc"))
     run(graph, replace(step, method="gptq" if step.bytes is None else None))
     assert {graph.weights[path].storage.name for path in ("fc.weight", "table.weight")} == {step.format or "int8"}
+
+
+@pytest.mark.parametrize("name", ["int8", "int4"])
+def test_large_tokens_do_not_spoil_the_bias_for_small_ones(name: Format) -> None:
+    def tokens_of_sizes(seed: int) -> np.ndarray:
+        sizes = np.array([1, 0.01, 1000, 0.01])[:, None]
+        return (np.random.default_rng(seed).normal(size=(100, 4, 64)) * sizes).astype(np.float32)
+
+    errors = {}
+    for method in ("rtn", "gptq"):
+        build = Build()
+        graph = build.done(build.layer("linear", build.input(4, 64), 16, name="fc"))
+        held_out = {"x": torch.from_numpy(tokens_of_sizes(1))}
+        before = evaluate(graph, held_out)["y0"]
+        scheme = {"scheme": "weight"} if name == "int8" else {}
+        run(graph, Quant(name, method=method, **scheme), data={"x": tokens_of_sizes(0)})  # type: ignore[arg-type]
+        errors[method] = (evaluate(graph, held_out)["y0"] - before)[:, [1, 3]].norm()
+    assert errors["gptq"] < 3 * errors["rtn"]
