@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from archc.diagnostics import Diagnostics
 from archc.ir.selector import Selector
@@ -20,14 +21,23 @@ def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
     An option that has its default value counts as not given.
     """
     options = {info.name: info for info in attributes(type(step))}
-    for option, (other, values) in step.effective_with.items():
-        is_given = options[option].of(step) != options[option].default
-        if is_given and options[other].of(step) not in values:
+
+    def unmet(option: str) -> tuple[str, tuple[Any, ...]] | None:
+        """The condition that keeps an option without effect: its own, or that of an option that it depends on."""
+        if option not in step.effective_with:
+            return None
+        other, values = step.effective_with[option]
+        return unmet(other) or (None if options[other].of(step) in values else (other, values))
+
+    for option in step.effective_with:
+        condition = unmet(option) if options[option].of(step) != options[option].default else None
+        if condition is not None:
+            other, values = condition
             given = " or ".join(f"`{other} = {value_text(value)}`" for value in values if value is not None)
-            condition = f"without {given}" if given else f"with `{other}`"
+            way = f"without {given}" if given else f"with `{other}`"
             diagnostics.warn(
                 "option-without-effect",
-                f"`{option}` of `{step.name}` has no effect {condition}",
+                f"`{option}` of `{step.name}` has no effect {way}",
                 help=f"leave `{option}` out, or give {given}" if given else f"leave `{option}` or `{other}` out",
             )
 

@@ -109,6 +109,8 @@ def test_sizes_are_positive(text: str) -> None:
     ("step", "warning"),
     [
         (Quant("int4", bytes=80_000), "`format` of `quant` has no effect with `bytes`"),
+        (Quant(group=16, bytes=80_000), "`group` of `quant` has no effect with `bytes`"),
+        (Quant("int4", observer="mse"), '`observer` of `quant` has no effect without `format = "int8"`'),
         (Quant(group=16), "`group` of `quant` has no effect without `format = "),
     ],
 )
@@ -127,7 +129,7 @@ def test_without_data_the_plain_method_runs_with_a_warning() -> None:
         assert {each.figures["method"] for each in reports[0].remarks if each.kind == "rewrote"} == {"rtn"}
 
 
-@pytest.mark.parametrize("budget", [63_000, 70_000, 85_000])
+@pytest.mark.parametrize("budget", [69_000, 76_000, 90_000])
 def test_a_budget_of_bytes_is_kept(budget: int) -> None:
     graph = network()
     run(graph, Quant(bytes=budget), data=data())
@@ -135,14 +137,14 @@ def test_a_budget_of_bytes_is_kept(budget: int) -> None:
 
 
 def test_a_larger_budget_gives_a_smaller_error() -> None:
-    errors = [error(network, Quant(bytes=budget), data()) for budget in (62_000, 66_000, 72_000, 85_000)]
+    errors = [error(network, Quant(bytes=budget), data()) for budget in (68_000, 72_000, 78_000, 91_000)]
     assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 4
 
 
 def test_a_budget_is_better_than_one_format_of_the_same_bytes() -> None:
     graph = network()
     run(graph, Quant("int3"), data=data())
-    budget = sum(weight.nbytes for weight in graph.weights.values()) + 40_000 + 500 * len(graph)
+    budget = sum(weight.nbytes for weight in graph.weights.values()) + 40_000 + 1000 * len(graph)
     assert error(network, Quant(bytes=budget), data()) < error(network, Quant("int3"), data())
 
 
@@ -205,7 +207,7 @@ def test_the_remark_has_the_signal_to_noise_ratio_of_the_layer(format: str) -> N
 
 
 def test_under_a_budget_remarks_have_the_effect_of_each_layer_on_the_outputs() -> None:
-    (report,) = run(network(), Quant(bytes=66_000), data=data())
+    (report,) = run(network(), Quant(bytes=71_000), data=data())
     effects = {
         remark.layer: remark.figures["output_error"] for remark in report.remarks if remark.figures.get("output_error")
     }
