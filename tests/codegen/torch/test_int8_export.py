@@ -6,6 +6,7 @@ import importlib
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,16 @@ SCHEMES = {
 }
 
 
+FAST = [("cnn", "static"), ("mlp", "dynamic"), ("mlp", "token"), ("mlp", "weight"), ("encoder", "static")]
+"""Models that together have all layers and schemes; the others are slow."""
+
+
+def cases() -> list[Any]:
+    """All models in all schemes."""
+    every = itertools.product(MODELS, SCHEMES)
+    return [pytest.param(case, id="-".join(case), marks=() if case in FAST else pytest.mark.slow) for case in every]
+
+
 NUMBERS = itertools.count()
 
 
@@ -49,7 +60,7 @@ def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.manual_seed(shape[0]))
 
 
-@pytest.fixture(params=[(name, scheme) for name in MODELS for scheme in SCHEMES], ids="-".join)
+@pytest.fixture(params=cases())
 def model(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[nn.Module, tuple[int, ...]]:
