@@ -36,9 +36,9 @@ _DYNAMIC = TorchHelper(
     (),
     '''\
 def _fake_quantize_dynamic(x: Tensor) -> Tensor:
-    """Quantize to the range of the data, and dequantize; the gradient is 1."""
+    """Quantize to the range of the data and 0, and dequantize; the gradient is 1."""
     held = x.detach()
-    padded = nn.functional.pad(held.flatten(), (0, 1))  # the padding is the zero that the range contains
+    padded = nn.functional.pad(held.flatten(), (0, 1))
     low = padded.amin()
     step = (padded.amax() - low) / 255
     scale = step + (step == 0)

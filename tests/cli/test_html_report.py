@@ -120,7 +120,7 @@ def test_pictures_are_xml_and_nothing_refers_to_other_files(tmp_path: Path) -> N
 
 
 def test_the_table_has_the_figures_of_data_aware_quantization(tmp_path: Path) -> None:
-    report = write(tmp_path, "quant(bytes = 47000)")
+    report = write(tmp_path, "quant(bytes = 50000)")
     page = page_of(tmp_path)
     for remark in report["passes"][0]["remarks"]:
         if remark["kind"] == "rewrote":

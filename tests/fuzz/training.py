@@ -60,7 +60,12 @@ def compare_training(
 
 
 def _equal(one: Leaves, other: Leaves) -> bool:
-    return all(torch.equal(one[name].nan_to_num(7e7), other[name].nan_to_num(7e7)) for name in one)
+    return all(torch.equal(_comparable(one[name]), _comparable(other[name])) for name in one)
+
+
+def _comparable(values: torch.Tensor) -> torch.Tensor:
+    """The values with equal numbers in place of NaN, in float64: floats of 8 bits have no such function."""
+    return values.double().nan_to_num(7e7) if values.is_floating_point() else values
 
 
 def _in_float64(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> Leaves:
