@@ -158,9 +158,17 @@ def test_a_tensor_keeps_its_name_through_a_loop_of_blocks_with_two_results() -> 
     assert_fixpoint(graph)
 
 
+DEEP = ("densenet121", "inception_v3", "resnet34", "resnet50", "resnet101", "ssd300")
+"""Networks of many blocks like those of others, which are slow with all passes."""
+
+
 @pytest.mark.parametrize("size", ["small", pytest.param("published", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("passes", PASSES)
-@pytest.mark.parametrize("spec", [s for s in SPECS if s.stem != "linear_regression"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("spec", [
+    pytest.param(spec, id=spec.stem, marks=pytest.mark.slow if spec.stem in DEEP else ())
+    for spec in SPECS
+    if spec.stem != "linear_regression"
+])  # fmt: skip
 def test_every_pass_leaves_a_fixpoint_of_every_network(spec: Path, passes: str, size: str) -> None:
     values = sibling(spec) if size == "small" else {}
     assert_fixpoint(archc.compile(spec, passes=passes, set=values).graph)
