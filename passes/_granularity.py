@@ -16,10 +16,10 @@ LARGEST_SHARE = 0.5
 
 Scales of tokens take time: with all operands of MiniLM, 15 % of the latency at batch 1, and a third at batch 32.
 """
-ENOUGH = 0.8
+ENOUGH = 0.95
 """Share of the possible reduction of the error, summed over all layers, that is worth the time.
 
-In MiniLM, 10 of 24 operands reach this share.
+In MiniLM, about half of 24 operands reach this share.  Each operand costs 1 % of the time of a sentence of 64 tokens.
 """
 TENSOR, TOKEN = DynamicRange("tensor"), DynamicRange("token")
 

@@ -29,7 +29,7 @@ The second moments of a matrix with k columns need a few times k rows; a convolu
 LEAST_ROWS = 16_384
 CHUNK = 8 << 20
 """Most elements of rows in memory at a time."""
-SIGNIFICANCE = 3
+SIGNIFICANCE = 2
 """Number of standard errors up to which a bias does not absorb the mean error of a channel."""
 
 
