@@ -158,7 +158,10 @@ def test_a_tensor_keeps_its_name_through_a_loop_of_blocks_with_two_results() -> 
     assert_fixpoint(graph)
 
 
-DEEP = ("densenet121", "inception_v3", "resnet34", "resnet50", "resnet101", "ssd300")
+DEEP = (
+    *("bert", "clip", "densenet121", "inception_v1", "inception_v3", "mobilenet_v2"),
+    *("resnet34", "resnet50", "resnet101", "ssd300", "unet", "whisper"),
+)
 """Networks of many blocks like those of others, which are slow with all passes."""
 
 
