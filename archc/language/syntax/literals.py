@@ -67,6 +67,18 @@ def measure(number: tree.Number) -> str:
     return "a number" if number.unit is None else UNITS[number.unit].measures
 
 
+def _unit_help(number: str, unit: str) -> str:
+    """Correction of a number whose suffix is no unit."""
+    bytes_units = (each for each, factor in UNITS.items() if factor.measures.startswith("bytes"))
+    near = next((each for each in bytes_units if len(each) > 1 and each.lower() == unit.lower()), None)
+    if near is not None:
+        return f"did you mean `{_shortened(number + near)}`?"
+    return (
+        "begin a name with a letter or `_`; a unit measures bytes, bytes a second or time, such as "
+        "`16GiB`, `50GB/s` and `10us`"
+    )
+
+
 _NUMBER = re.compile(r"([0-9][0-9_]*)(\.[0-9][0-9_]*)?([eE][+-]?[0-9]+)?(.*)", re.DOTALL)
 _LARGEST = 2**63 - 1  # the largest int64: sizes and indices are int64
 _DIGITS = 19  # number of digits of `_LARGEST`
@@ -85,8 +97,7 @@ def number(token: Token, diagnostics: Diagnostics) -> tree.Number:
             "invalid-number",
             f"`{_shortened(token.text)}` is neither a number nor a name",
             token.span,
-            help="begin a name with a letter or `_`; a unit measures bytes, bytes a second or time, such as "
-            "`16GiB`, `50GB/s` and `10us`",
+            help=_unit_help(token.text.removesuffix(unit), unit),
         )
         return tree.Number(token.span, 0)
     value: int | float

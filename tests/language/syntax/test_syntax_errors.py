@@ -179,3 +179,14 @@ def test_mistakes_in_a_value_of_the_command_line(text: str) -> None:
     diagnostics = Diagnostics()
     assert isinstance(parse_value(Source(text), diagnostics), tree.Number)
     assert len(diagnostics.errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "help"),
+    [("12mb", "did you mean `12MB`?"), ("1.5gib", "did you mean `1.5GiB`?"), ("3b", "begin a name with a letter")],
+)
+def test_units_in_another_case_are_corrected(text: str, help: str) -> None:
+    diagnostics = Diagnostics()
+    parse_value(Source(text), diagnostics)
+    (found,) = diagnostics.errors
+    assert found.code == "invalid-number" and (found.help or "").startswith(help)
