@@ -130,6 +130,18 @@ def test_the_table_has_the_figures_of_data_aware_quantization(tmp_path: Path) ->
     assert any(row["effect"] for row in page.layers.values())
 
 
+def test_the_page_explains_the_columns_of_int8_layers(tmp_path: Path) -> None:
+    report = write(tmp_path, "quant(least = 0)")
+    page = page_of(tmp_path)
+    figures = {each["layer"]: each["figures"] for each in report["passes"][0]["remarks"] if each["kind"] == "rewrote"}
+    for layer, of_layer in figures.items():
+        row = page.layers[layer]
+        assert (row["format"], row["scheme"], row["method"]) == ("int8(axis = 0)", "static", "gptq")
+        assert row["own SNR, dB"] == f"{of_layer['snr_db']:.1f}" and row["weight error"] and row["SNR, dB"]
+    assert any(text.startswith("Scheme:") for text in page.texts)
+    assert not any(text.startswith("Effect:") for text in page.texts)  # this column is missing
+
+
 def test_without_passes_the_page_has_figures_and_files(tmp_path: Path) -> None:
     archc.compile(TEXT).write(tmp_path, emit="onnx", report="html", check=False)
     page = page_of(tmp_path)
