@@ -14,6 +14,7 @@ from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.tensor_type import DType
 
+from ._quant_remarks import error_change
 from ._weight_obstacles import owners_of_weights, weights_obstacle
 
 LARGEST_SHARE = 0.9
@@ -61,7 +62,8 @@ def equalize(
             left += 1
     if left:
         text = "1 layer is" if left == 1 else f"{left} layers are"
-        context.note(graph.name, f"{text} not equalized with the layer before: the error would hardly change")
+        reason = f"the squared error of the result would fall by less than {1 - LARGEST_SHARE:.0%}"
+        context.note(graph.name, f"{text} not equalized with the layer before: {reason}")
 
 
 def _pairs(graph: Graph, selected: Collection[Layer], quantized: Collection[Layer]) -> list[Pair]:
@@ -114,8 +116,8 @@ def _weighted_axis(node: Node, channels: Callable[[Node, int], Channels]) -> int
 
 
 def _remark(context: Context, pair: Pair, best: Equalization) -> None:
-    share = math.sqrt(best.error / (best.error_before or 1.0))
+    share = best.error / (best.error_before or 1.0)
     how = "by the ranges of both weights" if best.strength is None else f"with α = {best.strength:g}"
     for node in pair.second:
-        message = f"channels equalized with `{pair.first.title}` {how}: {share:.0%} of the error in the result"
-        context.note(node, message, share=round(share, 6))
+        message = f"channels equalized with `{pair.first.title}` {how}: {error_change(share)}"
+        context.note(node, message, squared_error_share=round(share, 6))

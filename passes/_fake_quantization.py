@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from archc.passmanager import Context, select
 from archc.types.storage import FakeQuantized, Integers, Masked, PackedIntegers, Storage, Weight
 
 from ._int8_weights import StoredWeights, int8_format, stored_weights
+from ._quant_remarks import remark_on_weights
 
 Globs = str | tuple[str, ...] | None
 
@@ -54,23 +55,15 @@ def _fake_quantize(graph: Graph, context: Context, layer: Layer, formats: Mappin
             if isinstance(graph.weights[path].storage, Masked):
                 context.note(layer.path, "fake quantization replaces its mask; masked weights are trained, too")
             context.rewriter.set_storage(path, FakeQuantized(storage))
-    return stored_weights(graph, values)
+    return stored_weights(graph, values, "training")
 
 
 def fake_quantize_layers(graph: Graph, context: Context, formats: Mapping[Layer, Mapping[str, Storage]]) -> None:
     """Round the weights of layers in each run, and add a remark on each layer."""
     for layer, of_weights in formats.items():
         found = _fake_quantize(graph, context, layer, of_weights)
-        kinds = ", ".join(dict.fromkeys(map(str, of_weights.values())))
-        where = "weight" if len(of_weights) == 1 else f"{len(of_weights)} weights"
-        context.rewrote(
-            layer.path,
-            f"{kinds} in training: {found.error:.2%} error in the {where}",
-            format=kinds,
-            method="training",
-            bytes_before=found.before,
-            bytes_after=found.after,
-            error=round(found.error, 6),
+        remark_on_weights(
+            context, layer, replace(found, formats=", ".join(dict.fromkeys(map(str, of_weights.values()))))
         )
 
 

@@ -58,7 +58,7 @@ def store_by_data(
         context.rewriter.set_storage(path, formats[nodes[node]]["weight"], found.stored)
         if found.bias is not None:
             context.rewriter.set_weight(node.weights["bias"], found.bias)
-        stored[nodes[node]] = stored_weights(graph, values)
+        stored[nodes[node]] = stored_weights(graph, values, "gptq", found.snr_db)
 
     if nodes:
         steps = Lockstep(graph, _batches(graph, context), rounding)

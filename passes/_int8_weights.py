@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from archc.compression.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node
 from archc.ir.match import NoMatch, any_value, match, pattern, result_of
 from archc.passmanager import Context
-from archc.types.storage import Int8, Masked
+from archc.types.storage import FakeQuantized, Int8, Masked
 from archc.types.tensor_type import DType
 
 LARGEST_BIAS = 2.0**30
@@ -27,18 +28,30 @@ SCALES = 0.1
 """Largest ratio of the bytes of a weight's scales to the bytes of its int8 elements, for `_best_axis`."""
 
 
+Method = Literal["gptq", "rtn", "training"]
+"""Rounding of weights: by GPTQ on calibration data, to nearest, or in each run of a training."""
+
+
 @dataclass(frozen=True)
 class StoredWeights:
     """Result of storing the weights of a layer.
 
     Attributes:
+        formats: names of the formats.
+        count: number of weights.
         before, after: bytes of the weights.
         error: relative error of all weights together, in the Frobenius norm.
+        snr_db: signal-to-noise ratio of the layer's result in decibels, with the rounding of the weight as noise; None
+            if it is not known.
     """
 
+    formats: str
+    count: int
     before: int
     after: int
     error: float
+    method: Method = "rtn"
+    snr_db: float | None = None
 
 
 def obstacles(graph: Graph, layer: Layer) -> dict[str, str]:
@@ -88,7 +101,7 @@ def store_as_int8(
                 storage = int8_format(path, dense, axes)
                 lowest = 0.0 if storage.axis is None else least.get(path, 0.0)
                 context.rewriter.set_storage(path, storage, storage.encode(path, dense, lowest))
-    return stored_weights(graph, values)
+    return stored_weights(graph, values, "gptq" if given else "rtn")
 
 
 def int8_format(path: str, values: Array, axes: Mapping[str, int] | None) -> Int8:
@@ -101,18 +114,26 @@ def int8_format(path: str, values: Array, axes: Mapping[str, int] | None) -> Int
     return Int8(None if axes is None else axes[path] if path in axes else _best_axis(values))
 
 
-def stored_weights(graph: Graph, values: Mapping[str, Array]) -> StoredWeights:
-    """Bytes and error of weights after they were stored.
+def stored_weights(
+    graph: Graph, values: Mapping[str, Array], method: Method, snr_db: float | None = None
+) -> StoredWeights:
+    """Formats, bytes and error of weights after they were stored.
 
     Args:
         values: the weights before, by path.
     """
     weights = [graph.weights[path] for path in values]
     errors = [_norm(graph.weight_values(path) - dense) for path, dense in values.items()]
+    storages = (weight.storage for weight in weights)
+    names = ((each.format if isinstance(each, FakeQuantized) else each).name for each in storages)
     return StoredWeights(
+        formats=", ".join(dict.fromkeys(names)),
+        count=len(weights),
         before=sum(weight.size * weight.dtype.size for weight in weights),
         after=sum(weight.nbytes for weight in weights),
         error=math.hypot(*errors) / (math.hypot(*map(_norm, values.values())) or 1.0),
+        method=method,
+        snr_db=snr_db,
     )
 
 

@@ -35,7 +35,8 @@ def integer_operators(graph: Graph, layers: Collection[Node], excluded: Collecti
     the result, which has the same error as quantizing the result.  An integer layer uses the result, possibly after
     further such operators.
 
-    Linear layers return floats, so the residual additions of transformers stay in floats.
+    Linear layers return integers to other integer layers only, so the residual additions of transformers stay in
+    floats.
 
     Args:
         layers: the nodes of the layers with statically quantized operands.

@@ -19,6 +19,9 @@ from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.storage import Integers, Masked, Storage
 
+from ._int8_weights import StoredWeights
+from ._quant_remarks import remark_on_weights
+
 if TYPE_CHECKING:
     import torch
 
@@ -160,18 +163,13 @@ def _tied_metric(
 
 
 def _remark(graph: Graph, context: Context, layer: Layer, of_weights: Mapping[str, Storage], found: _Outcome) -> None:
-    after = sum(graph.weights[layer.weights[name]].nbytes for name in of_weights)
-    before = sum(graph.weights[layer.weights[name]].size * 4 for name in of_weights)
-    kinds = ", ".join(dict.fromkeys(str(storage) for storage in of_weights.values()))
-    where = "weight" if len(of_weights) == 1 else f"{len(of_weights)} weights"
-    how = "to nearest" if found.rows is None else "by GPTQ"
-    context.rewrote(
-        layer.path,
-        f"{kinds} {how}: {found.relative:.2%} error in the {where}, {before:,} bytes become {after:,}",
-        format=kinds,
+    stored = StoredWeights(
+        formats=", ".join(dict.fromkeys(str(storage) for storage in of_weights.values())),
+        count=len(of_weights),
+        before=sum(graph.weights[layer.weights[name]].size * 4 for name in of_weights),
+        after=sum(graph.weights[layer.weights[name]].nbytes for name in of_weights),
+        error=found.relative,
         method="rtn" if found.rows is None else "gptq",
-        bytes_before=before,
-        bytes_after=after,
-        error=round(found.relative, 6),
-        **({} if found.snr_db is None else {"snr_db": round(found.snr_db, 2)}),
+        snr_db=found.snr_db,
     )
+    remark_on_weights(context, layer, stored)

@@ -1,8 +1,9 @@
-"""Remarks of `quant` on layers in int8, and on layers that `fold` can remove."""
+"""Remarks of `quant` on layers with quantized weights, and on layers that `fold` can remove."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from types import MappingProxyType
 
 from archc.analysis.layers import Layer
 from archc.compression.ranges import Range
@@ -12,6 +13,8 @@ from archc.passmanager import Context
 from ._int8_weights import StoredWeights
 from ._schemes import Scheme
 from .fold import foldable
+
+_METHODS = {"gptq": "by GPTQ", "rtn": "to nearest", "training": "in training"}
 
 
 def remark_on_foldable(graph: Graph, context: Context, quantized: Set[Node]) -> None:
@@ -27,15 +30,51 @@ def remark_on_foldable(graph: Graph, context: Context, quantized: Set[Node]) -> 
 def remark_on_layer(
     context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: StoredWeights
 ) -> None:
-    """Add the remark on a quantized layer."""
+    """Add the remark on a layer that `quant` quantizes in a scheme.
+
+    Args:
+        received: ranges of its operands, if they are constant.
+    """
     seen = "".join(f", operand range {span.low:.4g} to {span.high:.4g}" for span in dict.fromkeys(received))
-    figures: dict[str, float | int | str] = {
-        "scheme": scheme,
-        "bytes_before": stored.before,
-        "bytes_after": stored.after,
-        "error": round(stored.error, 6),
-    }
+    figures: dict[str, float | int | str] = {"scheme": scheme}
     if received:
         figures |= {"low": round(received[0].low, 6), "high": round(received[0].high, 6)}
-    where = "weight" if len(layer.weights) == 1 else f"{len(layer.weights)} weights"
-    context.rewrote(layer.path, f"{scheme}: {stored.error:.2%} error in the {where}{seen}", **figures)
+    remark_on_weights(context, layer, stored, f"{scheme}: ", seen, figures)
+
+
+def remark_on_weights(
+    context: Context,
+    layer: Layer,
+    stored: StoredWeights,
+    scheme: str = "",
+    seen: str = "",
+    figures: Mapping[str, float | int | str] = MappingProxyType({}),
+) -> None:
+    """Add the remark on a layer with stored weights.
+
+    Args:
+        scheme: text before that on the weights.
+        seen, figures: text after it and further figures.
+    """
+    where = "weight" if stored.count == 1 else f"{stored.count} weights"
+    noise = "" if stored.snr_db is None else f", signal-to-noise ratio {stored.snr_db:.1f} dB"
+    size = "" if stored.after == stored.before else f", {stored.before:,} bytes become {stored.after:,}"
+    how = f"{stored.formats} {_METHODS[stored.method]}"
+    message = f"{scheme}{how}, {stored.error:.2%} error in the {where}{noise}{size}{seen}"
+    known = {} if stored.snr_db is None else {"snr_db": round(stored.snr_db, 2)}
+    context.rewrote(
+        layer.path,
+        message,
+        format=stored.formats,
+        method=stored.method,
+        bytes_before=stored.before,
+        bytes_after=stored.after,
+        error=round(stored.error, 6),
+        **known,
+        **figures,
+    )
+
+
+def error_change(share: float) -> str:
+    """Text for the squared error of a result as a share of that before a rewrite."""
+    return f"the squared error of the result {'falls' if share < 1 else 'rises'} to {share:.0%}"

@@ -72,14 +72,19 @@ class SchemeChoice:
         static_layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
         head = float_head(graph, static_layers, work) if self.least is None else []
         schemes |= dict.fromkeys(head, "weight")
+        alone: dict[Layer, int] = {}
         while isolated := _isolated(graph, schemes, work, self.break_even.isolated):
+            alone |= isolated
             schemes |= dict.fromkeys(isolated, "weight")
         for layer, scheme in schemes.items():
             amount = work(layer.node)
             if layer in head:
                 context.note(layer.path, "a last layer of few multiply-adds is more accurate in floats")
             elif scheme != asked and asked in layer.quantizable.schemes:
-                context.note(layer.path, f"`{asked}` would be slower for its {amount:,} multiply-adds")
+                few = (
+                    self._between_floats(amount, alone[layer]) if layer in alone else self._few(context, layer, amount)
+                )
+                context.note(layer.path, f"`{asked}` would be slower: {few}")
             elif scheme != asked and amount and not (asked == "dynamic" and quantizes_inside(layer)):
                 context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{asked}`")
             for reason in obstacles[layer].values():
@@ -93,18 +98,45 @@ class SchemeChoice:
             work: multiply-adds of the layer.
             static: nodes of the earlier layers that have the scheme `static`.
         """
-        if self.scheme not in layer.quantizable.schemes:
+        if self.scheme == "weight" or self.scheme not in layer.quantizable.schemes:
             return "weight"
-        least = self.least
-        if least is None:
-            least = self.break_even.static if self.scheme == "static" else self.break_even.dynamic
-        if layer.quantizable.integer_result:
-            least = min(least, self.break_even.integer_result)
-        if work >= least:
+        if work >= self._least(layer)[0]:
             return self.scheme
         if self.scheme == "static" and all(integer_producer(graph, node, static) for node in layer.nodes):
             return self.scheme
         return "weight"
+
+    def _least(self, layer: Layer) -> tuple[int, str | None]:
+        """Multiply-adds from which a layer is quantized if its operand is in floats.
+
+        The second result is the attribute of `BreakEven` with this limit; None for the option `least`.
+        """
+        given = self.least
+        limits: list[tuple[int, str | None]] = [
+            (getattr(self.break_even, self.scheme), self.scheme) if given is None else (given, None)
+        ]
+        if layer.quantizable.integer_result:
+            limits.append((self.break_even.integer_result, "integer_result"))
+        return min(limits, key=lambda limit: limit[0])
+
+    def _few(self, context: Context, layer: Layer, work: int) -> str:
+        """Reason why the multiply-adds of a layer are too few."""
+        least, limit = self._least(layer)
+        if limit is None:
+            return f"it has {work:,} multiply-adds, fewer than `least = {least}`"
+        targets = context.targets.break_even.items()
+        names = " and ".join(f'`for = "{name}"`' for name, each in targets if getattr(each, limit) == least)
+        way = "" if layer.quantizable.integer_result else "; `least = 0` quantizes its operand"
+        return f"it has {work:,} multiply-adds, fewer than {least:,}, the limit of {names}{way}"
+
+    def _between_floats(self, own: int, work: int) -> str:
+        """Reason why an isolated group of layers has too few multiply-adds.
+
+        Args:
+            own, work: multiply-adds of a layer, and of its group.
+        """
+        group = "it has" if own == work else "it and its integer neighbours have"
+        return f"between floats, {group} {work:,} multiply-adds, fewer than {self.break_even.isolated:,}"
 
 
 def _obstacle(layer: Layer, obstacles: Mapping[str, str]) -> str | None:
@@ -120,8 +152,10 @@ def _obstacle(layer: Layer, obstacles: Mapping[str, str]) -> str | None:
     return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
 
-def _isolated(graph: Graph, schemes: Mapping[Layer, Scheme], work: Work, least: int) -> list[Layer]:
+def _isolated(graph: Graph, schemes: Mapping[Layer, Scheme], work: Work, least: int) -> dict[Layer, int]:
     """Static convolutions for which the conversions from and to floats take longer than int8 saves.
+
+    Each has the multiply-adds of its group.
 
     A group of convolutions is isolated if a result is used in floats, for example by a `tanh` or as an output of the
     model.  Clipping, data movement and residual additions between convolutions belong to the group, and an integer
@@ -135,10 +169,10 @@ def _isolated(graph: Graph, schemes: Mapping[Layer, Scheme], work: Work, least: 
     integer = {*nodes, *integer_operators(graph, nodes)}
     results = results_to_quantize(graph, [*nodes, *(node for node in integer if node not in nodes)])
     rounding = {node for value, node in results.items() if not reaches(graph, value, integer)}
-    small = [
-        group
-        for group in connected(graph, integer)
-        if not rounding.isdisjoint(group) and sum(work(node) for node in group) < least
-    ]
-    isolated = {node for group in small for node in group if returns_integers(node)}
-    return [layer for layer in static if not isolated.isdisjoint(layer.nodes)]
+    isolated: dict[Node, int] = {}
+    for group in connected(graph, integer):
+        total = sum(work(node) for node in group)
+        if total < least and not rounding.isdisjoint(group):
+            isolated |= dict.fromkeys((node for node in group if returns_integers(node)), total)
+    found = {layer: [isolated[node] for node in layer.nodes if node in isolated] for layer in static}
+    return {layer: totals[0] for layer, totals in found.items() if totals}

@@ -179,7 +179,10 @@ class Quant(Pass):
         keyword=True,
     )
     bytes: int | None = attribute(
-        None, doc="bytes of the whole emitted program: each layer gets 2 to 8 bits, or stays in floats", keyword=True
+        None,
+        doc="bytes of the whole emitted program, such as `12MB` (12,000,000) or `12MiB` (12 · 2^20), also with `kB`, "
+        "`GB`, `KiB` and `GiB`: each layer gets 2 to 8 bits, or stays in floats",
+        keyword=True,
     )
     method: Literal["gptq", "rtn"] | None = attribute(
         None,
@@ -214,7 +217,8 @@ class Quant(Pass):
     )
     least: int | None = attribute(
         None,
-        doc="least multiply-adds per sample of a linear layer whose operand is quantized; default: see `for`",
+        doc="least multiply-adds per sample of a linear layer whose operand is quantized, unless an integer layer "
+        "computes this operand; default: 100,000 to 500,000, by the target and the scheme",
         keyword=True,
     )
 

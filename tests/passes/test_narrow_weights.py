@@ -193,17 +193,18 @@ def test_scales_outside_f16_are_stored_as_f32() -> None:
     assert np.abs(graph.weight_values("fc1.weight") - weight).max() < 0.2 * np.abs(weight).max()
 
 
-@pytest.mark.parametrize("format", ["int4", "int2"])
-def test_the_remark_has_the_signal_to_noise_ratio_of_the_layer(format: str) -> None:
+@pytest.mark.parametrize("step", [Quant("int4"), Quant("int2"), Quant(scheme="weight")], ids=str)
+def test_the_remark_has_the_signal_to_noise_ratio_of_the_layer(step: Quant) -> None:
     """The first layer gets the inputs themselves, so its ratio follows from the outputs of a single layer."""
     graph = mlp(24, 16)
     x = correlated(200, 24)
     weight = graph.weight_values("fc1.weight").copy()
-    (report,) = run(graph, Quant(format), data={"x": x})  # type: ignore[arg-type]
+    (report,) = run(graph, step, data={"x": x})
     y, changed = (x @ each.T for each in (weight, graph.weight_values("fc1.weight")))
     expected = 10 * np.log10(y.var(axis=0).sum() / (changed - y).var(axis=0).sum())
-    (figures,) = (remark.figures for remark in report.remarks if remark.kind == "rewrote")
-    assert figures["snr_db"] == pytest.approx(expected, abs=0.1)
+    (remark,) = (remark for remark in report.remarks if remark.kind == "rewrote")
+    assert remark.figures["snr_db"] == pytest.approx(expected, abs=0.1)
+    assert remark.figures["method"] == "gptq" and f"by GPTQ, {remark.figures['error']:.2%} error" in remark.message
 
 
 def test_under_a_budget_remarks_have_the_effect_of_each_layer_on_the_outputs() -> None:

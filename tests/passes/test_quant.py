@@ -143,7 +143,11 @@ def test_least_is_the_size_from_which_layers_are_quantized() -> None:
     for least, found in ((131_072, "static"), (131_073, "weight")):
         (report,) = run(mlp(256, 512), Quant(least=least))
         assert remarks(report, "rewrote")["fc1"].startswith(found)
-    assert remarks(report, "note")["fc1"] == "`static` would be slower for its 131,072 multiply-adds"
+    slower = "`static` would be slower: it has 131,072 multiply-adds, fewer than"
+    assert remarks(report, "note")["fc1"] == f"{slower} `least = 131073`"
+    (report,) = run(mlp(256, 512), Quant())
+    way = "`least = 0` quantizes its operand"
+    assert remarks(report, "note")["fc1"] == f'{slower} 400,000, the limit of `for = "torch"`; {way}'
     with pytest.raises(AttributeProblem, match="must not be below 0"):
         make_pass("quant", [], {"least": -1})
 
@@ -186,8 +190,11 @@ def test_a_small_convolution_without_integer_consumers_keeps_its_floats() -> Non
     x = build.layer("conv2d", build.input(6, 14, 14), 16, 5, name="first")
     x = build.layer("conv2d", build.layer("relu", x), 16, 3, name="second")
     graph = build.done(build.layer("tanh", x))
-    run(graph, Quant(least=SMALL))
+    (report,) = run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {}, "without the second, no layer uses the integers of the first"
+    group = 16 * 6 * 5 * 5 * 10 * 10 + 16 * 16 * 3 * 3 * 8 * 8
+    slower = "`static` would be slower: between floats, it and its integer neighbours have"
+    assert remarks(report, "note")["second"] == f"{slower} {group:,} multiply-adds, fewer than 1,000,000"
     assert all(isinstance(graph.weights[f"{name}.weight"].storage, Int8) for name in ("first", "second"))
 
 

@@ -46,7 +46,9 @@ def test_layers_of_one_operand_share_one_multiplication() -> None:
     (report,) = run(graph, Quant(least=0), data={"x": DATA})
     assert smoothed(graph) == ["query_smooth"]
     assert [op for op in operators(graph) if op in ("mul", "quantize(u8)")] == ["mul", "quantize(u8)"]
-    assert "operand smoothed with α" in remarks(report, "note")["key"]
+    share = next(note.figures["squared_error_share"] for note in report.remarks if note.layer == "key")
+    assert isinstance(share, float) and "operand smoothed with α" in remarks(report, "note")["key"]
+    assert f"the squared error of the result falls to {share:.0%}" in remarks(report, "note")["key"]
     plain = heads("query", "key", "value")
     run(plain, Quant(least=0, smooth=0), data={"x": DATA})
     assert smoothed(plain) == []
