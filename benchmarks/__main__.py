@@ -32,6 +32,7 @@ SCRIPTS = {
     "quantize_dynamic": "ONNX Runtime's quantizer on emitted models",
     "speaker": "The speaker encoder with trained weights, in int8",
     "quantizers": "Quantizers of a Transformer with trained weights",
+    "recurrent_int8": "Recurrent layers in int8 in ONNX Runtime",
     "packed_weights": "Forms of int4 weights in ONNX",
     "streaming_quant": "Quantizing a large model in little memory",
 }

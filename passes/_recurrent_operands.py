@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archc.analysis.layers import Layer
 from archc.interpreter.evaluate import bind_sizes, evaluate_all, run_node
 from archc.ir.graph import Graph, Node
-from archc.ops.lstm import Lstm
+from archc.ops.recurrent import Recurrent
 from archc.passmanager import Context
 from archc.types.storage import Int8
 from archc.weights.dtype_conversion import to_torch
@@ -27,26 +28,27 @@ states between -1 and 1; `benchmarks.speaker` prints the remark with this error.
 
 def quantizes_inside(layer: Layer) -> bool:
     """Return whether kernels of a layer can quantize its operands."""
-    return isinstance(layer.op, Lstm)
+    return isinstance(layer.op, Recurrent)
 
 
-def quantize_inside(graph: Graph, context: Context, layer: Layer, least: int | None) -> None:
-    """Set `dynamic` of an `lstm` to the layers that become faster and stay accurate, with notes.
+def quantize_inside(graph: Graph, context: Context, layer: Layer, limits: Mapping[str, int]) -> None:
+    """Set `dynamic` to the layers that become faster and stay accurate, with notes.
 
     Without calibration data, these are layers whose operand is the result of another one.
 
     Args:
-        least: multiply-adds of a layer in a step from which int8 is faster; None if no runtime has such kernels.
+        limits: multiply-adds of a layer in a step from which int8 is faster, by operator, for the operators that the
+            runtimes can compute in integers.
     """
     op = layer.op
-    assert isinstance(op, Lstm)
-    work = _work_in_a_step(layer.node, op)
+    assert isinstance(op, Recurrent)
+    least, work = limits.get(op.name), _work_in_a_step(layer.node, op)
     in_integers = [_has_integer_weights(graph, layer.node, number) for number in range(op.num_layers)]
     fast = [
         number for number in range(op.num_layers) if least is not None and in_integers[number] and work[number] >= least
     ]
     if not fast:
-        context.note(layer.path, "its operands stay in floats: with integers it would not be faster")
+        context.note(layer.path, f"its operands stay in floats: {_reason(least, in_integers, work)}")
         return
     if context.calibration.real:
         errors = _errors(graph, context, layer.node, op, fast)
@@ -67,9 +69,18 @@ def quantize_inside(graph: Graph, context: Context, layer: Layer, least: int | N
         numbers = ", ".join(map(str, chosen))
         context.note(
             layer.path,
-            f"operands are quantized in each run in the layers {numbers}: ONNX has `DynamicQuantizeLSTM`, an operator"
-            " of `com.microsoft`, and PyTorch computes in floats",
+            f"operands are quantized in each run in the layers {numbers}: ONNX Runtime computes them in integers, and"
+            " PyTorch in floats",
         )
+
+
+def _reason(least: int | None, in_integers: list[bool], work: list[int]) -> str:
+    if least is None:
+        return "no emitted program would compute them in integers"
+    if not any(in_integers):
+        return "no layer has int8 weights"
+    most = max(macs for macs, fits in zip(work, in_integers) if fits)
+    return f"with {most:,} multiply-adds in a step, integers would be slower; they pay from {least:,} on"
 
 
 def _has_integer_weights(graph: Graph, node: Node, layer: int) -> bool:
@@ -79,15 +90,16 @@ def _has_integer_weights(graph: Graph, node: Node, layer: int) -> bool:
     return all(graph.weights[path].storage in (Int8(0), Int8(None)) for path in paths)
 
 
-def _work_in_a_step(node: Node, op: Lstm) -> list[int]:
+def _work_in_a_step(node: Node, op: Recurrent) -> list[int]:
     """Multiply-adds of each layer, in one direction, for one element of a sequence."""
     width = node.types[0].shape[2]
     assert isinstance(width, int), "weights have known sizes"
     inner = (1 + op.bidirectional) * op.hidden_size
-    return [4 * op.hidden_size * (op.hidden_size + (inner if layer else width)) for layer in range(op.num_layers)]
+    widths = (inner if layer else width for layer in range(op.num_layers))
+    return [op.gates * op.hidden_size * (op.hidden_size + entering) for entering in widths]
 
 
-def _errors(graph: Graph, context: Context, node: Node, op: Lstm, layers: list[int]) -> dict[int, float]:
+def _errors(graph: Graph, context: Context, node: Node, op: Recurrent, layers: list[int]) -> dict[int, float]:
     """Relative error of the result if one layer quantizes its operands, on the first batch."""
     batch = next(context.calibration.batches())
     sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in batch.items()})

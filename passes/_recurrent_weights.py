@@ -12,7 +12,8 @@ from archc.compression.recurrent import rounded_layers
 from archc.compression.weight_formats import Encoded
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node
-from archc.ops.recurrent import Gru, Recurrent
+from archc.ops.gru import Gru
+from archc.ops.recurrent import Recurrent
 from archc.passmanager import Context
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from archc.diagnostics import ArchcError, Diagnostics, Source
 
 if TYPE_CHECKING:
     from archc.declaration.base import Operator
-    from archc.declaration.spelling import QuantizedValue, TorchSpelling
+    from archc.declaration.spelling import QuantizedValue, ScanStep, TorchSpelling
     from archc.ir.graph import Graph, Node
     from archc.types.dims import SymbolicDim
     from archc.types.storage import Storage
@@ -150,6 +150,17 @@ class _Recorder:
     def add(self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any) -> Any:
         self.nodes.append(f"{domain}.{op_type}" if domain else op_type)
         return op_type if outputs is None else (op_type,) * outputs
+
+    def scan(
+        self,
+        first: Sequence[tuple[str, TensorType]],
+        sequences: Sequence[tuple[str, TensorType]],
+        step: ScanStep,
+        reverse: bool = False,
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        self.add("Scan")
+        states, kept = step([name for name, _ in first], [name for name, _ in sequences])
+        return states, [name for name, _ in kept]
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
         return "constant"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
-from typing import Any, ClassVar, NamedTuple, Protocol, overload
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, overload
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.types.dims import SymbolicDim
@@ -108,6 +108,10 @@ class QuantizedValue(NamedTuple):
     by_token: bool = False
 
 
+ScanStep: TypeAlias = Callable[[Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[tuple[str, TensorType]]]]
+"""A function that adds the nodes of one step of a `Scan`; see `OnnxSpelling.scan`."""
+
+
 class OnnxSpelling(Protocol):
     """Context of one operator in ONNX, and the graph to which the operator adds nodes.
 
@@ -148,6 +152,25 @@ class OnnxSpelling(Protocol):
         """Add a node, and return the name of its result, or a tuple of `outputs` names.
 
         An empty input name is an absent optional input.  Attributes that are None are omitted.
+        """
+
+    def scan(
+        self,
+        first: Sequence[tuple[str, TensorType]],
+        sequences: Sequence[tuple[str, TensorType]],
+        step: ScanStep,
+        reverse: bool = False,
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """Add a `Scan` along the first axis of sequences, and return its last states and its stacked results.
+
+        `step` adds the nodes of the body.  It may use values from outside, except `operands`, by name.
+
+        Args:
+            first: initial states, with the types of the states.
+            sequences: sequences, with the types of their elements.
+            step: called once with the names of the states and of the elements; returns the names of the next states,
+                and the results of a step with their types.
+            reverse: True to run from the last element to the first; the results are in the order of the sequences.
         """
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:

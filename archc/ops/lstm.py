@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.declaration.base import OperatorError, operator
+from archc.declaration.base import operator
 from archc.declaration.dtypes import FLOATS
-from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call, method
-from archc.declaration.traits import ROUNDS_OPERANDS
-from archc.ops.quantized_lstm import QUANTIZED_LSTM, has_integer_rows, integer_weights
-from archc.ops.recurrent import LENGTHS, Recurrent, nested, split_operands
-from archc.types.attributes import attribute
-from archc.types.tensor_type import DType, TensorType
+from archc.declaration.spelling import OnnxSpelling
+from archc.ops.dynamic_quantize_lstm import has_integer_rows, integer_weights
+from archc.ops.recurrent import LENGTHS, Recurrent
 
 
 @operator
@@ -28,50 +25,25 @@ class Lstm(Recurrent):
 
     The layers named by `dynamic` (`dynamic = (1, 2)`; the first is 0) round x and h_{t-1} to 8 bits, with a scale and a
     zero point that span the range of x, and of all h_{t-1} of the batch in each step.  In ONNX Runtime these layers
-    compute in integers if their weights are `int8(axis = 0)`.  PyTorch programs compute them in floats, which is more
-    accurate: the integer LSTM of PyTorch has 7 bits for operands, and a single scale for a weight.
+    compute in integers if their weights are int8.  PyTorch programs compute them in floats.
     """
 
     gates = 4
     states = ("h", "c")
     dtypes = {"x": FLOATS, "h0": "x", "c0": "x", "lengths": LENGTHS}
     onnx_gates = (0, 3, 1, 2)
-    traits = (ROUNDS_OPERANDS.when("dynamic"),)
-    torch_helpers = (*Recurrent.torch_helpers, QUANTIZED_LSTM)
     example = "y, h, c = x -> encoder: lstm(128, bidirectional = true, return_state = true)"
 
-    dynamic: tuple[int, ...] = attribute((), keyword=True, doc="layers whose operands are quantized in each run")
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
-        if any(not 0 <= layer < self.num_layers for layer in self.dynamic):
-            raise OperatorError(
-                "bad-attribute",
-                f"`dynamic` of `lstm` names layers from 0 to {self.num_layers - 1}, got {self.dynamic}",
-                attribute="dynamic",
-            )
-        if self.dynamic and types[0].dtype is not DType.f32:
-            raise OperatorError("dtype-mismatch", f"a dynamic `lstm` expects f32, got {types[0]}", operand=0)
-
-    def torch(self, spell: TorchSpelling) -> str:
-        if not (self.dynamic and spell.rounds):
-            return super().torch(spell)
-        x, states, lengths = split_operands(spell.operands, spell.types)
-        if not states:
-            rows = (1 + self.bidirectional) * self.num_layers
-            states = [method(x, "new_zeros", rows, spell.size(spell.types[0].shape[0]), self.hidden_size)] * 2
-        weights = f"[{', '.join(spell.weights.values())}]"
-        options = (self.bias, self.num_layers, self.bidirectional, self.dynamic, *([lengths] if lengths else []))
-        result = call(QUANTIZED_LSTM.name, x, nested(states), weights, *options)
-        return result if self.return_state else f"{result}[0]"
-
-    def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
+    def _in_integers(self, spell: OnnxSpelling, layer: int) -> bool:
         kinds = [self._of_layer(kind, layer) for kind in ("weight_ih", "weight_hh")]
-        in_integers = layer in self.dynamic and all(has_integer_rows(spell.storages, names) for names in kinds)
-        if not (in_integers and spell.contributed):
-            return super()._onnx_layer(spell, x, layer, lengths, states)
+        return spell.contributed and all(has_integer_rows(spell.storages, names) for names in kinds)
+
+    def _onnx_integer_layer(
+        self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]
+    ) -> list[str]:
         (w, *w_scales), (r, *r_scales) = (
-            integer_weights(spell, names, self.onnx_gates, self.hidden_size) for names in kinds
+            integer_weights(spell, self._of_layer(kind, layer), self.onnx_gates, self.hidden_size)
+            for kind in ("weight_ih", "weight_hh")
         )
         given = [*states, "", ""][:2]
         inputs = [x, w, r, self._onnx_bias(spell, layer), lengths, *given, "", *w_scales, *r_scales]

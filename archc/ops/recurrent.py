@@ -1,4 +1,4 @@
-"""Recurrent operators `rnn` and `gru`, and the base of all recurrent operators.
+"""Base of the recurrent operators.
 
 An operator has one or several layers, in one direction or both.
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from archc.declaration.base import Inference, Operator, OperatorError, operator
 from archc.declaration.checks import check_positive
@@ -18,7 +18,9 @@ from archc.declaration.dtypes import FLOATS, INDICES, ONNX_F32
 from archc.declaration.parameter import Parameter, uniform_fan_in
 from archc.declaration.sequences import CALL_PACKED, RUN_PACKED, OnnxSequences
 from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call, method
-from archc.declaration.traits import FACTORED_STORAGE, IMPURE, Quantizable, Rigid, Traits
+from archc.declaration.traits import FACTORED_STORAGE, IMPURE, ROUNDS_OPERANDS, Quantizable, Rigid, Traits
+from archc.ops.integer_scan import IntegerScan, is_int8
+from archc.ops.quantized_recurrent import QUANTIZED_RECURRENT
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature
@@ -62,17 +64,23 @@ class Recurrent(Operator, abstract=True):
 
     The operands are x, optionally the initial states, and optionally the lengths of the sequences.  If the last operand
     has an integer dtype, it holds the lengths; states are floating-point tensors.
+
+    The layers named by `dynamic` (`dynamic = (1, 2)`; the first is 0) round x and h_{t-1} to 8 bits, with a scale and a
+    zero point that span the range of x, and of all h_{t-1} of the batch in each step.
     """
 
     family = "recurrent"
-    torch_helpers: ClassVar[tuple[TorchHelper, ...]] = (RUN_PACKED, CALL_PACKED)
+    torch_helpers: ClassVar[tuple[TorchHelper, ...]] = (RUN_PACKED, CALL_PACKED, QUANTIZED_RECURRENT)
     signature = (
         "x[b, t, i], weight_ih_l0[g*h, i], weight_hh_l0[g*h, h], bias_ih_l0[g*h]?, bias_hh_l0[g*h]? -> y[b, t, h]"
     )
     parameters: ClassVar[Mapping[str, Parameter]] = LayerParameters()
     dtypes = {"x": FLOATS, "h0": "x", "lengths": LENGTHS}
     onnx_dtypes = ONNX_F32
-    traits: ClassVar[Traits] = (IMPURE.when("drops"), FACTORED_STORAGE, Quantizable("weight"), Rigid("t"))
+    traits: ClassVar[Traits] = (
+        *(IMPURE.when("drops"), ROUNDS_OPERANDS.when("dynamic")),
+        *(FACTORED_STORAGE, Quantizable("weight"), Rigid("t")),
+    )
     gates: ClassVar[int] = 1
     """Number of gates."""
     states: ClassVar[tuple[str, ...]] = ("h",)
@@ -88,6 +96,7 @@ class Recurrent(Operator, abstract=True):
     bidirectional: bool = attribute(
         False, keyword=True, doc="add a reverse direction; the results of both directions are concatenated"
     )
+    dynamic: tuple[int, ...] = attribute((), keyword=True, doc="layers whose operands are quantized in each run")
     dropout: float = attribute(0.0, keyword=True, doc="probability of dropout between the layers, in training")
     return_state: bool = attribute(False, keyword=True, doc="return the last state of each layer as well")
 
@@ -115,6 +124,15 @@ class Recurrent(Operator, abstract=True):
                 f" got {len(types)} operands",
                 help=f"write the operands as a tuple: `(x{states}) -> ...`, `(x, lengths) -> ...`",
             )
+
+        if any(not 0 <= layer < self.num_layers for layer in self.dynamic):
+            raise OperatorError(
+                "bad-attribute",
+                f"`dynamic` of `{self.name}` names layers from 0 to {self.num_layers - 1}, got {self.dynamic}",
+                attribute="dynamic",
+            )
+        if self.dynamic and types[0].dtype is not DType.f32:
+            raise OperatorError("dtype-mismatch", f"a dynamic `{self.name}` expects f32, got {types[0]}", operand=0)
 
     @property
     def drops(self) -> bool:
@@ -168,15 +186,20 @@ class Recurrent(Operator, abstract=True):
             rows = (1 + self.bidirectional) * self.num_layers
             batch = spell.size(spell.types[0].shape[0])
             states = [method(x, "new_zeros", rows, batch, self.hidden_size)] * len(self.states)
-        function = f"torch.{self._torch_function}"
         weights = f"[{', '.join(spell.weights.values())}]"
+        if self.dynamic and spell.rounds:
+            options = (self.bias, self.num_layers, self.bidirectional, self.dynamic, *([lengths] if lengths else []))
+            cell, first = f'"{self._torch_function}"', f"[{', '.join(states)}]"
+            result = call(QUANTIZED_RECURRENT.name, cell, x, first, weights, *options)
+            return result if self.return_state else f"{result}[0]"
+        function = f"torch.{self._torch_function}"
         drops = spell.training is not None and self.drops
         training = (self.dropout, spell.training) if drops else (0.0, False)
-        options = (self.bias, self.num_layers, *training, self.bidirectional)
+        others = (self.bias, self.num_layers, *training, self.bidirectional)
         if lengths is None:
-            result = call(function, x, nested(states), weights, *options, True)
+            result = call(function, x, nested(states), weights, *others, True)
         else:
-            result = call(CALL_PACKED.name, function, x, lengths, f"[{', '.join(states)}]", weights, *options)
+            result = call(CALL_PACKED.name, function, x, lengths, f"[{', '.join(states)}]", weights, *others)
         return result if self.return_state else f"{result}[0]"
 
     @property
@@ -268,9 +291,32 @@ class Recurrent(Operator, abstract=True):
 
     def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
         """Add one layer and return its y and its last states: x[t, b, i] -> y[t, d, b, h], with d directions."""
+        if layer in self.dynamic and self._in_integers(spell, layer):
+            return self._onnx_integer_layer(spell, x, layer, lengths, states)
         bias = self._onnx_bias(spell, layer)
         weights = [self._stacked(spell, self._of_layer(kind, layer)) for kind in ("weight_ih", "weight_hh")]
         return self._onnx_node(spell, self._onnx_name, [x, *weights, bias, lengths, *states])
+
+    def _in_integers(self, spell: OnnxSpelling, layer: int) -> bool:
+        """Return whether a dynamic layer can compute in integers, by the storage of its weights."""
+        names = (name for kind in ("weight_ih", "weight_hh") for name in self._of_layer(kind, layer))
+        return all(is_int8(spell.storages[name]) for name in names)
+
+    def _onnx_integer_layer(
+        self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]
+    ) -> list[str]:
+        """Add one layer that computes in integers; see `_onnx_layer`."""
+        kinds = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if self.bias else ()))
+        suffixes = _DIRECTIONS[: 1 + self.bidirectional]
+        directions = [{kind: f"{kind}_l{layer}{suffix}" for kind in kinds} for suffix in suffixes]
+        scan = IntegerScan(spell, self._onnx_cell, self.gates, self.hidden_size)
+        # The other lengths only avoid faults of the operators for floats.
+        given = lengths if has_lengths(spell.types) else ""
+        return scan.layer(x, directions, given, *states)
+
+    def _onnx_cell(self, spell: OnnxSpelling, entering: str, inside: str, h: str) -> str:
+        """Add the nodes of a cell, and return the next state; see `archc.ops.integer_scan.Cell`."""
+        raise NotImplementedError
 
     def _onnx_node(self, spell: OnnxSpelling, name: str, inputs: list[str], domain: str = "") -> list[str]:
         """Add the node of one layer and return its results; absent inputs have empty names."""
@@ -350,54 +396,3 @@ def split_operands(operands: Sequence[str], types: Sequence[TensorType]) -> tupl
 def nested(states: Sequence[str]) -> str:
     """PyTorch text of the states: a tuple if there are several, else the state itself."""
     return states[0] if len(states) == 1 else f"({', '.join(states)})"
-
-
-@operator
-class Rnn(Recurrent):
-    """Elman recurrent layer: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), and y_t = h_t.
-
-    (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[layers, b, h] -> y[b, t, h], h[layers, b, h].
-    With two directions, the first axis of h0 and h and the last axis of y are twice as large.
-
-    Sequences of different lengths are padded to one tensor, and the last operand, of type i64[b], holds their lengths:
-    `(x, lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse
-    direction begins at that end, and results after that end are 0.  Lengths must be at least 1: PyTorch rejects smaller
-    lengths at run time.
-    """
-
-    example = "x -> rnn(128) -> head: linear(10)"
-
-    nonlinearity: Literal["tanh", "relu"] = attribute("tanh", keyword=True, doc="activation function")
-
-    @property
-    def _torch_function(self) -> str:
-        return f"rnn_{self.nonlinearity}"
-
-    def _torch_options(self) -> dict[str, tuple[Any, Any]]:
-        return {"nonlinearity": (self.nonlinearity, "tanh")}
-
-    def _onnx_options(self) -> dict[str, Any]:
-        name = self.nonlinearity.capitalize()
-        return {"activations": [name] * (1 + self.bidirectional)}
-
-
-@operator
-class Gru(Recurrent):
-    """Gated recurrent units: y_t = h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}.
-
-    The gates are r, z = σ(W x_t + b + U h_{t-1} + b') and n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')), each with its own
-    W, U, b and b'.  A weight has the rows of the gates in the order r, z, n.
-    (Cho et al. 2014, with the reset gate r applied after the product with U, as in PyTorch and cuDNN.)
-
-    Shapes: x[b, t, i], h0[layers, b, h] -> y[b, t, h], h[layers, b, h].  With two directions, the first axis of h0 and
-    h and the last axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`,
-    `(x, h0, lengths)`.
-    """
-
-    gates = 3
-    onnx_gates = (1, 0, 2)
-    onnx_lengths = True
-    example = "x -> gru(64, 2) -> head: linear(10)"
-
-    def _onnx_options(self) -> dict[str, Any]:
-        return {"linear_before_reset": 1}

@@ -15,7 +15,7 @@ from archc.types.attributes import AttributeProblem
 class BreakEven:
     """Multiply-adds per sample from which layers are faster in int8 than in floats, in one runtime.
 
-    By default, int8 is always faster, except in a step of an `lstm`.
+    By default, int8 is always faster, except in recurrent layers.
 
     Attributes:
         static: for a linear layer whose operand is quantized with constant scales.
@@ -23,30 +23,34 @@ class BreakEven:
         integer_result: for a layer whose kernel returns integers, such as a convolution.  Its operand is usually
             quantized already.
         isolated: for such a layer if the result is used in floats, so that it is converted back.
-        recurrent_step: for one layer of an `lstm`, in one step.  None if the runtime has no such kernel for integers.
+        recurrent_step: for one layer of a recurrent operator, in one step, by name of the operator.  The runtime
+            computes the other recurrent operators in floats.
     """
 
     static: int = 0
     dynamic: int = 0
     integer_result: int = 0
     isolated: int = 0
-    recurrent_step: int | None = None
+    recurrent_step: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def in_all(cls, several: Sequence[BreakEven]) -> BreakEven:
         """Multiply-adds from which int8 is faster in each of several runtimes.
 
-        Runtimes without a kernel for an `lstm` compute it in floats, and do not count for `recurrent_step`.
+        Runtimes that compute a recurrent operator in floats do not count for its `recurrent_step`.
         """
         if not several:
             return cls()
-        steps = [each.recurrent_step for each in several if each.recurrent_step is not None]
+        steps: dict[str, int] = {}
+        for each in several:
+            for name, least in each.recurrent_step.items():
+                steps[name] = max(steps.get(name, 0), least)
         return cls(
             max(each.static for each in several),
             max(each.dynamic for each in several),
             max(each.integer_result for each in several),
             max(each.isolated for each in several),
-            max(steps, default=None),
+            steps,
         )
 
 

@@ -103,7 +103,11 @@ def _prepare(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], object]
 
 
 _BREAK_EVEN = BreakEven(
-    static=100_000, dynamic=100_000, integer_result=65_536, isolated=1_000_000, recurrent_step=100_000
+    static=100_000,
+    dynamic=100_000,
+    integer_result=65_536,
+    isolated=1_000_000,
+    recurrent_step={"lstm": 100_000, "gru": 800_000, "rnn": 100_000},
 )
 """Limits of ONNX Runtime at batch 1 on one core with VNNI.
 
@@ -113,8 +117,11 @@ _BREAK_EVEN = BreakEven(
 - Convolutions: the digit classifier is faster with int8 convolutions at every batch size.
 - Isolated convolutions: LeNet-5 ran half as fast with its two int8 convolutions, of 120,000 and 240,000 multiply-adds,
   each followed by a `tanh`.  The convolutions of ResNet-18 have ten times as many multiply-adds, and become faster.
-- One layer of an `lstm` in a step, for equal sizes of operand and state: int8 has 0.7 times the speed of floats at size
-  64 (32,768 multiply-adds), 1.2 times at size 128 (131,072), and 2.2 times at size 256.
+- One layer of a recurrent operator in a step, for equal sizes of operand and state (`benchmarks.recurrent_int8`).
+  LSTM: int8 has 0.7 times the speed of floats at size 64 (32,768 multiply-adds), 1.2 times at size 128 (131,072), and
+  1.8 times at size 256.  GRU, a `Scan` with several operators in each step: 0.8 times at size 256 (393,216), 1.1 to 1.3
+  times at size 384 (884,736), and 2 to 3 times at size 512.  RNN: 0.8 times at size 128 (32,768), and 1.1 to 1.3 times
+  at size 256 (131,072).
 """
 
 ONNX = Target(

@@ -17,8 +17,9 @@ from archc.codegen.torch.load import load_module
 from archc.declaration.base import OperatorError
 from archc.diagnostics import ArchcError
 from archc.interpreter.evaluate import evaluate
+from archc.ops.gru import Gru
 from archc.ops.lstm import Lstm
-from archc.ops.recurrent import Gru, Rnn
+from archc.ops.rnn import Rnn
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of
 from tests.ops.harness import Case, case, random

@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
 
+import onnx
+
 from archc.codegen.onnx.contributed import CONTRIB_DOMAIN
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.packed import PackedDecoder
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
+from archc.codegen.onnx.scan_bodies import finish_body
 from archc.declaration.base import Inference, OperatorError
-from archc.declaration.spelling import QuantizedValue
+from archc.declaration.spelling import QuantizedValue, ScanStep
 from archc.ir.graph import Node, Value
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Int8, NarrowFloat, PackedIntegers, Storage
@@ -92,6 +95,41 @@ class NodeSpelling:
             )
         self._made.append(self._nodes.new(op_type, inputs, names, attributes, domain, name))
         return name if outputs is None else names
+
+    def scan(
+        self,
+        first: Sequence[tuple[str, TensorType]],
+        sequences: Sequence[tuple[str, TensorType]],
+        step: ScanStep,
+        reverse: bool = False,
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """Add a `Scan`; return the names of its last states and of its stacked results."""
+        title, inner, body = f"{self._prefix}/scan", self._onnx.body(), onnx.GraphProto()
+        body.name = self._onnx.node_name(f"{title}/step")
+        around = self._made, self._nodes
+        self._made, self._nodes = [], inner
+        with self._onnx.within(inner):
+            entered = [self._onnx.fresh(f"{title}/state") for _ in first]
+            entered += [self._onnx.fresh(f"{title}/element") for _ in sequences]
+            for name, (_, type) in zip(entered, (*first, *sequences), strict=True):
+                self._onnx.declare(body.input.add(), name, type)
+            following, kept = step(entered[: len(first)], entered[len(first) :])
+            for node in self._made:
+                inner.append(node)
+            states = [(name, type) for name, (_, type) in zip(following, first, strict=True)]
+            finish_body(self._onnx, body, [*states, *kept], title)
+        self._made, self._nodes = around
+        self._nodes.capture(inner)
+        results = self.add(
+            "Scan",
+            *(name for name, _ in (*first, *sequences)),
+            outputs=len(first) + len(kept),
+            body=body,
+            num_scan_inputs=len(sequences),
+            scan_input_directions=[1] * len(sequences) if reverse else None,
+            scan_output_directions=[1] * len(kept) if reverse else None,
+        )
+        return results[: len(first)], results[len(first) :]
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
         """The name of a constant."""

@@ -16,10 +16,9 @@ import onnx
 from archc.codegen.onnx.node_spelling import ValueNames
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.onnx_graph import OnnxGraph
-from archc.codegen.onnx.rewrites import rewrite
+from archc.codegen.onnx.scan_bodies import finish_body
 from archc.ir.graph import Node
 from archc.ir.scans import Scan
-from archc.types.tensor_type import TensorType
 
 
 def add_scan(
@@ -44,10 +43,7 @@ def add_scan(
             name = onnx_graph.fresh(f"{title}/{value.name or value.index}")
             onnx_graph.declare(body.input.add(), values.assign(value, name, value.type), value.type)
         emit(scan.body)
-        ends = [(values[value], value.type) for value in (*scan.next_states, *scan.kept)]
-        _declare_outputs(onnx_graph, body, ends, title)
-        rewrite(onnx_graph, [output.name for output in body.output])
-    onnx_graph.write(body, inner)
+        finish_body(onnx_graph, body, [(values[value], value.type) for value in (*scan.next_states, *scan.kept)], title)
     nodes.capture(inner)
     results = [values.assign(value, values.name_for(value, scan.exit), value.type) for value in scan.exit.results]
     last, kept = results[: len(started)], results[len(started) :]
@@ -64,18 +60,3 @@ def add_scan(
 def _transpose(nodes: OnnxNodes, source: str, result: str, rank: int) -> OnnxNode:
     """A new node that exchanges the first two axes: batch and steps."""
     return nodes.new("Transpose", [source], [result], {"perm": [1, 0, *range(2, rank)]})
-
-
-def _declare_outputs(
-    onnx_graph: OnnxGraph, body: onnx.GraphProto, ends: Sequence[tuple[str, TensorType]], title: str
-) -> None:
-    """Declare the outputs of a body; values from outside and repeated outputs are copied with `Identity`."""
-    nodes = onnx_graph.nodes
-    made = {result.name for node in nodes for result in node.results}
-    for name, type in ends:
-        output = name
-        if name not in made:
-            output = onnx_graph.fresh(f"{title}/{name}")
-            nodes.append(nodes.new("Identity", [name], [output]))
-        made.discard(name)
-        onnx_graph.declare(body.output.add(), output, type)

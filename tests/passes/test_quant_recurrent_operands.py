@@ -1,4 +1,4 @@
-"""Choice of the layers of an `lstm` whose operands `quant` quantizes in each run."""
+"""Choice of the layers of a recurrent operator whose operands `quant` quantizes in each run."""
 
 from __future__ import annotations
 
@@ -42,14 +42,19 @@ def notes(made: Compiled) -> str:
     return "\n".join(remark.message for remark in report.remarks if remark.layer == "r")
 
 
-@pytest.mark.parametrize("scheme", ["static", "dynamic"])
-def test_layers_of_even_operands_quantize_them(scheme: str, tmp_path: Path) -> None:
-    made = compiled(f'quant(scheme = "{scheme}")', even())
-    assert chosen(made) == (0, 1)
-    assert "in the layers 0, 1" in notes(made) and "`com.microsoft`" in notes(made)
+@pytest.mark.parametrize(
+    ("scheme", "layer"),
+    [("static", "lstm(128, 2)"), ("dynamic", "lstm(128, 2)"), ("dynamic", "gru(400, 2)"), ("static", "rnn(300, 2)")],
+)
+def test_layers_of_even_operands_quantize_them(scheme: str, layer: str, tmp_path: Path) -> None:
+    made = compiled(f'quant(scheme = "{scheme}")', even(), layer)
+    assert chosen(made) == ((1,) if "gru" in layer else (0, 1))  # layer 0 of the GRU has few multiply-adds
+    assert "are quantized in each run" in notes(made)
     assert archc.parse(archc.print_graph(made.graph)) == made.graph
     check = made.write(tmp_path, emit=("torch", "onnx"), check=True)["check"]
-    assert check["errors"]["onnxruntime"] < 1e-3 < check["errors"]["torch"] < check["tolerance"]
+    assert 1e-3 < check["errors"]["torch"] < check["tolerance"]
+    # In the others, a rounding error can change an operand by one step.
+    assert check["errors"]["onnxruntime"] < (1e-3 if "lstm" in layer else check["tolerance"])
 
 
 def test_a_layer_whose_operand_has_an_outlier_keeps_floats() -> None:
@@ -68,7 +73,7 @@ def test_without_data_only_states_are_quantized() -> None:
     [
         ('quant(scheme = "weight")', "lstm(128, 2)"),
         (DYNAMIC, "gru(128, 2)"),
-        (DYNAMIC, "rnn(128, 2)"),
+        (DYNAMIC, "rnn(64, 2)"),
         (DYNAMIC, "lstm(16, 2)"),
         (DYNAMIC, "lstm(128, weight_hh_l0 = low_rank(4))"),
     ],
@@ -83,6 +88,6 @@ def test_layers_with_float_weights_keep_float_operands() -> None:
 
 def test_the_report_names_the_reason_for_small_layers() -> None:
     made = compiled(calib=even(), layer="lstm(16, 2)")
-    assert "with integers it would not be faster" in notes(made)
+    assert "9,344 multiply-adds in a step, integers would be slower; they pay from 100,000 on" in notes(made)
     (report,) = made.passes
     assert remarks(report, "rewrote")["r"].startswith("weight: ")
