@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from archc.analysis.layers import Layer
 from archc.compression.lockstep import Lockstep
 from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
 from archc.compression.weight_formats import Array
 from archc.declaration.traits import SELECTS_ROWS
-from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.storage import Int8, Masked
 
 from ._int8_weights import StoredWeights, channel_axes, stored_weights
-from ._narrow_weights import can_use_data
+from ._narrow_weights import calibration_batches, can_use_data
 
-if TYPE_CHECKING:
-    import torch
-
-MEMORY = 1 << 30
-"""Bytes of activations up to which batches of the calibration data are used."""
-LIVE = 8
-"""Number of activations of the largest size that are alive at a time, in both models together."""
 LARGEST_BOUND = 0.2
 """Largest lower bound on the scale of a weight that is chosen by data, as a share of the scale.
 
@@ -61,7 +52,7 @@ def store_by_data(
         stored[nodes[node]] = stored_weights(graph, values, "gptq", found.snr_db)
 
     if nodes:
-        steps = Lockstep(graph, _batches(graph, context), rounding)
+        steps = Lockstep(graph, calibration_batches(graph, context), rounding)
         of_nodes = {node: formats[layer]["weight"] for node, layer in nodes.items()}
         quantize_sequentially(graph, steps, of_nodes, {}, store, refit=not rounding)
     return stored
@@ -76,11 +67,3 @@ def _fits(graph: Graph, layer: Layer, formats: Mapping[str, Int8], least: Mappin
         return False
     scale = storage.encode(path, graph.weight_values(path))[f"{path}_scale"]
     return bool((least.get(path, 0.0) <= LARGEST_BOUND * scale).all())
-
-
-def _batches(graph: Graph, context: Context) -> list[Mapping[str, torch.Tensor]]:
-    """Batches of calibration data, distributed evenly, whose activations fit into `MEMORY`."""
-    batches = list(context.calibration.batches())
-    largest = max(tensor.nbytes for _, tensor in evaluate_all(graph, batches[0]))
-    count = min(len(batches), max(1, MEMORY // (LIVE * largest)))
-    return [batches[number * len(batches) // count] for number in range(count)]

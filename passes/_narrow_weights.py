@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archc.analysis.layers import Layer
+from archc.compression.bounded_batches import MEMORY, bounded_batches
 from archc.compression.lockstep import Lockstep
 from archc.compression.matrix_layers import matrix_obstacle
 from archc.compression.output_metric import OutputMetric, output_metric
@@ -71,6 +72,19 @@ def can_use_data(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) 
     return len(of_weights) == 1 and isinstance(storage, Integers) and matrix_obstacle(graph, layer) is None
 
 
+def calibration_batches(graph: Graph, context: Context) -> Sequence[Mapping[str, torch.Tensor]]:
+    """Batches of calibration data for sequential quantization, with a note if some are left out."""
+    batches = list(context.calibration.batches())
+    used = bounded_batches(graph, batches)
+    if len(used) < len(batches):
+        context.note(
+            graph.name,
+            f"GPTQ uses {len(used)} of {len(batches)} batches of the calibration data: the activations of more batches"
+            f" need over {MEMORY / 1e9:.1f} GB",
+        )
+    return used
+
+
 class _Outcome:
     """Error of the weights of a layer; if GPTQ was used, its rows of data and signal-to-noise ratio."""
 
@@ -110,7 +124,7 @@ def _quantize_by_data(
     Args:
         sharing: all nodes that use the weight, for each first node.
     """
-    batches = list(context.calibration.batches())
+    batches = calibration_batches(graph, context)
     context.progress("measure the effect of each layer on the outputs")
     small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_METRIC_MODEL
     used = [node for users in sharing.values() for node in users]
