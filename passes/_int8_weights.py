@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from archc.analysis.layers import Layer
+from archc.analysis.layers import Layer, layers_with_weights
 from archc.compression.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node
 from archc.ir.match import NoMatch, any_value, match, pattern, result_of
@@ -54,10 +54,17 @@ class StoredWeights:
     snr_db: float | None = None
 
 
-def obstacles(graph: Graph, layer: Layer) -> dict[str, str]:
-    """Weights of a layer that cannot be stored as integers, by name, each with the reason."""
-    reasons = ((name, _obstacle(graph, layer, name)) for name in layer.weights)
-    return {name: reason for name, reason in reasons if reason is not None}
+Obstacles = Mapping[Layer, Mapping[str, str]]
+"""For each layer, the weights that cannot become integers, by name, each with the reason."""
+
+
+def obstacles_of_layers(graph: Graph) -> Obstacles:
+    """Weights of all layers that cannot be stored as integers, with the reasons."""
+    found: dict[Layer, dict[str, str]] = {}
+    for layer in layers_with_weights(graph):
+        reasons = ((name, _obstacle(graph, layer, name)) for name in layer.weights)
+        found[layer] = {name: reason for name, reason in reasons if reason is not None}
+    return found
 
 
 def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from archc.analysis.layers import Layer, layers_with_weights
-from archc.compression.observers import PERCENTILE, Observer, observe, observe_by_error
-from archc.compression.ranges import Range
+from archc.analysis.layers import Layer
+from archc.compression.observers import PERCENTILE, Observer
 from archc.compression.weight_formats import GROUP, PACKED, Format, storage_of
-from archc.ir.graph import Graph, Node, Value
-from archc.ops.quantize import Granularity
+from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass
-from archc.passmanager.targets import BreakEven
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Storage
 from archc.types.tensor_type import DType
 
 from ._byte_budget import formats_within
-from ._equalization import equalize
-from ._fake_quantization import AskedFormat, convert, fake_quantize_as_int8, fake_quantize_layers, is_fake_quantized
-from ._granularity import dynamic_ranges
+from ._fake_quantization import AskedFormat, convert, fake_quantize_layers, is_fake_quantized
 from ._half_precision import compute_in
-from ._int8_by_data import store_by_data
-from ._int8_weights import channel_axes, minimum_scales, obstacles, store_as_int8
-from ._integer_operators import (
-    integer_operators,
-    operators_without_range,
-    remark_on_operators,
-    share_ranges,
-)
+from ._int8_layers import Int8Layers
+from ._int8_weights import obstacles_of_layers
 from ._narrow_weights import store_weights
-from ._operand_ranges import change_unclear, ranges_of
-from ._quant_remarks import remark_on_foldable, remark_on_layer
-from ._quantize_dequantize import QdqInserter, QdqPlan
-from ._quantized_values import quantized_operands, results_to_quantize
-from ._recurrent_operands import quantize_inside, quantizes_inside
-from ._recurrent_weights import fits_recurrent, round_recurrent
+from ._quant_remarks import remark_on_foldable
 from ._schemes import Scheme, SchemeChoice
-from ._smoothing import smooth
 
 
 @dataclass(frozen=True)
@@ -264,84 +246,32 @@ class Quant(Pass):
         if not self.training and is_fake_quantized(graph):
             asked = AskedFormat(self.format, self.group, self.symmetric, self.bytes)
             convert(graph, context, asked, self.on, self.keep)
-            return
-        if self.keep_io is not None and self.bytes is None and self.format in ("f16", "bf16"):
+        elif self.bytes is None and self.format in (None, "int8"):
+            self._quantize_to_int8(graph, context)
+        elif self.bytes is None and self.format in ("f16", "bf16") and self.keep_io is not None:
             remark_on_foldable(graph, context, set(graph.nodes()))
             compute_in(graph, context, DType(self.format), self.keep_io, self.on, self.keep)
-            return
-        break_even = context.targets.break_even_for(self.for_)
-        obstacles_of = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
-        if self.format not in (None, "int8") or self.bytes is not None:
-            self._store_weights(graph, context, obstacles_of, break_even)
-            return
-        by_data = self._uses_data(context)
-        schemes = self._choice(self.scheme, break_even).schemes(graph, context, obstacles_of)
-        dynamic = dynamic_ranges(
-            graph,
-            context,
-            [layer for layer, scheme in schemes.items() if scheme == "dynamic"],
-            self._asked(context, by_data),
+        else:
+            self._store_weights(graph, context)
+
+    def _quantize_to_int8(self, graph: Graph, context: Context) -> None:
+        """Store weights as int8, and quantize operands by `scheme`."""
+        layers = Int8Layers(
+            self._choice(self.scheme, context),
+            self.granularity,
+            self.observer,
+            self.percentile,
+            self.smooth,
+            self.training,
+            self._uses_data(context),
         )
-        if self.smooth != 0 and (self.smooth is not None or context.calibration.real):
-            layers = {layer: dynamic.get(layer) for layer, scheme in schemes.items() if scheme != "weight"}
-            per_channel = self.granularity != "tensor"
-            equalize(graph, context, schemes, layers, self.smooth, per_channel)
-            smooth(graph, context, layers, self.smooth, per_channel)
-        plan = self._calibrate(graph, context, schemes)
-        received = {
-            layer: [plan.ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in plan.ranges]
-            for layer, scheme in schemes.items()
-            if scheme == "static"
-        }
-        remark_on_foldable(graph, context, {node for layer in schemes for node in layer.nodes})
-        remark_on_operators(graph, context, plan.operators)
-        before = set(graph.nodes())
-        inserter = QdqInserter(graph, context, plan.ranges, self.training)
-        for value, node in plan.results.items():
-            inserter.quantize_result(value, node)
-        for layer, scheme in schemes.items():
-            for node in layer.nodes if scheme != "weight" else ():
-                inserter.quantize_operands(node, dynamic[layer].granularity if layer in dynamic else "tensor")
-        for node in plan.operators:
-            inserter.quantize_operands(node)
-        least = minimum_scales(graph, schemes)
-        chosen_by_data = by_data and self.granularity != "tensor" and not self.training
-        free = [layer for layer in schemes if not obstacles_of[layer]] if chosen_by_data else []
-        stored = store_by_data(graph, context, free, least, set(graph.nodes()) - before)
-        axes = channel_axes(schemes) if self.granularity != "tensor" else None
-        for layer, scheme in schemes.items():
-            if layer not in stored:
-                names = [name for name in layer.weights if name not in obstacles_of[layer]]
-                if self.training:
-                    stored[layer] = fake_quantize_as_int8(graph, context, layer, names, axes)
-                else:
-                    fits = axes is not None and not obstacles_of[layer] and fits_recurrent(graph, context, layer)
-                    rounded = round_recurrent(graph, context, layer) if fits else {}
-                    stored[layer] = store_as_int8(graph, context, layer, names, axes, least, rounded)
-            remark_on_layer(context, layer, scheme, received.get(layer, []), stored[layer])
-            if quantizes_inside(layer) and self.scheme != "weight" and not self.training:
-                quantize_inside(graph, context, layer, break_even.recurrent_step)
-        if schemes and not self.training:
+        if layers.quantize(graph, context, obstacles_of_layers(graph)) and not self.training:
             self._warn_of_plain_method(context)
 
-    def _asked(self, context: Context, by_data: bool) -> Granularity | None:
-        """Granularity of dynamic operands; None to choose it by error."""
-        if self.granularity is None and by_data and context.calibration.real:
-            return None
-        return "token" if self.granularity == "token" else "tensor"
-
-    def _choice(self, scheme: Scheme, break_even: BreakEven) -> SchemeChoice:
-        return SchemeChoice(scheme, self.on, self.keep, self.least, break_even)
-
-    def _store_weights(
-        self,
-        graph: Graph,
-        context: Context,
-        obstacles: Mapping[Layer, Mapping[str, str]],
-        break_even: BreakEven,
-    ) -> None:
+    def _store_weights(self, graph: Graph, context: Context) -> None:
         """Store weights in fewer bits; operands stay in floats."""
-        layers = list(self._choice("weight", break_even).schemes(graph, context, obstacles))
+        obstacles = obstacles_of_layers(graph)
+        layers = list(self._choice("weight", context).schemes(graph, context, obstacles))
         names = {layer: [name for name in layer.weights if name not in obstacles[layer]] for layer in layers}
         formats: Mapping[Layer, Mapping[str, Storage]]
         if self.bytes is not None:
@@ -370,6 +300,9 @@ class Quant(Pass):
         self._warn_of_plain_method(context)
         store_weights(graph, context, formats, by_data=self._uses_data(context))
 
+    def _choice(self, scheme: Scheme, context: Context) -> SchemeChoice:
+        return SchemeChoice(scheme, self.on, self.keep, self.least, context.targets.break_even_for(self.for_))
+
     def _uses_data(self, context: Context) -> bool:
         """Return whether weights are chosen by the calibration data."""
         return self.method == "gptq" or (self.method is None and context.calibration.real)
@@ -384,43 +317,3 @@ class Quant(Pass):
                 help="give representative inputs with `--calib FILE`, for a smaller error by GPTQ; or ask for the plain"
                 ' method: `method = "rtn"`',
             )
-
-    def _calibrate(self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]) -> QdqPlan:
-        """Values to quantize, with their ranges.
-
-        A layer without a range gets another scheme, or is removed from `schemes`.
-        """
-        warned = context.calibration.real
-        excluded: set[Node] = set()
-        while True:
-            layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
-            static = [node for layer in layers for node in layer.nodes]
-            operators = integer_operators(graph, static, excluded)
-            results = results_to_quantize(graph, [*static, *operators])
-            if static and not warned:
-                context.note(graph.name, "calibrated on random inputs: pass calibration data to get realistic ranges")
-                warned = True
-            operands = [value for node in operators for value in quantized_operands(node)]
-            ranges = self._ranges(graph, context, static, [*operands, *results])
-            seen = {layer: ranges_of(layer, results, ranges) for layer in layers}
-            unclear = operators_without_range(operators, results, ranges)
-            excluded.update(unclear)
-            if not change_unclear(context, schemes, seen) and not unclear:
-                return QdqPlan(operators, results, share_ranges(graph, static, operators, results, ranges))
-
-    def _ranges(
-        self, graph: Graph, context: Context, static: Iterable[Node], others: Iterable[Value]
-    ) -> dict[Value, Range]:
-        users: dict[Value, list[Node]] = {}
-        for node in static:
-            users.setdefault(node.operands[0], []).append(node)
-        for value in others:
-            users.setdefault(value, [])
-        batches = context.calibration.batches
-        if not users:
-            seen = {}
-        elif self.observer is None and context.calibration.real:
-            seen = {value: found for value, (_, found) in observe_by_error(graph, users, batches).items()}
-        else:
-            seen = observe(graph, users, batches, self.observer or "minmax", self.percentile)
-        return {value: seen.get(value, Range(math.nan, math.nan)) for value in users}
