@@ -57,6 +57,8 @@ def equalize(
         if best.error < (LARGEST_SHARE if strength is None else math.inf) * best.error_before:
             for path, values in pair.scaled_weights(graph, best.scales.double().numpy()).items():
                 context.rewriter.set_weight(path, values)
+            if pair.first.path is not None:
+                context.new_results[pair.first.path] = None  # divided by the scales
             _remark(context, pair, best)
         else:
             left += 1

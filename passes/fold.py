@@ -74,6 +74,8 @@ class Fold(Pass):
                 layer: Node = before["layer"]
                 _set(graph, context, layer, *_into_result(graph, layer, *channel_map))
                 context.rewriter.replace(one, layer.results)
+                if layer.path is not None:
+                    context.new_results[layer.path] = one.path
                 context.rewrote(one, f"folded into `{layer.title}` before it")
             elif user is not None:
                 _set(graph, context, user, *_into_operand(graph, user, *channel_map))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from archc.analysis.cost import cost
 from archc.diagnostics import ArchcError, Diagnostic, Source, error
 from archc.driver.compilation import Baseline, Compilation, model_to_emit
-from archc.ir.graph import Graph
 from archc.ir.stages import has_stages
 from archc.targets.registry import default_targets, names_of, runnable_targets
 from archc.version import __version__
@@ -142,7 +141,7 @@ def write_files(
         report |= latency_report(compiled, whole, out.scratch(), progress)
     if compiled.baseline is not None and compiled.passes:
         progress("compare the layers")
-        report["layers"] = _layers(compiled.graph, compiled.baseline)
+        report["layers"] = _layers(compiled, compiled.baseline)
     report["files"] = {path.name: _fingerprint(path) for path in out.written()}
     if report_form == "html":
         from archc.driver.html_report import html_report
@@ -177,14 +176,15 @@ def make_report(compiled: Compilation) -> dict[str, Any]:
     }
 
 
-def _layers(graph: Graph, baseline: Baseline) -> list[dict[str, Any]]:
+def _layers(compiled: Compilation, baseline: Baseline) -> list[dict[str, Any]]:
     """The entry `layers` of `report.json`: layers with weights, before and after the passes."""
     from archc.passmanager.layer_comparison import compare_layers
     from archc.passmanager.threads import one_thread
 
+    new_results = {path: former for step in compiled.passes for path, former in step.new_results.items()}
     with one_thread(), baseline.calibration.explained():
         inputs = next(baseline.calibration.batches())
-        return [each.to_json() for each in compare_layers(baseline.graph, graph, inputs)]
+        return [each.to_json() for each in compare_layers(baseline.graph, compiled.graph, inputs, new_results)]
 
 
 def source_title(source: Source) -> str:

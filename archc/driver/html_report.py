@@ -41,7 +41,7 @@ _EXPLANATIONS = {
     "error": "Weight error: relative error of the weights, in the Frobenius norm.",
     "own": "Own SNR: signal-to-noise ratio of the result with the rounding of this weight as the only noise.",
     "noise": "SNR: signal-to-noise ratio of the result against the model before the passes, with the noise of earlier"
-    " layers; 20 dB are an error of 10 %, 40 dB of 1 %.",
+    " layers; 20 dB are an error of 10 %, 40 dB of 1 %. Layers whose results are rescaled (equalized) have none.",
     "effect": "Effect: expected squared error of the outputs that this layer causes, relative to their squares.",
 }
 """Explanations of columns, by the same keys."""

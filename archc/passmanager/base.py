@@ -125,6 +125,8 @@ class Context:
         remarks: the remarks so far; they are shown with `--explain`.
         progress: called with the name of each step of a long pass.
         targets: the targets that are emitted, and what is known of their runtimes.
+        new_results: layers whose result this pass changes by design, by path.  Each has the path of the layer whose
+            result it has now, or None.  Without this entry, the report counts the change as noise of the layer.
     """
 
     rewriter: Rewriter
@@ -135,6 +137,7 @@ class Context:
     remarks: list[Remark] = field(default_factory=list)
     progress: Callable[[str], None] = silent
     targets: TargetFacts = field(default_factory=TargetFacts)
+    new_results: dict[str, str | None] = field(default_factory=dict)
 
     def latencies(self, graphs: Sequence[Graph], target: str) -> list[Latency]:
         """Latencies of several graphs, as `measure`, which run in turns; a fair comparison needs this."""

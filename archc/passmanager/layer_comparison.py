@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from archc.frozen_dataclass import frozen_dataclass
@@ -55,7 +56,13 @@ class LayerComparison:
         }
 
 
-def compare_layers(before: Graph, after: Graph, inputs: Mapping[str, torch.Tensor]) -> list[LayerComparison]:
+NewResults = Mapping[str, str | None]
+"""Layers whose result changes by design, each with the layer whose result it has now; see `Context`."""
+
+
+def compare_layers(
+    before: Graph, after: Graph, inputs: Mapping[str, torch.Tensor], new_results: NewResults = MappingProxyType({})
+) -> list[LayerComparison]:
     """Compare the layers with weights: those of `before` in order, then the layers that passes inserted.
 
     Args:
@@ -72,7 +79,7 @@ def compare_layers(before: Graph, after: Graph, inputs: Mapping[str, torch.Tenso
         later[owner] += inserted.get(path, 0)
         stored = (after.weights[weight] for weight in node.weights.values())
         formats[owner].update(dict.fromkeys(str(weight.storage) for weight in stored if len(weight.shape) > 1))
-    ratios = signal_to_noise(before, after, inputs)
+    ratios = signal_to_noise(before, after, inputs, new_results)
     return [
         LayerComparison(
             path, operators[path], earlier.get(path), later.get(path), tuple(formats[path]), ratios.get(path)
@@ -107,15 +114,20 @@ def _bytes(graph: Graph) -> dict[str, int]:
     return found
 
 
-def signal_to_noise(before: Graph, after: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+def signal_to_noise(
+    before: Graph, after: Graph, inputs: Mapping[str, torch.Tensor], new_results: NewResults = MappingProxyType({})
+) -> dict[str, float]:
     """Signal-to-noise ratio in decibels of the results of layers with weights, where they differ.
+
+    A layer with a result that no layer had before has no ratio.
 
     Both graphs run at the same time, so that only a few results are in memory.
     """
     signal: dict[str, float] = defaultdict(float)
     noise: dict[str, float] = defaultdict(float)
     waiting: tuple[Results, Results] = ({}, {})
-    for pair in zip_longest(_results(before, {}, inputs), _results(after, _owners(before, after), inputs)):
+    was = {former: path for path, former in new_results.items() if former is not None}
+    for pair in zip_longest(_results(before, was, inputs), _results(after, _owners(before, after), inputs)):
         for found, own in zip(pair, waiting):
             if found is not None:
                 own[found[0]] = found[1]
@@ -124,7 +136,11 @@ def signal_to_noise(before: Graph, after: Graph, inputs: Mapping[str, torch.Tens
             if y.shape == changed.shape:
                 signal[key[0]] += float((y * y).sum())
                 noise[key[0]] += float(((changed - y) ** 2).sum())
-    return {path: 10 * math.log10(signal[path] / noise[path]) for path in noise if noise[path] and signal[path]}
+    return {
+        path: 10 * math.log10(signal[path] / noise[path])
+        for path in noise
+        if noise[path] and signal[path] and new_results.get(path, path) is not None
+    }
 
 
 def _results(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 from archc.analysis.cost import Cost
@@ -19,6 +21,8 @@ class PassReport:
         error: relative error of the outputs, compared with the graph before this pass.
         total_error: relative error of the outputs, compared with the graph before the first pass.
 
+        new_results: layers whose result changes by design; see `Context`.
+
     The relative error of an output y that became y' is ‖y' - y‖₂ / ‖y‖₂; for an integer output, it is the fraction of
     elements that differ.  The report has the largest error of all outputs.  An error is infinite (null in JSON) if an
     output is no longer finite.
@@ -32,6 +36,7 @@ class PassReport:
     error: float
     total_error: float
     remarks: tuple[Remark, ...]
+    new_results: Mapping[str, str | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the report."""

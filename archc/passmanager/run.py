@@ -93,7 +93,8 @@ def run_passes(
         _hold_to_promise(step, change, suspects)
         _refuse_infinite(step, max(change, total))
         changed = graph.canonical() != form or _identities(graph.tensors or {}) != _identities(stored)
-        report = PassReport(str(step), step.preserves, before, cost(graph, sizes), changed, change, total, remarks)
+        after, new_results = cost(graph, sizes), context.new_results
+        report = PassReport(str(step), step.preserves, before, after, changed, change, total, remarks, new_results)
         warn_of_idle(step, report, kinds, found)
         yield report
         previous = outputs

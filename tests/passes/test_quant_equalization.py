@@ -80,6 +80,7 @@ def test_unequal_channels_before_a_depthwise_convolution_get_finer_steps(
     quant = replace(QUANT, granularity=granularity)
     (report,) = run(graph := depthwise(between), quant, data={"x": images(0)})
     assert "channels equalized with `expand`" in equalized(report)["depthwise"]
+    assert report.new_results["expand"] is None
     run(plain := depthwise(between), replace(quant, smooth=0), data={"x": images(0)})
     assert error(graph, depthwise(between)) < error(plain, depthwise(between)) / gain
     assert operators(graph) == operators(plain)

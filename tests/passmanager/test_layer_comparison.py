@@ -9,7 +9,9 @@ import torch
 import archc
 from archc.ir.copying import copied
 from archc.ir.rewriter import Rewriter
+from archc.passes.fold import Fold
 from archc.passmanager.layer_comparison import compare_layers, signal_to_noise
+from tests.passes.graphs import run
 
 TEXT = """
 model net {
@@ -63,6 +65,26 @@ def test_a_removed_layer_has_no_bytes_afterwards() -> None:
     (conv, norm) = compare_layers(compiled.baseline.graph, compiled.graph, inputs)
     assert conv.bytes_before is not None and conv.bytes_after is not None
     assert norm.bytes_before and norm.bytes_after is None and norm.snr_db is None
+
+
+def test_a_folded_layer_is_compared_with_the_norm_whose_result_it_has() -> None:
+    text = (
+        "model net { input x: f32[N, 1, 8, 8]  output y = x -> conv: conv2d(4, 3) -> bn: batch_norm -> fc: linear(3) }"
+    )
+    graph = archc.compile(text).graph
+    norm = {
+        f"bn.{name}": 3 + np.arange(4, dtype=np.float32) for name in ("weight", "bias", "running_mean", "running_var")
+    }
+    for path, values in norm.items():
+        Rewriter(graph).set_weight(path, values)
+    after = copied(graph)
+    (report,) = run(after, Fold())
+    inputs = {"x": torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))}
+    Rewriter(after).set_weight("conv.weight", after.weight_values("conv.weight") * 1.1)
+    ratios = signal_to_noise(graph, after, inputs, report.new_results)
+    assert "bn" not in ratios and ratios["conv"] > 20 and report.new_results == {"conv": "bn"}
+    assert signal_to_noise(graph, after, inputs)["conv"] < 5, "the result of `conv` is now that of `bn`"
+    assert signal_to_noise(graph, after, inputs, {"conv": None}).keys() == {"fc"}
 
 
 def test_a_shared_weight_counts_in_the_first_layer() -> None:
