@@ -22,8 +22,10 @@ For each layer and format, the tables show:
     of the outputs and the operands of the layer, on the data.
   - the signal-to-noise ratio of the layer's result, in dB; 20 dB are an error of 10 %, 40 dB of 1 %.
   - the bytes of the weights.
-A layer with a good ratio and a large loss hurts: a small error there has a large effect.  Formats of 2 to 6 bits are
-those of `quant` with data: GPTQ, in groups of --group elements.
+A layer with a good ratio and a large loss hurts: a small error there has a large effect.  Integers are those of `quant`
+with data: by GPTQ, for 2 to 6 bits in groups of --group elements; int8 embeddings are rounded to nearest.
+All figures are about the rounding of weights; the operands of layers stay in floats.  `archc compile --passes quant
+--report html` shows the error of each layer with quantized operands.
 For the worst layers, the loss is also measured: one layer at a time is stored in each format, and the model runs on at
 most 64 samples.  Layers without a prediction, such as `lstm`, layers in a `scan`, and layers with a shared weight, are
 measured with weights that are rounded to nearest.
@@ -48,7 +50,8 @@ def add_parser(commands: Any) -> None:
         "--formats",
         metavar="NAMES",
         type=options.words,
-        help="formats of weights (default: int8,int6,int4,int3,int2,f16,bf16)",
+        help="formats of weights, of int8, int6, int5, int4, int3, int2, f16, bf16, f8e4m3 and f8e5m2 "
+        "(default: int8,int6,int4,int3,int2,f16,bf16)",
     )
     parser.add_argument(
         "--group",

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 LONGEST_FIGURE = 60.0
 """Largest height of the figure, in inches."""
 
+_OPERANDS = (
+    "only weights are rounded; `archc compile --passes quant --report html` shows errors with quantized operands"
+)
+
 
 def text(found: Sensitivity) -> str:
     """The tables of all figures, and the layers without a prediction."""
@@ -39,6 +43,7 @@ def text(found: Sensitivity) -> str:
     if others:
         lines = output.columns([[each.layer, each.operator, each.reason or ""] for each in others], indent=2)
         parts.append("\n".join(["layers without a prediction:", *(f"  {line}" for line in lines)]))
+    parts.append(_OPERANDS)
     parts.append(_advice(found))
     return "\n\n".join(parts)
 

@@ -13,9 +13,10 @@ from archc.compression.output_error import OutputError
 from archc.compression.output_metric import OutputMetric, output_metric
 from archc.compression.sensitivity import LayerStatistics, RoundingLoss, layer_statistics, torch_from
 from archc.compression.weight_formats import Format, storage_of
+from archc.declaration.traits import SELECTS_ROWS
 from archc.diagnostics import silent
 from archc.ir.graph import Graph, Node
-from archc.types.storage import Storage
+from archc.types.storage import Int8, Storage
 from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def layer_sensitivities(
 ) -> list[LayerSensitivity]:
     """The sensitivities of all layers with weight matrices, in the order of the graph.
 
-    The predictions are those of `RoundingLoss`.  For the measurement, one layer at a time is stored in a format: by
-    GPTQ if there is a prediction, else rounded to nearest.
+    The predictions are those of `RoundingLoss` for `quant` with one format and calibration data.  For the measurement,
+    one layer at a time is stored in a format: as predicted, or rounded to nearest without a prediction.
 
     Args:
         group: number of elements with a common scale, for packed integers.
@@ -187,7 +188,8 @@ def _missing(
 def _loss(
     graph: Graph, node: Node, metrics: Mapping[Node, OutputMetric], statistics: Mapping[Node, LayerStatistics]
 ) -> RoundingLoss:
-    return RoundingLoss(torch_from(graph.weight_values(node.weights["weight"])), statistics[node], metrics[node].matrix)
+    weight = torch_from(graph.weight_values(node.weights["weight"]))
+    return RoundingLoss(weight, statistics[node], metrics[node].matrix, (Int8,) if node.op.has(SELECTS_ROWS) else ())
 
 
 def _compensated(

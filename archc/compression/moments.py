@@ -73,6 +73,12 @@ class Moments:
         moments = self._xx / max(self.count, 1)
         return moments.addr_(self._mean, self._mean, alpha=-1) if self.centred else moments
 
+    @property
+    def about_zero(self) -> torch.Tensor:
+        """E[x xᵀ], also if `centred`: [columns, columns]."""
+        mean = self.mean.to(self._xx.dtype)
+        return self.hessian.addr_(mean, mean) if self.centred else self.hessian
+
     def refitted(self, rows: torch.Tensor) -> torch.Tensor:
         """The weight that maps the rows to their targets best, regularized towards the given weight.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from archc.compression.output_metric import OutputMetric
 from archc.frozen_dataclass import frozen_by_identity, frozen_dataclass
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value
-from archc.types.storage import Dense, Float8Storage, Int4, Integers, NarrowFloat, Storage
+from archc.types.storage import Dense, Int4, Integers, Storage
 from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ PRIOR = 0.3
 
 Ids that are rare in the calibration data would otherwise count as never used.
 """
-LEVELS_OF_INT8 = 254
-"""Number of steps of int8 weights, which are rounded to nearest: GPTQ gains nothing there."""
 
 
 @frozen_by_identity
@@ -128,44 +126,51 @@ class RoundingLoss:
     Args:
         weight: the weight, as an array of its shape.
         metric: the matrix of the `output_metric` of the layer.
+        to_nearest: formats of integers that are rounded to nearest, as by `quant(int8)` for a layer that selects rows;
+            the others are chosen by GPTQ.  The bias then absorbs no error.
     """
 
-    def __init__(self, weight: torch.Tensor, statistics: LayerStatistics, metric: torch.Tensor):
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        statistics: LayerStatistics,
+        metric: torch.Tensor,
+        to_nearest: tuple[type[Integers], ...] = (),
+    ):
         self._weight, self._statistics, self._metric = weight, statistics, metric.float()
-        self._hessians = [each.hessian.float() for each in statistics.moments]
+        self._to_nearest = to_nearest
+        self._refits = bool(statistics.moments) and statistics.moments[0].centred and not to_nearest
+        self._hessians = [(each.hessian if self._refits else each.about_zero).float() for each in statistics.moments]
 
     def of(self, storage: Storage) -> float:
         """Loss at the outputs in a storage format; see `effect`."""
         return self.effect(storage).loss
 
     def effect(self, storage: Storage) -> RoundingEffect:
-        """Effect of a storage format; for integers of few bits, an estimate of the effect after GPTQ."""
+        """Effect of a storage format; for integers by GPTQ, an estimate of the effect."""
         if isinstance(storage, Dense):
             return RoundingEffect(0.0, 0.0)
-        if isinstance(storage, NarrowFloat | Float8Storage):
-            found = self._error_effect(torch_from(self._narrowed(storage) - self._weight.numpy()).flatten(1))
+        if not self._compensates(storage):
+            found = self._error_effect(torch_from(self._nearest(storage) - self._weight.numpy()).flatten(1))
             return RoundingEffect(found.loss, found.noise / self._signal)
-        assert isinstance(storage, Integers), f"no rounding loss for {storage}"
         rows, grid = self._grid(storage)
-        found = self._error_effect(grid.values(grid.nearest(rows)) - rows)
-        gain = self._gain if _compensates(grid) else RoundingEffect(1.0, 1.0)
+        found, gain = self._error_effect(grid.values(grid.nearest(rows)) - rows), self._gain
         return RoundingEffect(found.loss * gain.loss, found.noise * gain.noise / self._signal)
 
     def rounded(self, storage: Storage) -> RoundedWeight:
-        """The weight in a storage format: after GPTQ for integers of few bits, else rounded to nearest."""
+        """The weight in a storage format, by GPTQ or rounded to nearest, as `quant` stores it."""
         import torch
 
-        if isinstance(storage, NarrowFloat | Float8Storage):
-            values = self._narrowed(storage)
-            rows, found = self._weight.flatten(1), torch_from(values).flatten(1)
-        else:
-            assert isinstance(storage, Integers), f"no rounding loss for {storage}"
+        if self._compensates(storage):
             rows, grid = self._grid(storage)
-            found = grid.values(self._compensated(rows, grid) if _compensates(grid) else grid.nearest(rows))
+            found = grid.values(self._compensated(rows, grid))
             values = storage.from_rows(found.numpy(), tuple(self._weight.shape))
-        moments = self._statistics.moments
-        if not moments or not moments[0].centred:
+        else:
+            values = self._nearest(storage)
+            rows, found = self._weight.flatten(1), torch_from(values).flatten(1)
+        if not self._refits:
             return RoundedWeight(values, None)
+        moments = self._statistics.moments
         parts = torch.split((rows - found).double(), len(rows) // len(moments))
         return RoundedWeight(
             values, torch.cat([part @ each.mean for part, each in zip(parts, moments)]).float().numpy()
@@ -173,7 +178,10 @@ class RoundingLoss:
 
     @cached_property
     def _gain(self) -> RoundingEffect:
-        """Effect after GPTQ as a share of that after rounding to nearest, at 4 bits."""
+        """Effect after GPTQ as a share of that after rounding to nearest, at 4 bits.
+
+        The share depends little on the number of bits.  For layers of MiniLM, it is 3 to 20 % smaller at 8 bits.
+        """
         rows, grid = self._grid(Int4(group=32))
         nearest = self._error_effect(grid.values(grid.nearest(rows)) - rows)
         found = self._error_effect(grid.values(self._compensated(rows, grid)) - rows)
@@ -187,7 +195,11 @@ class RoundingLoss:
         """Mean square of the layer's result, as for `RoundingEffect.noise`; 1 for a result of zeros."""
         return self._error_effect(self._weight.flatten(1)).noise or 1.0
 
-    def _narrowed(self, storage: NarrowFloat | Float8Storage) -> np.ndarray:
+    def _compensates(self, storage: Storage) -> TypeGuard[Integers]:
+        """Return whether the elements are chosen by GPTQ."""
+        return isinstance(storage, Integers) and not isinstance(storage, self._to_nearest)
+
+    def _nearest(self, storage: Storage) -> np.ndarray:
         values = self._weight.numpy()
         return storage.decode("w", storage.encode("w", values), values.shape, DType.f32)
 
@@ -232,11 +244,6 @@ class RoundingLoss:
             loss += float((_product(metric, part) * product).sum())
             noise += float((part * product).sum())
         return RoundingEffect(max(0.0, loss), max(0.0, noise))
-
-
-def _compensates(grid: Grid) -> bool:
-    """Return whether `quant` chooses the integers of a grid by GPTQ."""
-    return grid.high - grid.low < LEVELS_OF_INT8
 
 
 def torch_from(array: np.ndarray) -> torch.Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from archc.driver.sensitivity import known_formats
 from tests.cli.conftest import SPECS, Run
 
 CNN = SPECS / "cnn.arch"
@@ -26,8 +27,15 @@ def test_tables_and_figure(run: Run, data: Path, tmp_path: Path) -> None:
     assert (result.status, result.err) == (0, "")
     titles = [line for line in result.out.splitlines() if line.startswith(("predicted", "bytes", "measured"))]
     assert len(titles) == 4
+    assert "only weights are rounded" in result.out
     assert "in int8, `" in result.out and "keep = '" in result.out
     assert "conv1" in figure.read_text() or "<svg" in figure.read_text()
+
+
+def test_the_help_lists_all_formats(run: Run) -> None:
+    text = " ".join(run("sensitivity", "--help").out.split())
+    listed = text.split("formats of weights, of ")[1].split(" (default")[0]
+    assert tuple(listed.replace(" and ", ", ").split(", ")) == known_formats()
 
 
 def test_order_of_the_layers(run: Run, data: Path) -> None:

@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from archc.analysis.layers import layers_with_weights
 from archc.compression.layer_sensitivity import LayerSensitivity, layer_sensitivities, worst_first
+from archc.compression.output_metric import output_metric
+from archc.compression.sensitivity import RoundingLoss, layer_statistics, torch_from
 from archc.compression.weight_formats import Format, storage_of
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph
+from archc.ir.rewriter import Rewriter
+from archc.passes._narrow_weights import store_weights
+from archc.passes.quant import Quant
+from archc.passmanager import Context
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.run import run_passes
+from archc.types.storage import Integers
 from archc.types.tensor_type import DType
 from tests.passes.graphs import Build, mlp
-from tests.passes.test_narrow_weights import correlated
+from tests.passes.test_narrow_weights import correlated, data, network
 
 FORMATS: Sequence[Format] = ("int8", "int4", "int2", "f16")
 
@@ -63,6 +72,44 @@ def test_predictions_agree_with_measurements() -> None:
         for name, effect in each.formats.items():
             assert effect.loss is not None and effect.measured is not None
             assert 0.4 < effect.measured / effect.loss < 2.5, (each.layer, name)
+
+
+def test_predictions_of_int8_are_those_of_the_pass() -> None:
+    """Errors of `quant(int8)`, which rounds embeddings to nearest and chooses other weights by GPTQ."""
+    calibration = Calibration(network(), data(256))
+    batches = list(calibration.batches())
+    before = outputs(network(), batches).double()
+    found = layer_sensitivities(network(), batches, ["int8"])
+    for each in found:
+        graph = network()
+        list(run_passes(graph, [Quant("int8", scheme="weight", on=each.layer)], calibration))
+        error = float((outputs(graph, batches) - before).square().mean() / before.square().mean())
+        loss = each.formats["int8"].loss
+        assert loss is not None and 0.5 < error / loss < 1.3, each.layer
+        assert graph.weights[f"{each.layer}.weight"].nbytes == each.formats["int8"].bytes
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("by_data", [True, False])
+def test_predictions_are_those_of_weights_under_a_budget(by_data: bool) -> None:
+    calibration = Calibration(network(), data(256))
+    batches = list(calibration.batches())
+    before = outputs(network(), batches).double()
+    for path in ("fc", "wte"):
+        graph = network()
+        (layer,) = (layer for layer in layers_with_weights(graph) if layer.path == path)
+        metrics = output_metric(graph, [layer.node], batches)
+        (statistics,) = layer_statistics(graph, batches, metrics).values()
+        weight = graph.weight_values(f"{path}.weight")
+        to_nearest = () if by_data else (Integers,)
+        loss = RoundingLoss(torch_from(weight), statistics, metrics[layer.node].matrix, to_nearest)
+        for name in ("int8", "int4"):
+            graph, storage = network(), storage_of(name, weight, 0)  # type: ignore[arg-type]
+            (layer,) = (layer for layer in layers_with_weights(graph) if layer.path == path)
+            context = Context(Rewriter(graph, by="quant"), calibration)
+            store_weights(graph, context, {layer: {"weight": storage}}, by_data)
+            error = float((outputs(graph, batches) - before).square().mean() / before.square().mean())
+            assert 0.5 < error / loss.of(storage) < 2, (path, name)
 
 
 def test_the_measured_loss_is_that_of_the_stored_layer() -> None:
