@@ -164,9 +164,8 @@ def compile(
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
         machines = devices_of(module, found)
-        compiled.passes += run_passes(
-            graph, pipeline, inputs, progress, machines, compiled.sizes.values, found, facts_on(inputs, targets)
-        )
+        facts = facts_on(inputs, targets, compiled.source_name, [str(step) for step in pipeline])
+        compiled.passes += run_passes(graph, pipeline, inputs, progress, machines, compiled.sizes.values, found, facts)
     if arrays is not None:
         check_data(graph, compiled.sizes)
     return compiled

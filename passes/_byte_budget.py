@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate
+from archc.compression.matrix_layers import matrix_obstacle
 from archc.compression.output_error import OutputError
 from archc.compression.output_metric import output_metric
 from archc.compression.sensitivity import RoundingLoss, layer_statistics
@@ -14,9 +15,9 @@ from archc.compression.weight_formats import Format, storage_of
 from archc.diagnostics import error
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
-from archc.types.storage import Dense, Int8, Storage
+from archc.types.storage import Integers, Storage
 
-from ._narrow_weights import can_use_data
+from ._program_size import ProgramSize
 
 CANDIDATES: tuple[tuple[Format, int | None], ...] = (
     *(("int2", 16), ("int2", 32), ("int3", 32), ("int3", 64), ("int4", 32), ("int4", 64)),
@@ -28,25 +29,28 @@ MEASURED_BATCHES = 2
 """Number of batches of calibration data on which the error of the outputs is measured for each layer."""
 MOST_RATIO = 32
 """Largest correction of a predicted error, up or down."""
-PROGRAM_BYTES = 40_000
-"""Bytes of a budget that are kept for the program, and `NODE_BYTES` more for each operator.
-
-An emitted module has a runtime file of up to 30,000 bytes.  In an ONNX file, a weight that is unpacked by operators of
-the standard takes 1,500 bytes more than its integers.
-"""
-NODE_BYTES = 1000
+MARGIN = 100
+"""Multiple to which an advised budget is rounded up: programs name their passes, and a larger number is longer."""
+ROUNDS = 6
+"""Number of allocations after which the best one that fits is taken."""
 
 
 def formats_within(
-    graph: Graph, context: Context, layers: Sequence[Layer], names: Mapping[Layer, Sequence[str]], budget: int
+    graph: Graph,
+    context: Context,
+    layers: Sequence[Layer],
+    names: Mapping[Layer, Sequence[str]],
+    budget: int,
+    by_data: bool,
 ) -> dict[Layer, dict[str, Storage]]:
     """Storage formats of the weights of layers such that the emitted program has at most `budget` bytes.
 
     The sum over the layers of the expected squared error of the outputs is minimal.  Layers whose loss cannot be
-    measured become int8.
+    measured become int8.  If the program is within the budget already, there are no formats.
 
     Args:
         names: names of the weights of each layer that can be stored as integers.
+        by_data: True if the integers will be chosen by GPTQ; see `store_weights`.
 
     Raises:
         ArchcError: no choice of formats is within the budget (`budget-too-small`).
@@ -55,67 +59,137 @@ def formats_within(
     for layer in layers:
         for name in names[layer]:
             stored.setdefault(layer.weights[name], layer)
-    other = sum(weight.nbytes for path, weight in graph.weights.items() if path not in stored)
-    overhead = PROGRAM_BYTES + NODE_BYTES * len(graph)
-    options = _options(graph, context, stored)
-    chosen = allocate(options, budget - other - overhead)
-    if chosen is None:
-        least = other + overhead + sum(min(option.cost for option in each) for each in options.values())
-        raise error(
-            "budget-too-small",
-            f"`quant` cannot store `{graph.name}` in {budget:,} bytes: the smallest formats need {least:,}",
-            notes=[f"{other:,} bytes are weights that stay in floats; about {overhead:,} are the program"],
-            help=f"give at least `bytes = {least}`, or make the model smaller first, for example with `lowrank`",
-        )
+    choices = {path: _choices(graph, layer, path) for path, layer in stored.items()}
+    size = ProgramSize(graph, context.targets.program_bytes, choices)
+    unchanged = size.of({})
+    if unchanged <= budget:
+        context.note(graph.name, f"the program has {unchanged:,} bytes of {budget:,}: all weights stay as they are")
+        return {}
+    _smallest(graph, size, choices, budget)  # before the gradients, which take longer
+    options = _options(graph, context, stored, choices, size, by_data)
+    smallest = _smallest(graph, size, {path: [each.choice for each in own] for path, own in options.items()}, budget)
+    chosen = _allocated(size, options, smallest, budget)
     context.note(
         graph.name,
-        f"formats within {budget:,} bytes; expected squared error of the outputs:"
-        f" {sum(option.loss for option in chosen.values()):.2e}",
+        f"formats within {budget:,} bytes: the program has {size.of(_formats(chosen)):,}; expected squared error of the"
+        f" outputs: {sum(option.loss for option in chosen.values()):.2e}",
     )
     for path, option in chosen.items():
         if option.loss:
             loss = f"{option.loss:.2e} of the expected squared error of the outputs"
             context.note(stored[path].path, f"{option.choice}: {loss}", output_error=option.loss)
-    formats = {path: option.choice for path, option in chosen.items() if not isinstance(option.choice, Dense)}
+    formats = {path: storage for path, storage in _formats(chosen).items() if storage != graph.weights[path].storage}
     return {
         layer: {name: formats[path] for name in names[layer] if (path := layer.weights[name]) in formats}
         for layer in layers
     }
 
 
-def _options(graph: Graph, context: Context, stored: Mapping[str, Layer]) -> dict[str, list[Option[Storage]]]:
+def _choices(graph: Graph, layer: Layer, path: str) -> list[Storage]:
+    """Formats of a weight, the present one last; int8 without a loss by the calibration data."""
+    values, axis = graph.weight_values(path), layer.quantizable.channel_axis
+    if matrix_obstacle(graph, layer) is not None:
+        return [storage_of("int8", values, axis)]
+    formats = [storage_of(name, values, axis, group) for name, group in CANDIDATES]
+    return [*dict.fromkeys(formats), graph.weights[path].storage]
+
+
+def _smallest(
+    graph: Graph, size: ProgramSize, choices: Mapping[str, Sequence[Storage]], budget: int
+) -> dict[str, Storage]:
+    """The formats with the fewest bytes.
+
+    Raises:
+        ArchcError: the program with these formats has more than `budget` bytes (`budget-too-small`).
+    """
+    found = {path: min(each, key=lambda storage: size.cost(path, storage)) for path, each in choices.items()}
+    least = size.of(found)
+    if least <= budget:
+        return found
+    program = least - size.weight_bytes(found)
+    enough = -(-(least + MARGIN) // MARGIN) * MARGIN
+    raise error(
+        "budget-too-small",
+        f"`quant` cannot store `{graph.name}` in {budget:,} bytes: with the smallest formats, it has {least:,}",
+        notes=[f"{size.fixed:,} bytes are weights that stay in floats, and {program:,} are the program itself"],
+        help=f"give at least `bytes = {enough}`, or make the model smaller first, for example with `lowrank`",
+    )
+
+
+Choice = Mapping[str, Option[Storage]]
+"""The chosen option of each weight, by path."""
+
+
+def _formats(chosen: Choice) -> dict[str, Storage]:
+    return {path: option.choice for path, option in chosen.items()}
+
+
+def _allocated(
+    size: ProgramSize, options: Mapping[str, Sequence[Option[Storage]]], smallest: Mapping[str, Storage], budget: int
+) -> Choice:
+    """The options with the smallest loss whose program has at most `budget` bytes.
+
+    The bytes of a program that are not the costs of options, the reserve, differ a little between choices.  So the
+    reserve is taken from the choice before, or by bisection between reserves that are too small and large enough.
+    """
+    best: Choice = {
+        path: next(option for option in own if option.choice == smallest[path]) for path, own in options.items()
+    }
+    too_small, enough = -math.inf, math.inf
+    reserve = size.of(smallest) - _cost(best)
+    for _ in range(ROUNDS):
+        chosen: Choice = allocate(options, budget - reserve) or best
+        total = size.of(_formats(chosen))
+        if total <= budget:
+            best, enough = min(best, chosen, key=_loss), reserve
+        else:
+            too_small = reserve
+        found = total - _cost(chosen)
+        if enough <= found or (found <= too_small and enough - too_small < 2):
+            break
+        reserve = found if too_small < found else int(too_small + enough) // 2
+    return best
+
+
+def _cost(chosen: Choice) -> int:
+    return sum(option.cost for option in chosen.values())
+
+
+def _loss(chosen: Choice) -> float:
+    return sum(option.loss for option in chosen.values())
+
+
+def _options(
+    graph: Graph,
+    context: Context,
+    stored: Mapping[str, Layer],
+    choices: Mapping[str, Sequence[Storage]],
+    size: ProgramSize,
+    by_data: bool,
+) -> dict[str, list[Option[Storage]]]:
     """Formats of each weight by path, with bytes and loss."""
     import torch
 
     batches = list(context.calibration.batches())
-    measurable = [
-        layer
-        for layer in dict.fromkeys(stored.values())
-        if can_use_data(graph, layer, {"weight": Int8(layer.quantizable.channel_axis)})
-    ]
-    nodes = [layer.node for layer in measurable]
     context.progress("measure the effect of each layer on the outputs")
-    metrics = output_metric(graph, nodes, batches)
+    metrics = output_metric(graph, [layer.node for path, layer in stored.items() if len(choices[path]) > 1], batches)
     statistics = layer_statistics(graph, batches, metrics)
     errors = OutputError(graph, batches[:MEASURED_BATCHES])
     options: dict[str, list[Option[Storage]]] = {}
     for path, layer in stored.items():
-        weight, values = graph.weights[path], graph.weight_values(path)
-        axis = layer.quantizable.channel_axis
-        node = layer.node
+        values, axis, node = graph.weight_values(path), layer.quantizable.channel_axis, layer.node
         if node not in metrics or node not in statistics:
             fixed = storage_of("int8", values, axis)
-            options[path] = [Option(fixed, replace(weight, storage=fixed).nbytes, 0.0)]
+            options[path] = [Option(fixed, size.cost(path, fixed), 0.0)]
             context.note(layer.path, "its effect on the outputs cannot be measured: int8")
             continue
         context.progress(f"measure the formats of {layer.path}")
-        loss = RoundingLoss(torch.from_numpy(values.copy()), statistics[node], metrics[node].matrix)
-        formats = [storage_of(name, values, axis, group) for name, group in CANDIDATES]
+        to_nearest = () if by_data else (Integers,)
+        loss = RoundingLoss(torch.from_numpy(values.copy()), statistics[node], metrics[node].matrix, to_nearest)
         ratio = _measured_ratio(graph, node, loss, storage_of("int4", values, axis), errors)
-        options[path] = [
-            Option(storage, replace(weight, storage=storage).nbytes, ratio * loss.of(storage))
-            for storage in (*dict.fromkeys(formats), Dense())
-        ]
+        *formats, present = choices[path]
+        options[path] = [Option(storage, size.cost(path, storage), ratio * loss.of(storage)) for storage in formats]
+        options[path].append(Option(present, size.cost(path, present), 0.0))
     return options
 
 

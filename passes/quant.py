@@ -46,8 +46,9 @@ class Quant(Pass):
     operands or results beyond the range of f16 on the calibration data stay in f32.
 
     `bytes = 12MB` chooses the format of each weight, of 2 to 8 bits or float, such that the emitted program has at most
-    so many bytes and the expected error of its outputs is minimal.  The error of a layer is measured by the gradients
-    of the outputs, without labels.
+    so many bytes and the expected error of its outputs is minimal.  The bytes are those of the program, its weights and
+    the files that it imports, for the largest of the targets that `--emit` names.  The error of a layer is measured by
+    the gradients of the outputs, without labels.
 
     With `training = true`, the same layers are quantized in the same format, but the weights stay floats: they are
     rounded in each run (`weight = fake_quantized(int4(group = 32))`), and operands by `fake_quantize`.  The emitted
@@ -275,7 +276,7 @@ class Quant(Pass):
         names = {layer: [name for name in layer.weights if name not in obstacles[layer]] for layer in layers}
         formats: Mapping[Layer, Mapping[str, Storage]]
         if self.bytes is not None:
-            formats = formats_within(graph, context, layers, names, self.bytes)
+            formats = formats_within(graph, context, layers, names, self.bytes, self._uses_data(context))
             for layer, of_weights in formats.items():
                 if not of_weights:
                     context.left(layer.path, "within the budget, its weight can stay in floats")
@@ -297,7 +298,8 @@ class Quant(Pass):
         if self.training:
             fake_quantize_layers(graph, context, formats)
             return
-        self._warn_of_plain_method(context)
+        if formats:
+            self._warn_of_plain_method(context)
         store_weights(graph, context, formats, by_data=self._uses_data(context))
 
     def _choice(self, scheme: Scheme, context: Context) -> SchemeChoice:

@@ -17,6 +17,7 @@ from archc.codegen.target import ModelToEmit, Runtime, Target
 from archc.diagnostics import ArchcError, error
 from archc.driver import budget
 from archc.driver.isolation import Ended, isolated
+from archc.driver.program_bytes import largest_of
 from archc.driver.target_files import reported
 from archc.driver.weights_file import needs_weights_file, write_weights
 from archc.interpreter.sample_inputs import in_own_dtypes
@@ -39,13 +40,20 @@ SECONDS = 1.0
 Inputs = Sequence["torch.Tensor"]
 
 
-def facts_on(calibration: Calibration, emitted: Sequence[Target]) -> TargetFacts:
-    """Facts about the targets for passes; they measure on the first sample of the calibration data."""
+def facts_on(
+    calibration: Calibration, emitted: Sequence[Target], source_name: str = "", passes: Sequence[str] = ()
+) -> TargetFacts:
+    """Facts about the targets for passes; they measure on the first sample of the calibration data.
+
+    Args:
+        source_name, passes: see `ModelToEmit`; emitted programs contain these texts.
+    """
     limits = {name: target.runtime.break_even for name, target in REGISTERED.items() if target.runtime is not None}
     return TargetFacts(
         [target.name for target in emitted],
         {name: limit for name, limit in limits.items() if limit is not None},
         measure_on(calibration),
+        largest_of(emitted, source_name, passes),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 from archc.diagnostics import did_you_mean
 from archc.frozen_dataclass import frozen_dataclass
+from archc.ir.graph import Graph
 from archc.passmanager.latency import Measure, cannot_measure
 from archc.types.attributes import AttributeProblem
 
@@ -54,6 +55,14 @@ class BreakEven:
         )
 
 
+ProgramBytes = Callable[[Graph], int | None]
+"""Function that returns the bytes of the emitted program of a graph, or None if they are not known."""
+
+
+def unknown_bytes(graph: Graph) -> None:
+    """Return None: the value of `TargetFacts.program_bytes` if nothing emits programs."""
+
+
 @frozen_dataclass
 class TargetFacts:
     """Facts about the targets, which the driver gives to passes.
@@ -62,11 +71,14 @@ class TargetFacts:
         emitted: names of the targets that are emitted.
         break_even: for each target whose runtime has integer kernels, by name.
         latencies: measures the latencies of several graphs, which run in turns; a fair comparison needs this.
+        program_bytes: emits a graph, and returns the bytes of the program with its weights and the files that it
+            imports, for the emitted target with the most bytes; None if a target cannot express the graph.
     """
 
     emitted: Sequence[str] = ()
     break_even: Mapping[str, BreakEven] = field(default_factory=dict)
     latencies: Measure = cannot_measure
+    program_bytes: ProgramBytes = unknown_bytes
 
     def break_even_for(self, names: str | Sequence[str] | None) -> BreakEven:
         """Multiply-adds from which int8 is faster, for all of these targets.

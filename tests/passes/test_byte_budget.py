@@ -1,0 +1,153 @@
+"""`quant(bytes = ...)`: bytes of the emitted files, choice of formats, and refusals."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import archc
+from archc.compression.weight_formats import storage_of
+from archc.diagnostics import ArchcError, Diagnostics
+from archc.driver.latency import facts_on
+from archc.passes import _byte_budget, _program_size
+from archc.passes._byte_budget import CANDIDATES
+from archc.passes._program_size import with_zeros
+from archc.passes.quant import Quant
+from archc.passmanager.calibration import Calibration
+from archc.passmanager.run import run_passes
+from archc.targets.registry import BUILT_IN, find_target
+from archc.types.storage import Dense, Int8, PackedIntegers
+from tests.passes.graphs import Build, run
+from tests.passes.test_narrow_weights import correlated, data, error, network
+
+IMAGES = """
+model net {
+    input image: f32[N, 1, 12, 12]
+    output image -> conv: conv2d(8, 3) -> relu -> flatten -> fc1: linear(48) -> relu -> fc2: linear(10)
+}
+"""
+WORDS = """
+model net {
+    input ids: i64[N, 6]
+    output ids -> embed: embedding(300, 32) -> rnn: lstm(24) -> up: linear(64) -> relu -> down: linear(16)
+}
+"""
+
+
+def emitted_bytes(compiled: archc.Compiled, target: str, folder: Path) -> int:
+    """Bytes of all files but the report."""
+    report = compiled.write(folder, emit=target, check=False)
+    return sum(file["bytes"] for file in report["files"].values())
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "budget"),
+    [
+        (IMAGES, "onnx", 22_000),
+        (IMAGES, "torch", 45_000),
+        (IMAGES, "torch", 33_000),
+        (WORDS, "onnx", 20_500),
+        (WORDS, "torch", 47_000),
+        (WORDS, "arch", 15_000),
+    ],
+)
+def test_the_emitted_files_are_within_the_budget(text: str, target: str, budget: int, tmp_path: Path) -> None:
+    compiled = archc.compile(text, passes=f"fold, quant(bytes = {budget})", emit=target)
+    total = emitted_bytes(compiled, target, tmp_path)
+    assert total <= budget
+    (remark,) = (each.message for each in compiled.passes[1].remarks if each.message.startswith("formats within"))
+    assert f"the program has {total:,};" in remark
+
+
+@pytest.mark.parametrize(
+    ("target", "budget"), [("onnx", 22_000), ("onnx", 30_000), ("torch", 33_000), ("arch", 15_000)]
+)
+def test_no_layer_fits_with_more_bits(target: str, budget: int) -> None:
+    graph = archc.compile(IMAGES).graph
+    calibration = Calibration(graph)
+    facts = facts_on(calibration, [found for found in [find_target(target)] if found])
+    list(run_passes(graph, [Quant(bytes=budget)], calibration, targets=facts))
+    storages = {layer: graph.weights[f"{layer}.weight"].storage for layer in ("conv", "fc1", "fc2")}
+    assert any(isinstance(storage, PackedIntegers) for storage in storages.values())
+    for layer, storage in storages.items():
+        path = f"{layer}.weight"
+        wider = [] if isinstance(storage, Dense) else [Dense()]
+        if isinstance(storage, PackedIntegers):
+            groups = {name: group for name, group in reversed(CANDIDATES) if int(name[3:]) > storage.bits}
+            wider += [storage_of(name, np.ones(graph.weights[path].shape), 0, groups[name]) for name in groups]
+        for other in wider:
+            total = facts.program_bytes(with_zeros(graph, {path: other}))
+            assert total is not None and total > budget, (layer, storage, other)
+
+
+@pytest.mark.parametrize("target", ["onnx", "torch"])
+def test_the_least_budget_is_named_before_the_gradients(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(_byte_budget, "output_metric", None)
+        with pytest.raises(ArchcError, match="budget-too-small") as refused:
+            archc.compile(WORDS, passes="quant(bytes = 1)", emit=target)
+    help = refused.value.diagnostics[0].help or ""
+    least = int(re.findall(r"bytes = (\d+)", help)[0])
+    compiled = archc.compile(WORDS, passes=f"quant(bytes = {least})", emit=target)
+    assert emitted_bytes(compiled, target, tmp_path) <= least
+    with pytest.raises(ArchcError, match="budget-too-small"):
+        archc.compile(WORDS, passes=f"quant(bytes = {least - 200})", emit=target)
+
+
+def test_a_program_within_the_budget_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_byte_budget, "output_metric", None)
+    graph, found = network(), Diagnostics()
+    calibration = Calibration(graph, trained=True)
+    facts = facts_on(calibration, [])
+    (report,) = run_passes(graph, [Quant(bytes=10_000_000)], calibration, targets=facts, diagnostics=found)
+    assert not report.changed
+    (remark,) = report.remarks
+    assert remark.message.endswith("of 10,000,000: all weights stay as they are")
+    assert [each.code for each in found] == ["pass-without-effect"]
+
+
+def test_without_targets_the_bytes_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of large models are not emitted either."""
+    graph = network()
+    list(run_passes(graph, [Quant(bytes=110_000)], Calibration(graph, data())))
+    assert 40_000 < sum(weight.nbytes for weight in graph.weights.values()) < 60_000
+    monkeypatch.setattr(_program_size, "LARGEST_EMITTED", 1000)
+    large = network()
+    run(large, Quant(bytes=110_000), data=data())
+    assert large.weights == graph.weights
+
+
+def test_a_larger_budget_gives_a_smaller_error() -> None:
+    errors = [error(network, Quant(bytes=budget), data()) for budget in (38_000, 45_000, 75_000)]
+    assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 4
+
+
+def test_a_budget_is_better_than_one_format_of_the_same_bytes() -> None:
+    graph = network()
+    run(graph, Quant("int3"), data=data())
+    budget = facts_on(Calibration(graph), BUILT_IN).program_bytes(graph)
+    assert error(network, Quant(bytes=budget), data()) < error(network, Quant("int3"), data())
+
+
+def test_layers_without_a_metric_become_int8() -> None:
+    build = Build()
+    states = build.layer("lstm", build.input(5, 8), 64, name="rnn")
+    graph = build.done(build.layer("linear", states, 64, name="fc"))
+    run(graph, Quant(bytes=45_000), data={"x": correlated(40, 40).reshape(40, 5, 8)})
+    assert isinstance(graph.weights["rnn.weight_ih_l0"].storage, Int8)
+    assert isinstance(graph.weights["fc.weight"].storage, PackedIntegers | Int8)
+
+
+def test_remarks_have_the_effect_of_each_layer_on_the_outputs() -> None:
+    (report,) = run(network(), Quant(bytes=50_000), data=data())
+    effects = {
+        remark.layer: remark.figures["output_error"] for remark in report.remarks if remark.figures.get("output_error")
+    }
+    (total,) = (remark.message for remark in report.remarks if remark.message.startswith("formats within"))
+    assert {"fc", "up"} <= set(effects)
+    assert f"{sum(map(float, effects.values())):.2e}" in total
