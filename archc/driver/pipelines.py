@@ -15,6 +15,7 @@ from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
 from archc.language.syntax.literals import UNITS, quantity, value_of
 from archc.language.syntax.parser import parse_pipeline
+from archc.language.syntax.syntax_hints import UNIT
 from archc.passmanager import Pass, make_pass, pass_names
 from archc.passmanager.order import check_order
 from archc.passmanager.registry import pass_help
@@ -48,7 +49,8 @@ def _stages(source: Source, diagnostics: Diagnostics) -> tuple[tree.ChainStep, .
     stages = parse_pipeline(source, found)
     for one in found:
         is_form = one.code in ("syntax-error", "invalid-character", "foreign-comment", "reserved-word")
-        diagnostics.add(replace(one, help=_FORM) if is_form else one)
+        is_unit = one.help is not None and one.help.startswith(UNIT)
+        diagnostics.add(replace(one, help=_FORM) if is_form and not is_unit else one)
     return stages
 
 

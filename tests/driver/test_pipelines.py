@@ -127,6 +127,20 @@ def test_the_help_for_an_option_in_quotes_removes_them(passes: str, plain: str) 
     assert parse_passes(passes.replace(f"'{plain}'", plain))
 
 
+@pytest.mark.parametrize(
+    ("number", "help"),
+    [
+        ("12 MB", "write the unit directly after the number: `12MB`"),
+        ("1.5 kB", "write the unit directly after the number: `1.5kB`"),
+        ("12Mb", "did you mean `12MB`?"),
+    ],
+)
+def test_the_help_for_a_unit_corrects_it(number: str, help: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        parse_passes(f"quant(bytes = {number})")
+    assert failure.value.diagnostics[0].help == help
+
+
 @pytest.mark.parametrize("passes", ["partition(2, memory = '2parsecs')", "partition(2, memory = 'all')"])
 def test_an_option_that_is_no_number_without_its_quotes_has_no_such_help(passes: str) -> None:
     with pytest.raises(ArchcError) as failure:

@@ -6,6 +6,7 @@ import re
 
 from archc.language.syntax.foreign_names import OPEN_SIZE
 from archc.language.syntax.foreign_syntax import SYMBOLS
+from archc.language.syntax.literals import UNITS
 from archc.language.syntax.parse_failure import CLOSERS, STATEMENT, TERMINAL_WORDS, Failure
 from archc.language.syntax.scanner import Token
 
@@ -29,6 +30,7 @@ PLUS = "leave the sign out"
 FOR = "write `for i in 0..3 { x = x -> relu }`"
 RANGE = "write a range with two points: `for i in 0..3 { x = x -> relu }`"
 BODY = "write the body between braces, `{` and `}`"
+UNIT = "write the unit directly after the number"
 COMMENT = "write a description as a comment, which begins with `#`"
 
 _BINARY = frozenset(
@@ -94,6 +96,8 @@ def _of_expression(failure: Failure) -> str | None:
     is_complete = "LET" in accepted
     after = previous.type if previous is not None else ""
     before = token.source.text[max(0, token.start - 40) : token.start]
+    if previous is not None and after == "NUMBER" and token.text in UNITS and previous.text[-1].isdigit():
+        return f"{UNIT}: `{previous.text}{token.text}`"
     if token.type in _BINARY and "ARROW" in accepted and "NUMBER" not in accepted:
         return CHAIN
     if "LBRACE" in accepted and (token.type == "COLON" or (token.type == "NAME" and "LPAR" not in accepted)):
