@@ -30,7 +30,7 @@ MEASURED_BATCHES = 2
 MOST_RATIO = 32
 """Largest correction of a predicted error, up or down."""
 MARGIN = 100
-"""Multiple to which an advised budget is rounded up: programs name their passes, and a larger number is longer."""
+"""Rounding of an advised budget, upwards; programs name their passes, and a larger number is longer."""
 ROUNDS = 6
 """Number of allocations after which the best one that fits is taken."""
 

@@ -16,7 +16,7 @@ from archc.passmanager.targets import ProgramBytes
 
 
 def largest_of(targets: Sequence[Target], source_name: str, passes: Sequence[str]) -> ProgramBytes:
-    """Function that returns the bytes of the largest program of several targets, for `TargetFacts.program_bytes`.
+    """Counter of the bytes of the largest program of several targets, for `TargetFacts.program_bytes`.
 
     Args:
         source_name, passes: the name of the source file and the passes, which the programs contain as text.
