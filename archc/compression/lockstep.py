@@ -34,7 +34,7 @@ class Lockstep:
             result is their first operand.
 
     Attributes:
-        samples: number of samples in all batches.
+        samples: number of samples in each batch.
     """
 
     def __init__(
@@ -43,9 +43,7 @@ class Lockstep:
         batches: Sequence[Mapping[str, torch.Tensor]],
         rounding: Collection[Node] = (),
     ):
-        self.samples = sum(
-            max((len(tensor) for tensor in batch.values() if tensor.ndim), default=1) for batch in batches
-        )
+        self.samples = [max((len(tensor) for tensor in batch.values() if tensor.ndim), default=1) for batch in batches]
         self._graph = graph
         self._rounding = frozenset(rounding)
         self._original = _with_weights_of(graph)

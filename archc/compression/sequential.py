@@ -12,6 +12,7 @@ from archc.compression.grids import Grid, find_grid
 from archc.compression.lockstep import Lockstep
 from archc.compression.moments import Moments
 from archc.compression.output_metric import OutputMetric
+from archc.compression.shrinkage import independent_parts
 from archc.declaration.traits import ADDS, INFERENCE_IDENTITY
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node
@@ -30,7 +31,7 @@ LEAST_ROWS = 16_384
 CHUNK = 8 << 20
 """Most elements of rows in memory at a time."""
 SIGNIFICANCE = 2
-"""Number of standard errors up to which a bias does not absorb the mean error of a channel."""
+"""Number of standard errors up to which biases do not absorb the mean error."""
 
 
 @frozen_by_identity
@@ -111,14 +112,14 @@ def _quantize_product(
     rows = torch.from_numpy(storage.rows(weight.numpy()).copy())
     groups, _, columns = sample.shape
     channels = len(rows) // groups
-    moments = [Moments(columns, channels, bias_path is not None, cross=refit) for _ in range(groups)]
-    for x, y in _rows_and_targets(graph, steps, node, metric):
+    parts = torch.split(rows, channels)
+    moments = [Moments(columns, channels, bias_path is not None, part if refit else None) for part in parts]
+    for x, y, sizes in _rows_and_targets(graph, steps, node, metric):
         for group, each in enumerate(moments):
-            each.add(x[group], y[:, group * channels : (group + 1) * channels])
+            each.add(x[group], y[:, group * channels : (group + 1) * channels], sizes)
     if not all(each.finite for each in moments):
         return _quantize_rows(storage, path, weight.numpy(), None)
-    parts = torch.split(rows, channels)
-    fitted = torch.cat([each.refitted(part) for each, part in zip(moments, parts)]) if refit else rows
+    fitted = torch.cat([each.refitted() for each in moments]) if refit else rows
     importance = torch.cat([each.hessian.diagonal().expand(channels, -1) for each in moments])
     grid = find_grid(storage, fitted, importance)
     q = torch.cat(
@@ -140,15 +141,18 @@ def _quantize_product(
 def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Compute the bias that absorbs the mean d of the remaining error, as far as the rows determine d.
 
-    The squared standard error of d is s² = diag(ΔW H ΔWᵀ) / n for n rows.  If some rows are much larger than others,
-    s is large as well, and d would be a large error in the result of the small rows.  So d is multiplied by
-    max(0, 1 - (`SIGNIFICANCE` s / d)²).
+    For n rows, the squared standard error of d is s² = diag(ΔW H ΔWᵀ) / n.  If some rows are much larger than others, s
+    is large as well, and d would be a large error in the result of the small rows.  So d is multiplied by
+    max(0, 1 - `SIGNIFICANCE`² Σs² / Σd²), with sums over all channels: of many channels, some have a large d by chance.
+    (James and Stein 1961, "Estimation with quadratic loss".)
     """
+    if not moments.variance_known:
+        return bias
     mean, hessian = moments.mean, moments.hessian.to(moments.mean.dtype)
     shift = moments.target_mean.to(mean.dtype) - values.to(mean.dtype) @ mean - bias
     error = (values - rows).to(mean.dtype)
-    variance = (error @ hessian * error).sum(1) / max(moments.count, 1)
-    known = 1 - SIGNIFICANCE**2 * variance / shift.square()  # NaN without a shift and without an error
+    variance = (error @ hessian * error).sum() / max(moments.count, 1)
+    known = 1 - SIGNIFICANCE**2 * variance / shift.square().sum()  # NaN without a shift and without an error
     return bias + known.nan_to_num(0.0).clamp(min=0) * shift
 
 
@@ -158,12 +162,13 @@ def _snr_db(
     """Signal-to-noise ratio of the result in decibels; None without noise.
 
     The ratio is 10 log10(tr(W H Wᵀ) / tr(ΔW H ΔWᵀ)).  W is the refitted weight, ΔW its rounding error, and H the
-    second moments of the operand.  H is about the mean if there is a bias, which absorbs the mean of the error.
+    measured moments of the operand.  H is about the mean if there is a bias, which absorbs the mean of the error.
     """
     signal = noise = 0.0
     for each, weight, values in zip(moments, fitted, rounded):
-        signal += _power(weight, each.hessian)
-        noise += _power(values - weight, each.hessian)
+        measured = each.measured
+        signal += _power(weight, measured)
+        noise += _power(values - weight, measured)
     return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
 
 
@@ -200,26 +205,37 @@ def _stored(
 
 def _rows_and_targets(
     graph: Graph, steps: Lockstep, node: Node, metric: OutputMetric | None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows [groups, rows, columns] of the compressed operand, and their targets [rows, groups * channels]."""
-    samples, first = steps.samples, next(steps.operands(node))[1][:1]
-    row = node.op.weight_rows(first)
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]:
+    """Rows [groups, rows, columns] of the compressed operand, and their targets [rows, groups * channels].
+
+    The list has the number of rows of each independent sample (`independent_parts`).
+    """
+    import torch
+
+    samples, row = sum(steps.samples), node.op.weight_rows(next(steps.operands(node))[1][:1])
     assert row is not None
     # Rows are left out evenly, and the operand is divided, so that a convolution needs no more memory than a layer.
     stride = max(1, samples * row.shape[1] // (ROWS_PER_COLUMN * row.shape[2] + LEAST_ROWS))
-    count = max(1, CHUNK // max(1, row.numel()))
+    # If the rows of a sample are more than the columns, `Moments` computes a product of the weight's size for each.
+    products = graph.weights[node.weights["weight"]].size if row.shape[1] > row.shape[2] else 0
+    count = max(1, CHUNK // max(1, row.numel(), products))
     errors = _residual_errors(graph, steps, node)
     relevant = iter(metric.relevant) if metric is not None else repeat(None)
-    for (_, operand), result, error, used in zip(steps.operands(node), steps.results(node), errors, relevant):
+    batches = zip(steps.operands(node), steps.results(node), errors, relevant, steps.samples)
+    for (_, operand), result, error, used, own_samples in batches:
         target = result if error is None else result + error
+        # The first axis can have several elements for each sample, such as windows of an image.
+        length = row.shape[1] * max(1, len(operand) // own_samples)
         for start in range(0, len(operand), count):
             x = node.op.weight_rows(operand[start : start + count])
             assert x is not None
             y = node.op.result_rows(target[start : start + count])
+            of_sample = torch.arange(start * row.shape[1], start * row.shape[1] + len(y)) // length
             if used is not None:
                 own, used = used[: len(y)], used[len(y) :]
-                x, y = x[:, own], y[own]
-            yield x[:, ::stride], y[::stride]
+                x, y, of_sample = x[:, own], y[own], of_sample[own]
+            sizes = torch.bincount(of_sample[::stride] - of_sample[0]).tolist() if len(of_sample) else []
+            yield x[:, ::stride], y[::stride], independent_parts(sizes, samples)
 
 
 def _residual_errors(graph: Graph, steps: Lockstep, node: Node) -> Iterator[torch.Tensor | None]:
