@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 from archc.analysis.layers import Layer
 from archc.compression.observers import PERCENTILE, Observer
@@ -212,32 +212,35 @@ class Quant(Pass):
     )
 
     def check(self) -> None:
-        for option in ("group", "bytes"):
+        def refuse(option: str, problem: str, help: str) -> NoReturn:
+            raise AttributeProblem("bad-option", f"{problem}, got {getattr(self, option)}", option, help)
+
+        for option, example in (("group", f"group = {GROUP}"), ("bytes", "bytes = 12MB")):
             value = getattr(self, option)
             if value is not None and value < 1:
-                raise AttributeProblem("bad-option", f"`{option}` of `quant` must be at least 1, got {value}", option)
+                refuse(option, f"`{option}` of `quant` must be at least 1", f"for example `{example}`")
+        if self.on == ():
+            refuse("on", "`on` of `quant` must name a layer", 'for example `on = "*"`')
         if self.granularity == "token" and self.scheme != "dynamic":
             raise AttributeProblem(
                 "bad-option",
                 f'`granularity = "token"` of `quant` needs `scheme = "dynamic"`, got "{self.scheme}"',
                 "granularity",
+                help='write `quant(scheme = "dynamic", granularity = "token")`',
             )
         if self.training and self.format not in (None, "int8", *PACKED):
-            raise AttributeProblem(
-                "bad-option", f"`training` of `quant` is for formats of integers, got {self.format}", "format"
+            refuse(
+                "format",
+                "`training` of `quant` is for formats of integers",
+                "for example `quant(int8, training = true)`",
             )
         if self.least is not None and self.least < 0:
-            raise AttributeProblem("bad-option", f"`least` of `quant` must not be below 0, got {self.least}", "least")
+            refuse("least", "`least` of `quant` must not be below 0", "`least = 0` quantizes all operands")
         if self.smooth is not None and not 0 <= self.smooth <= 1:
-            raise AttributeProblem(
-                "bad-option", f"`smooth` of `quant` must be between 0 and 1, got {self.smooth}", "smooth"
-            )
+            refuse("smooth", "`smooth` of `quant` must be between 0 and 1", "for example `smooth = 0.5`")
         if not 50 < self.percentile <= 100:
-            raise AttributeProblem(
-                "bad-option",
-                f"`percentile` of `quant` must be above 50 and at most 100, got {self.percentile}",
-                "percentile",
-            )
+            example = f"for example `percentile = {PERCENTILE}`"
+            refuse("percentile", "`percentile` of `quant` must be above 50 and at most 100", example)
 
     @property
     def changes_io(self) -> bool:

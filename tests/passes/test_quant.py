@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -150,6 +152,20 @@ def test_least_is_the_size_from_which_layers_are_quantized() -> None:
     assert remarks(report, "note")["fc1"] == f'{slower} 400,000, the limit of `for = "torch"`; {way}'
     with pytest.raises(AttributeProblem, match="must not be below 0"):
         make_pass("quant", [], {"least": -1})
+
+
+@pytest.mark.parametrize(("option", "wrong"), [
+    ("group", 0), ("bytes", 0), ("least", -1), ("smooth", 2.0), ("percentile", 40.0), ("granularity", "token"),
+    ("training", True), ("on", ()),
+])  # fmt: skip
+def test_a_refused_option_has_a_help_that_is_accepted(option: str, wrong: object) -> None:
+    options = {option: wrong} | ({"format": "f16"} if option == "training" else {})
+    with pytest.raises(AttributeProblem) as caught:
+        make_pass("quant", [], options)
+    written = re.findall("`(.*?)`", caught.value.help or "")[0]
+    step = written if written.startswith("quant") else f"quant({written})"
+    text = "model m { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
+    assert archc.compile(text, passes=step).graph.weights
 
 
 @pytest.mark.parametrize(("width", "scheme", "found"), [
