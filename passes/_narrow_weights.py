@@ -18,7 +18,7 @@ from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
 from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
-from archc.types.storage import Integers, Masked, Storage
+from archc.types.storage import Integers, Masked, NarrowFloat, Storage
 
 from ._int8_weights import StoredWeights
 from ._quant_remarks import remark_on_weights
@@ -64,6 +64,22 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
                 context.rewriter.set_storage(path, storage)
                 outcome[layer].add_error(values, graph.weight_values(path))
         _remark(graph, context, layer, of_weights, outcome[layer])
+
+
+def formats_in_range(graph: Graph, context: Context, formats: Formats) -> Formats:
+    """Leave out narrow floats that cannot hold a weight, which stays in f32, with a remark."""
+    found: dict[Layer, dict[str, Storage]] = {}
+    for layer, of_weights in formats.items():
+        found[layer] = dict(of_weights)
+        for name, storage in of_weights.items():
+            if isinstance(storage, NarrowFloat):
+                path = layer.weights[name]
+                most, limit = float(np.abs(graph.weight_values(path)).max(initial=0)), storage.dtype.largest
+                if most > limit:
+                    reason = f"`{path}` has values up to {most:.3g}, and {storage.dtype} ends at {limit:.3g}"
+                    context.left(layer.path, reason)
+                    del found[layer][name]
+    return {layer: of_weights for layer, of_weights in found.items() if of_weights}
 
 
 def can_use_data(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) -> bool:

@@ -20,7 +20,7 @@ from ._fake_quantization import AskedFormat, convert, fake_quantize_layers, is_f
 from ._half_precision import compute_in
 from ._int8_layers import Int8Layers
 from ._int8_weights import obstacles_of_layers
-from ._narrow_weights import store_weights
+from ._narrow_weights import formats_in_range, store_weights
 from ._quant_remarks import remark_on_foldable
 from ._schemes import Scheme, SchemeChoice
 
@@ -303,6 +303,7 @@ class Quant(Pass):
             return
         if formats:
             self._warn_of_plain_method(context)
+        formats = formats_in_range(graph, context, formats)
         store_weights(graph, context, formats, by_data=self._uses_data(context))
 
     def _choice(self, scheme: Scheme, context: Context) -> SchemeChoice:

@@ -172,3 +172,12 @@ def test_the_remark_has_the_signal_to_noise_ratio_of_the_layer(step: Quant) -> N
     (remark,) = (remark for remark in report.remarks if remark.kind == "rewrote")
     assert remark.figures["snr_db"] == pytest.approx(expected, abs=0.1)
     assert remark.figures["method"] == "gptq" and f"by GPTQ, {remark.figures['error']:.2%} error" in remark.message
+
+
+def test_a_weight_beyond_f16_stays_in_f32() -> None:
+    weight = np.full((24, 16), 1e5, np.float32)
+    graph = mlp(16, 24, 8, weights={"fc1.weight": weight})
+    (report,) = run(graph, Quant("f16"))
+    assert graph.weights["fc1.weight"].storage == Dense()
+    assert graph.weights["fc2.weight"].storage != Dense()
+    assert remarks(report, "left") == {"fc1": "`fc1.weight` has values up to 1e+05, and f16 ends at 6.55e+04"}
