@@ -69,8 +69,7 @@ def quantize_inside(graph: Graph, context: Context, layer: Layer, limits: Mappin
         numbers = ", ".join(map(str, chosen))
         context.note(
             layer.path,
-            f"operands are quantized in each run in the layers {numbers}: ONNX Runtime computes them in integers, and"
-            " PyTorch in floats",
+            f"operands are quantized in each run in the layers {numbers}, which compute in integers",
         )
 
 

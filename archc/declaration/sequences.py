@@ -24,7 +24,7 @@ RUN_PACKED = TorchHelper(
     _IMPORTS,
     '''\
 def _run_packed(
-    layer: nn.RNNBase, x: Tensor, lengths: Tensor, first: Any = None
+    layer: nn.Module, x: Tensor, lengths: Tensor, first: Any = None
 ) -> tuple[Tensor, Any]:
     """Run a recurrent layer over padded sequences, each up to its own length.
 

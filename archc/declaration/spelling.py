@@ -355,6 +355,7 @@ class TorchModule:
         use: returns the expression of a call, from the expressions of the module and the operands; None for a plain
             call.
         unpack: how several results are nested, such as `{}, ({}, {})`; empty for a plain tuple.
+        encoded: True if the module has the weights in their storage; otherwise all its weights are dense.
     """
 
     function: str
@@ -362,6 +363,7 @@ class TorchModule:
     named: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     use: Callable[[str, Sequence[str]], str] | None = None
     unpack: str = ""
+    encoded: bool = False
 
     def __str__(self) -> str:
         named = {name: value for name, (value, default) in self.named.items() if value != default}

@@ -22,11 +22,12 @@ class Gru(Recurrent):
     `(x, h0, lengths)`.
 
     The layers named by `dynamic` quantize their operands in each run, as in `lstm`.  With int8 weights, ONNX programs
-    compute them in integers, by a `Scan` of standard operators.  PyTorch programs compute them in floats.
+    compute them in integers, by a `Scan` of standard operators, and PyTorch programs as in `lstm`.
     """
 
     gates = 3
     onnx_gates = (1, 0, 2)
+    torch_int8 = "Int8GRU"
     onnx_lengths = True
     example = "x -> gru(64, 2) -> head: linear(10)"
 

@@ -24,14 +24,16 @@ class Lstm(Recurrent):
     lengths, as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
 
     The layers named by `dynamic` (`dynamic = (1, 2)`; the first is 0) round x and h_{t-1} to 8 bits, with a scale and a
-    zero point that span the range of x, and of all h_{t-1} of the batch in each step.  In ONNX Runtime these layers
-    compute in integers if their weights are int8.  PyTorch programs compute them in floats.
+    zero point that span the range of x, and of all h_{t-1} of the batch in each step.  With int8 weights, ONNX Runtime
+    computes these layers in integers, and so do PyTorch programs on a CPU with VNNI.  In PyTorch, the range spans only
+    the sequences that have not ended.
     """
 
     gates = 4
     states = ("h", "c")
     dtypes = {"x": FLOATS, "h0": "x", "c0": "x", "lengths": LENGTHS}
     onnx_gates = (0, 3, 1, 2)
+    torch_int8 = "Int8LSTM"
     example = "y, h, c = x -> encoder: lstm(128, bidirectional = true, return_state = true)"
 
     def _in_integers(self, spell: OnnxSpelling, layer: int) -> bool:

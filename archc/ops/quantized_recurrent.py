@@ -6,7 +6,13 @@ scale, as `DynamicQuantizeLSTM` of ONNX Runtime does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from archc.declaration.spelling import TorchHelper
+from archc.ops.integer_scan import is_int8
+from archc.types.storage import Dense, Int8, NarrowFloat, Storage
+from archc.types.tensor_type import DType
 
 QUANTIZED_RECURRENT = TorchHelper(
     "_quantized_recurrent",
@@ -80,4 +86,26 @@ def _quantized_recurrent(
         x = torch.cat(results, 2)
     return x, *(torch.stack(states) for states in zip(*last))''',
 )
-"""Helper for the interpreter.  Emitted PyTorch programs compute such layers in floats."""
+"""Helper for the interpreter.
+
+Emitted programs have a class of `archc.runtime.recurrent`, or compute in floats.
+"""
+
+
+def stored_dtypes(storages: Mapping[str, Storage]) -> dict[str, tuple[Any, Any]] | None:
+    """The arguments of a class of `archc.runtime.recurrent` for stored parameters, each with its default.
+
+    None if the class has no such storage.
+    """
+    weights = {name: storage for name, storage in storages.items() if name.startswith("weight")}
+    integers = {storage for storage in weights.values() if isinstance(storage, Int8)}
+    floats = {name: storage for name, storage in weights.items() if not isinstance(storage, Int8)}
+    others = [*floats.values(), *(storage for name, storage in storages.items() if name not in weights)]
+    if len(integers) != 1 or not all(map(is_int8, integers)):
+        return None
+    if not all(isinstance(storage, NarrowFloat | Dense) for storage in others):
+        return None
+    dtypes = {
+        name: storage.dtype if isinstance(storage, NarrowFloat) else DType.f32 for name, storage in floats.items()
+    }
+    return {"per_channel": (integers == {Int8(0)}, True), "dtypes": (tuple(dtypes.items()), ())}

@@ -20,7 +20,7 @@ from archc.declaration.sequences import CALL_PACKED, RUN_PACKED, OnnxSequences
 from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call, method
 from archc.declaration.traits import FACTORED_STORAGE, IMPURE, ROUNDS_OPERANDS, Quantizable, Rigid, Traits
 from archc.ops.integer_scan import IntegerScan, is_int8
-from archc.ops.quantized_recurrent import QUANTIZED_RECURRENT
+from archc.ops.quantized_recurrent import QUANTIZED_RECURRENT, stored_dtypes
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature
@@ -87,6 +87,8 @@ class Recurrent(Operator, abstract=True):
     """Names of the states."""
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
     """For each gate in ONNX's order, its position in PyTorch's order."""
+    torch_int8: ClassVar[str] = ""
+    """The class of `archc.runtime.recurrent` for dynamic layers; empty if PyTorch computes them in floats."""
     onnx_lengths: ClassVar[bool] = False
     """True if ONNX Runtime needs sequence lengths to run the operator on sequences of 0 steps."""
 
@@ -207,20 +209,27 @@ class Recurrent(Operator, abstract=True):
         return self.name
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
-        width = spell.types[0].shape[2]
-        named = {
+        function = f"nn.{self.name.upper()}"
+        named: dict[str, tuple[Any, Any]] = {
+            **self._torch_options(),
             "num_layers": (self.num_layers, 1),
             "bias": (self.bias, True),
             "batch_first": (True, False),
             "dropout": (self.dropout, 0.0),
             "bidirectional": (self.bidirectional, False),
         }
+        stored = stored_dtypes(spell.storages) if self.dynamic and self.torch_int8 else None
+        if stored is not None:
+            function = self.torch_int8
+            del named["batch_first"]  # the class has no other layout
+            named |= {"dynamic": (self.dynamic, ()), **stored}
         return TorchModule(
-            f"nn.{self.name.upper()}",
-            {"input_size": width, "hidden_size": self.hidden_size},
-            {**self._torch_options(), **named},
+            function,
+            {"input_size": spell.types[0].shape[2], "hidden_size": self.hidden_size},
+            named,
             use=self._torch_packed_call if has_lengths(spell.types) else self._torch_call,
             unpack=self._unpack if self.return_state else "",
+            encoded=stored is not None,
         )
 
     def _torch_options(self) -> dict[str, tuple[Any, Any]]:

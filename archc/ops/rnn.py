@@ -21,6 +21,9 @@ class Rnn(Recurrent):
     `(x, lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse
     direction begins at that end, and results after that end are 0.  Lengths must be at least 1: PyTorch rejects smaller
     lengths at run time.
+
+    The layers named by `dynamic` quantize their operands in each run, as in `lstm`.  With int8 weights, ONNX programs
+    compute them in integers, by a `Scan` of standard operators.  PyTorch programs compute them in floats.
     """
 
     example = "x -> rnn(128) -> head: linear(10)"

@@ -76,7 +76,13 @@ def _prepare(path: Path, inputs: Sequence[torch.Tensor]) -> Callable[[], object]
     return run
 
 
-_BREAK_EVEN = BreakEven(static=400_000, dynamic=500_000, integer_result=65_536, isolated=1_000_000)
+_BREAK_EVEN = BreakEven(
+    static=400_000,
+    dynamic=500_000,
+    integer_result=65_536,
+    isolated=1_000_000,
+    recurrent_step={"lstm": 300_000, "gru": 90_000},
+)
 """Limits of PyTorch at batch 1 on one core with VNNI (Emerald Rapids).
 
 - Linear layers of perceptrons (`benchmarks.int8_models --widths`): the speed of int8 is 0.6 times that of floats at
@@ -84,6 +90,11 @@ _BREAK_EVEN = BreakEven(static=400_000, dynamic=500_000, integer_result=65_536, 
   With a dynamic range, it is 0.8 times at width 512 and 1.0 times at width 704 (495,616).
 - Convolutions: at batch 32, the digit classifier is faster with int8 convolutions.  At batch 1, its convolutions
   compute in floats, and the quantization of their operands takes a fifth of the time.
+- One layer of a recurrent operator in a step, for equal sizes of operand and state, and sequences of 64 steps
+  (`benchmarks.recurrent_int8`).  LSTM: int8 has 0.5 times the speed of floats at size 128 (131,072 multiply-adds), 0.7
+  to 1.1 times at size 192 (294,912), and 1.2 times at size 256.  GRU: 1.1 times at size 64 (24,576), and 1.2 to 1.7
+  times at size 128 (98,304).  The batch size does not change these limits, which `least` in
+  `archc/runtime/recurrent.py` has, too.
 
 On a CPU without VNNI, PyTorch computes int8 layers in floats, so int8 is slower at every width.
 """

@@ -139,7 +139,7 @@ def test_the_check_allows_for_the_rounding_and_not_for_more(tmp_path: Path) -> N
 
 
 def test_a_program_decodes_its_weights_once(tmp_path: Path) -> None:
-    made = compiled(*LAYERS["lstm, second layer"])
+    made = compiled(*LAYERS["rnn, second layer"])
     made.write(tmp_path, emit=("torch",))
     module = load_module(tmp_path / "m.py").load()
     arrays = operands(made.graph)

@@ -83,7 +83,7 @@ def test_weights_that_need_a_finer_resolution_are_f16(layer: str, tmp_path: Path
 def test_layers_with_f16_weights_keep_float_operands() -> None:
     text = "model m { input x: f32[N, T, 128]  output y = x -> r: lstm(128, 2) }"
     x = of_large_elements(1)
-    made = archc.compile(text, passes='quant(scheme = "dynamic")', calib={"x": x})
+    made = archc.compile(text, passes='quant(scheme = "dynamic", for = "onnx")', calib={"x": x})
     (node,) = made.graph.nodes()
     assert getattr(node.op, "dynamic", None) == (1,)
 

@@ -99,7 +99,7 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
     encoded = {
         name: storage for name in node.weights if (storage := graph.weights[node.weights[name]].storage) != Dense()
     }
-    if module is None or not encoded:
+    if module is None or module.encoded or not encoded:
         return module
     if encoded.keys() != {"weight"} or node.op.torch_forward("weight") is None:
         return None

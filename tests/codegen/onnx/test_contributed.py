@@ -22,7 +22,7 @@ TEXT = """model m {
     output y = x -> r: lstm(128)
 }
 """
-PASS = 'quant(scheme = "dynamic")'
+PASS = 'quant(scheme = "dynamic", for = "onnx")'
 
 
 @pytest.fixture(scope="module")
