@@ -77,7 +77,7 @@ def formats_within(
     for path, option in chosen.items():
         if option.loss:
             loss = f"{option.loss:.2e} of the expected squared error of the outputs"
-            context.note(stored[path].path, f"{option.choice}: {loss}", output_error=option.loss)
+            context.note(stored[path].path, f"{option.choice}: {loss}", predicted_error=option.loss)
     formats = {path: storage for path, storage in _formats(chosen).items() if storage != graph.weights[path].storage}
     return {
         layer: {name: formats[path] for name in names[layer] if (path := layer.weights[name]) in formats}

@@ -14,6 +14,7 @@ from archc.passmanager import Context
 from archc.types.storage import Int8, Masked
 
 from ._int8_weights import StoredWeights, channel_axes, stored_weights
+from ._layer_effects import EffectMeter
 from ._narrow_weights import calibration_batches, can_use_data
 
 LARGEST_BOUND = 0.2
@@ -24,7 +25,12 @@ The range is clipped, at most to 40 %, and the bias changes.
 
 
 def store_by_data(
-    graph: Graph, context: Context, layers: Iterable[Layer], least: Mapping[str, Array], rounding: Collection[Node]
+    graph: Graph,
+    context: Context,
+    layers: Iterable[Layer],
+    least: Mapping[str, Array],
+    rounding: Collection[Node],
+    meter: EffectMeter,
 ) -> dict[Layer, StoredWeights]:
     """Store weights as int8 by GPTQ, and refit the biases, of the layers for which this is possible.
 
@@ -35,6 +41,7 @@ def store_by_data(
     Args:
         least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
         rounding: the nodes that quantize and dequantize values.
+        meter: gets the quantized weights.
     """
     given = list(layers)
     axes = channel_axes(given)
@@ -49,7 +56,8 @@ def store_by_data(
         context.rewriter.set_storage(path, formats[nodes[node]]["weight"], found.stored)
         if found.bias is not None:
             context.rewriter.set_weight(node.weights["bias"], found.bias)
-        stored[nodes[node]] = stored_weights(graph, values, "gptq", found.snr_db)
+        stored[nodes[node]] = stored_weights(graph, values, "gptq")
+        meter.note(node, found)
 
     if nodes:
         steps = Lockstep(graph, calibration_batches(graph, context), rounding)

@@ -20,6 +20,7 @@ from ._granularity import dynamic_ranges
 from ._int8_by_data import store_by_data
 from ._int8_weights import Obstacles, StoredWeights, channel_axes, minimum_scales, store_as_int8
 from ._integer_operators import integer_operators, operators_without_range, remark_on_operators, share_ranges
+from ._layer_effects import EffectMeter
 from ._operand_ranges import change_unclear, ranges_of
 from ._quant_remarks import remark_on_foldable, remark_on_layer
 from ._quantize_dequantize import QdqInserter, QdqPlan
@@ -60,11 +61,13 @@ class Int8Layers:
         remark_on_foldable(graph, context, {node for layer in schemes for node in layer.nodes})
         remark_on_operators(graph, context, plan.operators)
         rounding = self._insert_quantizers(graph, context, schemes, dynamic, plan)
-        stored = self._store(graph, context, schemes, obstacles, rounding)
-        for layer, scheme in schemes.items():
-            remark_on_layer(context, layer, scheme, ranges.get(layer, []), stored[layer])
+        meter = EffectMeter(graph, context, () if self.training else schemes)
+        stored = self._store(graph, context, schemes, obstacles, rounding, meter)
+        for layer in schemes:
             if quantizes_inside(layer) and self.choice.scheme != "weight" and not self.training:
                 quantize_inside(graph, context, layer, self.choice.break_even.recurrent_step)
+        for layer, weights in meter.with_effects(stored).items():
+            remark_on_layer(context, layer, schemes[layer], ranges.get(layer, []), weights)
         return schemes
 
     @property
@@ -162,13 +165,14 @@ class Int8Layers:
         schemes: Mapping[Layer, Scheme],
         obstacles: Obstacles,
         rounding: Collection[Node],
+        meter: EffectMeter,
     ) -> Mapping[Layer, StoredWeights]:
         """Store the weights as int8, by the calibration data where this is possible, else rounded to nearest."""
         least = minimum_scales(graph, schemes)
         axes = channel_axes(schemes) if self._per_channel else None
         free = [layer for layer in schemes if not obstacles[layer]]
         by_data = self.by_data and self._per_channel and not self.training
-        stored = store_by_data(graph, context, free if by_data else [], least, rounding)
+        stored = store_by_data(graph, context, free if by_data else [], least, rounding, meter)
         for layer in schemes:
             if layer in stored:
                 continue

@@ -41,7 +41,9 @@ class StoredWeights:
         count: number of weights.
         before, after: bytes of the weights.
         error: relative error of all weights together, in the Frobenius norm.
-        snr_db: signal-to-noise ratio of the layer's result in decibels, with the rounding of the weight as noise; None
+        snr_db: signal-to-noise ratio of the layer's result in decibels, with the rounding of the weights and of the
+            operands as noise; None if it is not known.
+        output_error: expected squared error of the outputs from this layer alone, relative to their mean squares; None
             if it is not known.
     """
 
@@ -52,6 +54,7 @@ class StoredWeights:
     error: float
     method: Method = "rtn"
     snr_db: float | None = None
+    output_error: float | None = None
 
 
 Obstacles = Mapping[Layer, Mapping[str, str]]
@@ -121,9 +124,7 @@ def int8_format(path: str, values: Array, axes: Mapping[str, int] | None) -> Int
     return Int8(None if axes is None else axes[path] if path in axes else _best_axis(values))
 
 
-def stored_weights(
-    graph: Graph, values: Mapping[str, Array], method: Method, snr_db: float | None = None
-) -> StoredWeights:
+def stored_weights(graph: Graph, values: Mapping[str, Array], method: Method) -> StoredWeights:
     """Formats, bytes and error of weights after they were stored.
 
     Args:
@@ -140,7 +141,6 @@ def stored_weights(
         after=sum(weight.nbytes for weight in weights),
         error=math.hypot(*errors) / (math.hypot(*map(_norm, values.values())) or 1.0),
         method=method,
-        snr_db=snr_db,
     )
 
 

@@ -12,7 +12,7 @@ from archc.analysis.layers import Layer
 from archc.compression.bounded_batches import MEMORY, bounded_batches
 from archc.compression.lockstep import Lockstep
 from archc.compression.matrix_layers import matrix_obstacle
-from archc.compression.output_metric import OutputMetric, output_metric
+from archc.compression.output_metric import LARGEST_MODEL, OutputMetric, output_metric
 from archc.compression.sensitivity import layer_statistics
 from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
 from archc.declaration.traits import SELECTS_ROWS
@@ -21,6 +21,7 @@ from archc.passmanager import Context
 from archc.types.storage import Integers, Masked, NarrowFloat, Storage
 
 from ._int8_weights import StoredWeights
+from ._layer_effects import EffectMeter
 from ._quant_remarks import remark_on_weights
 
 if TYPE_CHECKING:
@@ -31,11 +32,6 @@ Formats = Mapping[Layer, Mapping[str, Storage]]
 
 CHUNK = 1 << 22
 """Most elements of a weight in temporary arrays."""
-LARGEST_METRIC_MODEL = 1 << 30
-"""Bytes of weights above which no output metric is computed.
-
-The backward pass keeps all weights in memory.
-"""
 
 
 def store_weights(graph: Graph, context: Context, formats: Formats, by_data: bool) -> None:
@@ -51,9 +47,10 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
             first = next((node for node, other in nodes.items() if other.weights == layer.weights), layer.node)
             nodes.setdefault(first, layer)
             sharing.setdefault(first, []).append(layer.node)
+    meter = EffectMeter(graph, context, formats)
     outcome: dict[Layer, _Outcome] = {layer: _Outcome() for layer in formats}
     if nodes:
-        _quantize_by_data(graph, context, nodes, sharing, formats, outcome)
+        _quantize_by_data(graph, context, nodes, sharing, formats, outcome, meter)
     for layer, of_weights in formats.items():
         for name, storage in of_weights.items():
             path = layer.weights[name]
@@ -63,7 +60,9 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
                 values = graph.weight_values(path)
                 context.rewriter.set_storage(path, storage)
                 outcome[layer].add_error(values, graph.weight_values(path))
-        _remark(graph, context, layer, of_weights, outcome[layer])
+    stored = {layer: _stored(graph, layer, formats[layer], outcome[layer]) for layer in formats}
+    for layer, weights in meter.with_effects(stored).items():
+        remark_on_weights(context, layer, weights)
 
 
 def formats_in_range(graph: Graph, context: Context, formats: Formats) -> Formats:
@@ -102,12 +101,11 @@ def calibration_batches(graph: Graph, context: Context) -> Sequence[Mapping[str,
 
 
 class _Outcome:
-    """Error of the weights of a layer; if GPTQ was used, its rows of data and signal-to-noise ratio."""
+    """Error of the weights of a layer; if GPTQ was used, its rows of data."""
 
     def __init__(self) -> None:
         self.error = self.norm = 0.0
         self.rows: int | None = None
-        self.snr_db: float | None = None
 
     def add_error(self, values: np.ndarray, stored: np.ndarray) -> None:
         for own, other in zip(_chunks(values), _chunks(stored), strict=True):
@@ -134,6 +132,7 @@ def _quantize_by_data(
     sharing: Mapping[Node, Sequence[Node]],
     formats: Formats,
     outcome: Mapping[Layer, _Outcome],
+    meter: EffectMeter,
 ) -> None:
     """Quantize each weight at its first node.
 
@@ -142,7 +141,7 @@ def _quantize_by_data(
     """
     batches = calibration_batches(graph, context)
     context.progress("measure the effect of each layer on the outputs")
-    small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_METRIC_MODEL
+    small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL
     used = [node for users in sharing.values() for node in users]
     metrics = output_metric(graph, used, batches) if small else {}
     for node, users in sharing.items():
@@ -158,7 +157,8 @@ def _quantize_by_data(
         values = graph.weight_values(path)
         context.rewriter.set_storage(path, formats[layer]["weight"], found.stored)
         outcome[layer].add_error(values, graph.weight_values(path))
-        outcome[layer].rows, outcome[layer].snr_db = found.rows, found.snr_db
+        outcome[layer].rows = found.rows
+        meter.note(node, found)
         if found.bias is not None:
             context.rewriter.set_weight(node.weights["bias"], found.bias)
 
@@ -192,14 +192,12 @@ def _tied_metric(
     return {first: OutputMetric(total / rows, metrics[first].relevant)}
 
 
-def _remark(graph: Graph, context: Context, layer: Layer, of_weights: Mapping[str, Storage], found: _Outcome) -> None:
-    stored = StoredWeights(
+def _stored(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage], found: _Outcome) -> StoredWeights:
+    return StoredWeights(
         formats=", ".join(dict.fromkeys(str(storage) for storage in of_weights.values())),
         count=len(of_weights),
         before=sum(graph.weights[layer.weights[name]].size * 4 for name in of_weights),
         after=sum(graph.weights[layer.weights[name]].nbytes for name in of_weights),
         error=found.relative,
         method="rtn" if found.rows is None else "gptq",
-        snr_db=found.snr_db,
     )
-    remark_on_weights(context, layer, stored)

@@ -62,6 +62,9 @@ def remark_on_weights(
     how = f"{stored.formats} {_METHODS[stored.method]}"
     message = f"{scheme}{how}, {stored.error:.2%} error in the {where}{noise}{size}{seen}"
     known = {} if stored.snr_db is None else {"snr_db": round(stored.snr_db, 2)}
+    if stored.output_error is not None:
+        noise += f", {stored.output_error:.1e} squared error of the outputs"
+        known["output_error"] = stored.output_error
     context.rewrote(
         layer.path,
         message,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from archc.compression.output_gradients import output_gradients
 from archc.frozen_dataclass import frozen_by_identity
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 LARGEST_METRIC = 4096
 """Number of channels up to which a metric is a matrix; above, it is the diagonal of the matrix."""
+LARGEST_MODEL = 1 << 30
+"""Most bytes of weights for which passes compute gradients, which keep all weights in memory."""
 DRAWS = 2
 """Number of random directions for each batch of samples."""
 
@@ -71,16 +74,7 @@ def output_metric(
         if not outputs or not watched:
             continue
         samples += len(outputs[0]) if outputs[0].ndim else 1
-        scales = [float(output.detach().square().mean().sqrt()) or 1.0 for output in outputs]
-        for draw in range(DRAWS):
-            directions = [
-                torch.randn(output.shape, generator=generator).to(output.dtype)
-                / (scale * (output[0].numel() if output.ndim else 1) ** 0.5)
-                for output, scale in zip(outputs, scales)
-            ]
-            gradients = torch.autograd.grad(
-                outputs, watched, directions, retain_graph=draw + 1 < DRAWS, allow_unused=True
-            )
+        for draw, gradients in enumerate(output_gradients(outputs, watched, DRAWS, generator)):
             for value, gradient in zip(found, gradients):
                 if gradient is None:
                     continue

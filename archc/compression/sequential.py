@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -42,14 +41,13 @@ class QuantizedMatrix:
         stored: the stored tensors by path.
         bias: the refitted bias; None if the layer has none.
         rows: number of rows of calibration data.
-        snr_db: signal-to-noise ratio of the result in decibels, with the rounding of the weight as noise (`_snr_db`);
-            None if it is not known.
+        fitted: the weight before its rounding, if it was refitted; else None.
     """
 
     stored: Mapping[str, np.ndarray]
     bias: np.ndarray | None
     rows: int
-    snr_db: float | None = None
+    fitted: np.ndarray | None = None
 
 
 Store = Callable[[Node, QuantizedMatrix], None]
@@ -134,8 +132,8 @@ def _quantize_product(
         before = torch.split(_tensor(graph, bias_path), channels)
         biases = [_refitted_bias(*each) for each in zip(moments, before, parts, values)]
         bias = torch.cat(biases).to(weight.dtype).numpy()
-    snr_db = _snr_db(moments, torch.split(fitted, channels), values)
-    return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count, snr_db)
+    before_rounding = storage.from_rows(fitted.numpy(), tuple(weight.shape)) if refit else None
+    return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count, before_rounding)
 
 
 def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -154,27 +152,6 @@ def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, val
     variance = (error @ hessian * error).sum() / max(moments.count, 1)
     known = 1 - SIGNIFICANCE**2 * variance / shift.square().sum()  # NaN without a shift and without an error
     return bias + known.nan_to_num(0.0).clamp(min=0) * shift
-
-
-def _snr_db(
-    moments: Iterable[Moments], fitted: Iterable[torch.Tensor], rounded: Iterable[torch.Tensor]
-) -> float | None:
-    """Signal-to-noise ratio of the result in decibels; None without noise.
-
-    The ratio is 10 log10(tr(W H Wᵀ) / tr(ΔW H ΔWᵀ)).  W is the refitted weight, ΔW its rounding error, and H the
-    measured moments of the operand.  H is about the mean if there is a bias, which absorbs the mean of the error.
-    """
-    signal = noise = 0.0
-    for each, weight, values in zip(moments, fitted, rounded):
-        measured = each.measured
-        signal += _power(weight, measured)
-        noise += _power(values - weight, measured)
-    return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None
-
-
-def _power(matrix: torch.Tensor, hessian: torch.Tensor) -> float:
-    """Mean square of the products with a matrix, tr(M H Mᵀ)."""
-    return float((matrix.to(hessian.dtype) @ hessian * matrix).sum())
 
 
 def _quantize_rows(storage: Integers, path: str, values: np.ndarray, metric: torch.Tensor | None) -> QuantizedMatrix:

@@ -29,7 +29,7 @@ _COLUMNS = {
     "error": "weight error",
     "own": "own SNR, dB",
     "noise": "SNR, dB",
-    "effect": "effect",
+    "effect": "output error",
 }
 """Titles of the columns of the table of layers, by the key in `_layer`."""
 _EXPLANATIONS = {
@@ -39,10 +39,12 @@ _EXPLANATIONS = {
     "method": "Method: how weights are rounded: `gptq` compensates the errors on the calibration data, `rtn` rounds to"
     " nearest, `training` rounds in each run.",
     "error": "Weight error: relative error of the weights, in the Frobenius norm.",
-    "own": "Own SNR: signal-to-noise ratio of the result with the rounding of this weight as the only noise.",
+    "own": "Own SNR: signal-to-noise ratio of the result with the rounding of this layer's weights and operands as the"
+    " only noise.",
     "noise": "SNR: signal-to-noise ratio of the result against the model before the passes, with the noise of earlier"
     " layers; 20 dB are an error of 10 %, 40 dB of 1 %. Layers whose results are rescaled (equalized) have none.",
-    "effect": "Effect: expected squared error of the outputs that this layer causes, relative to their squares.",
+    "effect": "Output error: squared error of the outputs that this layer alone causes, relative to their mean squares."
+    " It is measured on the calibration data, by gradients of the outputs.",
 }
 """Explanations of columns, by the same keys."""
 _NUMBERS = ("before", "after", "error", "own", "noise", "effect")

@@ -127,7 +127,7 @@ def test_the_table_has_the_figures_of_data_aware_quantization(tmp_path: Path) ->
             row = page.layers[remark["layer"]]
             assert row["method"] == remark["figures"]["method"]
             assert row["own SNR, dB"] == f"{remark['figures']['snr_db']:.1f}"
-    assert any(row["effect"] for row in page.layers.values())
+            assert row["output error"] == f"{remark['figures']['output_error']:.1e}"
 
 
 def test_the_page_explains_the_columns_of_int8_layers(tmp_path: Path) -> None:
@@ -138,8 +138,9 @@ def test_the_page_explains_the_columns_of_int8_layers(tmp_path: Path) -> None:
         row = page.layers[layer]
         assert (row["format"], row["scheme"], row["method"]) == ("int8(axis = 0)", "static", "gptq")
         assert row["own SNR, dB"] == f"{of_layer['snr_db']:.1f}" and row["weight error"] and row["SNR, dB"]
-    assert any(text.startswith("Scheme:") for text in page.texts)
-    assert not any(text.startswith("Effect:") for text in page.texts)  # this column is missing
+        assert row["output error"] == f"{of_layer['output_error']:.1e}" != "0.0e+00"
+    for title in ("Scheme:", "Output error:"):
+        assert any(text.startswith(title) for text in page.texts)
 
 
 def test_without_passes_the_page_has_figures_and_files(tmp_path: Path) -> None:

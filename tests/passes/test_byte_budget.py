@@ -146,7 +146,9 @@ def test_layers_without_a_metric_become_int8() -> None:
 def test_remarks_have_the_effect_of_each_layer_on_the_outputs() -> None:
     (report,) = run(network(), Quant(bytes=50_000), data=data())
     effects = {
-        remark.layer: remark.figures["output_error"] for remark in report.remarks if remark.figures.get("output_error")
+        remark.layer: remark.figures["predicted_error"]
+        for remark in report.remarks
+        if remark.figures.get("predicted_error")
     }
     (total,) = (remark.message for remark in report.remarks if remark.message.startswith("formats within"))
     assert {"fc", "up"} <= set(effects)

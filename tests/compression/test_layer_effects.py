@@ -1,0 +1,105 @@
+"""Measured effects of the quantization of each layer on its result and on the outputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import archc
+from archc.analysis.layers import layers_with_weights
+from archc.compression.layer_effects import layer_effects, original_weights
+from archc.compression.output_error import OutputError
+from archc.driver.compiled import Compiled
+from archc.interpreter.evaluate import evaluate
+from archc.ir.graph import Graph, Node
+
+ATTENTION = """
+model m {
+    input x: f32[N, 6, 16]
+    q = x -> query: linear(16)
+    k = x -> key: linear(16)
+    v = x -> value: linear(16)
+    a = (q, k, v) -> attention(2) -> proj: linear(16)
+    output y = x + a -> up: linear(32) -> gelu -> head: linear(4)
+}
+"""
+CONVOLUTIONS = """
+model m {
+    input x: f32[N, 3, 8, 8]
+    output y = x -> a: conv2d(8, 3, padding = 1) -> relu -> b: conv2d(8, 3) -> relu -> flatten -> fc: linear(5)
+}
+"""
+RECURRENT = "model m { input x: f32[N, 5, 8]  output y = x -> r: lstm(12) -> head: linear(3) }"
+TOKENS = "model m { input t: i64[N, 6 ]  output y = t -> e: embedding(20, 8) -> gelu -> mean(1) -> head: linear(3) }"
+
+
+def data(graph: Graph) -> dict[str, Any]:
+    """64 samples for each input."""
+    generator = np.random.default_rng(0)
+    (value,) = graph.inputs
+    shape = (64, *(int(dim) for dim in value.type.shape[1:]))  # type: ignore[arg-type]
+    if value.type.dtype.integral:
+        return {value.name: generator.integers(0, 20, shape)}
+    return {value.name: generator.standard_normal(shape, np.float32)}
+
+
+def batches(arrays: dict[str, Any]) -> list[dict[str, torch.Tensor]]:
+    return [{name: torch.from_numpy(array[k : k + 32]) for name, array in arrays.items()} for k in (0, 32)]
+
+
+def by_path(found: dict[Node, Any]) -> dict[str | None, Any]:
+    return {node.path: effect for node, effect in found.items()}
+
+
+@pytest.mark.parametrize("text", [ATTENTION, CONVOLUTIONS, RECURRENT, TOKENS])
+@pytest.mark.parametrize("passes", ['quant(scheme = "weight", method = "rtn")', 'quant(int4, method = "rtn")'])
+def test_the_effect_of_weights_is_the_error_of_the_outputs_with_them(text: str, passes: str) -> None:
+    before = archc.compile(text).graph
+    arrays = data(before)
+    made = archc.compile(text, passes=passes, calib=arrays).graph
+    floats = {layer.path: layer.node for layer in layers_with_weights(before)}
+    originals = {
+        layer.node: original_weights(before, [floats[layer.path]])[floats[layer.path]]
+        for layer in layers_with_weights(made)
+    }
+    found = by_path(layer_effects(made, originals, batches(arrays)))
+    error = OutputError(before, batches(arrays))
+    for layer in layers_with_weights(made):
+        expected = error.of({path: made.weight_values(path) for path in layer.weights.values()})
+        assert expected is not None and found[layer.path].output_error == pytest.approx(expected, rel=0.5)
+        assert 5 < found[layer.path].snr_db < 60
+
+
+def test_operands_count() -> None:
+    """With weights that int8 holds exactly, the noise of a layer is that of its operand."""
+    text = "model m { input x: f32[N, 64]  output y = x -> fc: linear(64, bias = false) }"
+    x = np.random.default_rng(0).uniform(0, 1, (64, 64)).astype(np.float32)
+    weight = np.random.default_rng(1).integers(-127, 128, (64, 64)).astype(np.float32)
+    weight[:, 0] = 127
+    made = archc.compile(
+        text, weights={"fc.weight": weight}, passes='quant(least = 0, method = "rtn", smooth = 0)', calib={"x": x}
+    )
+    (node,) = (node for node in made.graph.nodes() if node.path == "fc")
+    found = layer_effects(made.graph, {node: {"fc.weight": weight}}, [{"x": torch.from_numpy(x)}])[node]
+    exact = x @ weight.T
+    noise = evaluate(made.graph, {"x": torch.from_numpy(x)})["y"].numpy() - exact
+    assert found.snr_db == pytest.approx(10 * math.log10((exact**2).sum() / (noise**2).sum()), abs=0.01)
+    assert found.output_error == pytest.approx((noise**2).mean() / (exact**2).mean(), rel=0.5)
+
+
+def test_a_layer_without_an_effect_on_the_outputs() -> None:
+    text = "model m { input x: f32[N, 8]  a = x -> one: linear(8)  output y = x -> two: linear(8)  output z = a > 0 }"
+    x = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    before = archc.compile(text).graph
+    made: Compiled = archc.compile(text, passes='quant(scheme = "weight")', calib={"x": x})
+    originals = {
+        node: {path: before.weight_values(path) for path in node.weights.values()}
+        for node in made.graph.nodes()
+        if node.path in ("one", "two")
+    }
+    found = by_path(layer_effects(made.graph, originals, [{"x": torch.from_numpy(x)}]))
+    assert found["one"].output_error == 0 < found["two"].output_error
