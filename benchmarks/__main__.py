@@ -34,6 +34,7 @@ SCRIPTS = {
     "quantizers": "Quantizers of a Transformer with trained weights",
     "recurrent_int8": "Recurrent layers in int8 in ONNX Runtime",
     "packed_weights": "Forms of int4 weights in ONNX",
+    "onnx_forms": "Quantized models with and without operators of ONNX Runtime",
     "streaming_quant": "Quantizing a large model in little memory",
 }
 """Heading of each benchmark script."""
