@@ -246,6 +246,12 @@ class Quant(Pass):
     def changes_io(self) -> bool:
         return self.keep_io is False
 
+    @property
+    def remedy(self) -> str:
+        if self.changes_io and self.format == "f16":
+            return "leave the outputs in f32 with `keep_io = true`, or use `bf16`, which has the range of f32"
+        return super().remedy
+
     def run(self, graph: Graph, context: Context) -> None:
         if not self.training and is_fake_quantized(graph):
             asked = AskedFormat(self.format, self.group, self.symmetric, self.bytes)

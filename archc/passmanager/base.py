@@ -81,6 +81,11 @@ class Pass(ABC):
         """True if the pass may change the dtypes of the inputs and outputs of the model."""
         return False
 
+    @property
+    def remedy(self) -> str:
+        """Way out for the user if the pass makes outputs infinite or NaN."""
+        return "leave layers out with `keep`, give calibration data with `--calib`, or leave the pass out"
+
     @abstractmethod
     def run(self, graph: Graph, context: Context) -> None:
         """Rewrite the graph, and add a remark on every layer that the pass rewrote or could have rewritten."""

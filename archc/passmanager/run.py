@@ -255,7 +255,7 @@ def _refuse_infinite(step: Pass, change: float) -> None:
         raise error(
             "pass-not-finite",
             f"the pass `{step}` makes outputs infinite or NaN that were finite",
-            help="leave layers out with `keep`, give calibration data with `--calib`, or leave the pass out",
+            help=step.remedy,
         )
 
 

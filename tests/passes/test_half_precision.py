@@ -12,6 +12,7 @@ from torch import nn
 
 import archc
 from archc.codegen.onnx import to_model
+from archc.diagnostics import ArchcError
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.passes.quant import Quant
@@ -202,3 +203,15 @@ def test_sums_are_accumulated_in_f32(operator: str, narrow: str) -> None:
     for runtime, (result,) in at_every_level(to_model(graph), {"x": x.numpy()}) if narrow == "f16" else ():
         error = np.abs(result.astype(np.float64) - expected.numpy()).max() / float(expected.abs().max())
         assert error < 1.5 * unit, runtime
+
+
+def test_outputs_beyond_f16_have_a_way_out() -> None:
+    text = "model m { input x: f32[N, 4]  output y = x -> fc: linear(4) }"
+    weights = {"fc.weight": np.full((4, 4), 1000, np.float32), "fc.bias": np.zeros(4, np.float32)}
+    data = {"x": np.full((8, 4), 100, np.float32)}
+    with pytest.raises(ArchcError) as refused:
+        archc.compile(text, weights=weights, passes="quant(f16, keep_io = false)", calib=data)
+    (found,) = refused.value.diagnostics
+    assert found.code == "pass-not-finite" and found.help is not None and "`keep_io = true`" in found.help
+    for passes in ("quant(f16, keep_io = true)", "quant(bf16, keep_io = false)"):
+        archc.compile(text, weights=weights, passes=passes, calib=data)
