@@ -171,8 +171,8 @@ def _steps(
         items = [sequence[:, step] for sequence in sequences]
         entering = [torch.tensor(step), *items, *states]
         for value, tensor in zip(scan.enter.results, entering, strict=True):
-            tensors[value] = tensor
-            yield value, tensor
+            tensors[value] = change(value, tensor)
+            yield value, tensors[value]
         for item in scan.body:
             if isinstance(item, Scan):
                 yield from _steps(item, tensors, weights, sizes, change, rounds)
@@ -183,8 +183,8 @@ def _steps(
             all_steps.append(tensors[value])
     leaving = [*states, *(torch.stack(all_steps, 1) for all_steps in kept)]
     for value, tensor in zip(scan.exit.results, leaving, strict=True):
-        tensors[value] = tensor
-        yield value, tensor
+        tensors[value] = change(value, tensor)
+        yield value, tensors[value]
 
 
 def run_node(

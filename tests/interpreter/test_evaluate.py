@@ -12,6 +12,7 @@ from torch import nn
 import archc
 from archc.driver.binding import bind_fresh
 from archc.interpreter.evaluate import NodeFailure, bind_sizes, evaluate, evaluate_all
+from archc.ir.graph import Value
 
 
 def bound(text: str, **tensors: torch.Tensor) -> archc.Graph:
@@ -137,3 +138,19 @@ def test_a_scan_that_yields_needs_a_step() -> None:
     text = "model m { input x: f32[N, T, 2]  scan t in x, h = zeros((N, 2)) { h = h + t  yield y = h }  output z = y }"
     with pytest.raises(NodeFailure, match="0 steps"):
         evaluate(archc.parse(text), {"x": torch.ones(3, 0, 2)})
+
+
+def test_values_of_a_scan_are_replaced() -> None:
+    text = "model m { input x: f32[N, T, 2]  scan t in x, h = zeros((N, 2)) { h = h + t  yield y = h }"
+    graph = archc.parse(text + "  output z = y[:, 0] + h }")
+    replaced: list[Value] = []
+
+    def change(value: Value, tensor: torch.Tensor) -> torch.Tensor:
+        replaced.append(value)
+        return tensor + 1 if tensor.is_floating_point() else tensor
+
+    x = torch.ones(3, 4, 2)
+    seen = dict(evaluate_all(graph, {"x": x}, change=change))
+    assert set(replaced) == set(seen)
+    # Each value is 1 more: t = 3; h = 1 before the scan and 5 more after each step; h = 22 and y[:, 0] = 8 after it.
+    assert seen[graph.outputs["z"]].unique().tolist() == [8 + 22 + 1]
