@@ -51,6 +51,7 @@ class EffectMeter:
             own = [effects[node] for node in layer.nodes if node in effects]
             if own:
                 ratios = [effect.snr_db for effect in own if effect.snr_db is not None]
-                error = sum(effect.output_error for effect in own)
-                found[layer] = replace(stored[layer], snr_db=min(ratios, default=None), output_error=error)
+                errors = [effect.output_error for effect in own if effect.output_error is not None]
+                total = sum(errors) if len(errors) == len(own) else None
+                found[layer] = replace(stored[layer], snr_db=min(ratios, default=None), output_error=total)
         return found

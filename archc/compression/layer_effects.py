@@ -30,11 +30,11 @@ class LayerEffect:
     Attributes:
         snr_db: signal-to-noise ratio of the layer's result in decibels; None without noise.
         output_error: expected squared error of the outputs, relative to their mean squares; 0 if they do not depend on
-            the result.
+            the result; None if a gradient is infinite or NaN.
     """
 
     snr_db: float | None
-    output_error: float
+    output_error: float | None
 
 
 def layer_effects(
@@ -84,7 +84,7 @@ def layer_effects(
         for node, layer in noise.layers.items():
             totals[node].signal += layer.signal
             totals[node].noise += layer.noise
-    return {node: total.effect_of(samples) for node, total in totals.items() if total.signal > 0}
+    return {node: total.effect_of(samples) for node, total in totals.items() if 0 < total.signal < math.inf}
 
 
 class _Totals:
@@ -94,15 +94,15 @@ class _Totals:
         self.signal = self.noise = self.effect = 0.0
 
     def effect_of(self, samples: int) -> LayerEffect:
-        ratio = 10 * math.log10(self.signal / self.noise) if self.noise > 0 else None
-        return LayerEffect(ratio, self.effect / max(samples, 1))
+        ratio = 10 * math.log10(self.signal / self.noise) if 0 < self.noise < math.inf else None
+        return LayerEffect(ratio, self.effect / max(samples, 1) if math.isfinite(self.effect) else None)
 
 
 class _Layer:
     """Result and noise of a layer on one batch.
 
     If the bias absorbs the mean of the noise, this is the mean over the rows with an effect on the outputs.  All rows
-    count until a gradient is known.
+    count until a gradient is known, and if no row has an effect.
 
     Attributes:
         result: the result in the evaluation, whose gradient is wanted.
@@ -116,10 +116,13 @@ class _Layer:
 
     def change(self, gradient: torch.Tensor) -> float:
         """Sum of ⟨gradient, noise⟩² over the samples, which are along the first axis."""
+        import torch
+
         samples = len(gradient) if gradient.ndim else 1
         rows = self._rows(gradient)
         if self._centred and self._relevant is None:
-            self._relevant = (rows != 0).any(1)
+            effective = (rows != 0).any(1)
+            self._relevant = effective if effective.any() else torch.ones_like(effective)
         products = (rows * self._absorbed(self._error)).flatten()
         sums = products.reshape(samples, -1).sum(1)
         return float(sums.double().square().sum())

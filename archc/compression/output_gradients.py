@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,27 @@ def output_gradients(
 
     Every output is divided by its root mean square and by the root of its number of elements in a sample.  So for a
     small change δ of the tensors, the expected square of Σ⟨gradient, δ⟩ is the squared error of the outputs relative to
-    their mean squares, summed over the outputs and the samples.  A gradient is None if the outputs do not depend on the
-    tensor.
+    their mean squares, summed over the outputs and the samples.  Elements of outputs that are infinite or NaN, such as
+    masked logits, have no part.  A gradient is None if the outputs do not depend on the tensor.
     """
     import torch
 
-    scales = [float(output.detach().square().mean().sqrt()) or 1.0 for output in outputs]
+    finite = [output.detach().isfinite() for output in outputs]
+    scales = [_scale(output.detach(), counts) for output, counts in zip(outputs, finite)]
     for draw in range(draws):
         directions = [
-            torch.randn(output.shape, generator=generator).to(output.dtype)
-            / (scale * (output[0].numel() if output.ndim else 1) ** 0.5)
-            for output, scale in zip(outputs, scales)
+            (torch.randn(output.shape, generator=generator) * counts / scale).to(output.dtype)
+            for output, counts, scale in zip(outputs, finite, scales)
         ]
         yield torch.autograd.grad(outputs, watched, directions, retain_graph=draw + 1 < draws, allow_unused=True)
+
+
+def _scale(output: torch.Tensor, finite: torch.Tensor) -> float:
+    """Root of the squared norm of a mean sample; 1 if it is zero.
+
+    It is in f64, since squares of f16 are infinite from 256 on.
+    """
+    samples = max(1, len(output)) if output.ndim else 1
+    count = int(finite.sum()) or 1
+    mean_square = float(output[finite].double().square().sum()) / count
+    return math.sqrt(mean_square * output.numel() / samples) or 1.0

@@ -46,8 +46,8 @@ def output_metric(
     log-likelihood as loss, G is the Fisher information (Martens and Grosse 2015, "Optimizing Neural Networks with
     Kronecker-factored Approximate Curvature", section 2).
 
-    A node without a floating-point result, or without a path to an output, has no metric.  Likewise a node in a scan,
-    whose result has several values.
+    A node without a floating-point result, without a path to an output, or with gradients that are infinite or NaN has
+    no metric.  Likewise a node in a scan, whose result has several values.
     """
     import torch
 
@@ -89,4 +89,8 @@ def output_metric(
                     seen[-1] |= effective
                 else:
                     seen.append(effective)
-    return {node: OutputMetric(metric / samples, relevant[node]) for node, metric in metrics.items()}
+    return {
+        node: OutputMetric(metric / samples, relevant[node])
+        for node, metric in metrics.items()
+        if metric.isfinite().all()
+    }

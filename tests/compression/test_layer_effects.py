@@ -103,3 +103,45 @@ def test_a_layer_without_an_effect_on_the_outputs() -> None:
     }
     found = by_path(layer_effects(made.graph, originals, [{"x": torch.from_numpy(x)}]))
     assert found["one"].output_error == 0 < found["two"].output_error
+
+
+def effects_of(body: str, passes: str = "quant(int4)", samples: int = 64) -> dict[str | None, Any]:
+    """Effects of the layers of a model with the input x: f32[N, 8], and its figures in the remarks."""
+    x = np.random.default_rng(0).standard_normal((samples, 8), np.float32)
+    made = archc.compile(f"model m {{\n input x: f32[N, 8]\n {body}\n}}", passes=passes, calib={"x": x})
+    return {each.layer: each.figures for report in made.passes for each in report.remarks if "format" in each.figures}
+
+
+def test_layers_on_the_results_of_a_scan() -> None:
+    found = effects_of(
+        """s = x -> unflatten(1, (4, 2))
+        scan t in s, h = zeros((N, 6)) { h = (t -> inside: linear(6)) + h -> tanh  yield y = h }
+        output a = h -> one: linear(3)
+        output b = y -> two: linear(3)"""
+    )
+    assert {layer for layer, figures in found.items() if figures.get("output_error")} == {"one", "two"}
+    assert "snr_db" not in found["inside"]
+
+
+@pytest.mark.parametrize("scale", ["", " * 1e30", " * 1e-30", " * 1000 -> cast(f16)"])
+def test_the_scale_of_an_output_does_not_matter(scale: str) -> None:
+    expected = effects_of("output y = x -> fc: linear(4)")["fc"]
+    found = effects_of(f"y = x -> fc: linear(4)\n output o = y{scale}")["fc"]
+    assert found == {**expected, "output_error": pytest.approx(expected["output_error"], rel=0.01)}
+
+
+def test_infinite_elements_of_outputs_have_no_part() -> None:
+    """For example, masked logits."""
+    allowed = effects_of("y = x -> fc: linear(4)\n output o = y[:, :2]")["fc"]
+    found = effects_of("y = x -> fc: linear(4)\n output o = (y[:, :2], y[:, 2:] * 0 - inf) -> concat(1)")["fc"]
+    assert found["output_error"] == pytest.approx(allowed["output_error"] / 2, rel=0.5)
+
+
+def test_infinite_gradients() -> None:
+    assert "output_error" not in effects_of("y = x -> fc: linear(4)\n output o = (y * 0) -> sqrt")["fc"]
+
+
+def test_rows_without_an_effect() -> None:
+    """The bias absorbs the mean of the rows with an effect, and no row has one."""
+    found = effects_of("y = x -> fc: linear(4)\n output o = y * 0")["fc"]
+    assert found["output_error"] == 0 and 10 < found["snr_db"] < 60
