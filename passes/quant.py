@@ -164,7 +164,7 @@ class Quant(Pass):
     bytes: int | None = attribute(
         None,
         doc="bytes of the whole emitted program, such as `12MB` (12,000,000) or `12MiB` (12 · 2^20), also with `kB`, "
-        "`GB`, `KiB` and `GiB`: each layer gets 2 to 8 bits, or stays in floats",
+        "`GB`, `KiB` and `GiB`: each layer gets 2 to 8 bits, or stays in floats; stages of `partition` are not counted",
         keyword=True,
     )
     method: Literal["gptq", "rtn"] | None = attribute(

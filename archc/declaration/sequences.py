@@ -18,6 +18,7 @@ from archc.types.extent_solver import Extent
 from archc.types.tensor_type import DType
 
 _IMPORTS = ("torch.nn.utils.rnn.pack_padded_sequence", "torch.nn.utils.rnn.pad_packed_sequence")
+_CLASS = "torch.nn.utils.rnn.PackedSequence"
 
 RUN_PACKED = TorchHelper(
     "_run_packed",
@@ -43,7 +44,7 @@ def _run_packed(
 
 CALL_PACKED = TorchHelper(
     "_call_packed",
-    _IMPORTS,
+    (*_IMPORTS, _CLASS),
     '''\
 def _call_packed(
     function: Callable[..., Any],
@@ -66,7 +67,8 @@ def _call_packed(
     first = [state.index_select(1, packed.sorted_indices) for state in first]
     state = first if len(first) > 1 else first[0]
     data, *last = function(packed.data, packed.batch_sizes, state, *options)
-    packed = packed._replace(data=data)
+    # `torch.compile` cannot rebuild the result of `packed._replace`.
+    packed = PackedSequence(data, *packed[1:])
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, *(state.index_select(1, packed.unsorted_indices) for state in last)''',
 )
@@ -115,6 +117,15 @@ class OnnxSequences:
     def lengths(self, given: str) -> str:
         """Pad the lengths [b] of an empty batch, so that the operator gets at least one sequence."""
         return self._padded(given, axis=0, rank=1)
+
+    def without_padding(self, x: str, lengths: str) -> str:
+        """Sequences [t, b, i] with zeros after the ends; from the results of `non_empty` and `lengths`."""
+        spell = self.spell
+        steps = spell.add("Squeeze", spell.add("Shape", x, start=0, end=1))
+        time = spell.add("Range", spell.constant(0), steps, spell.constant(1))
+        ends = spell.add("Unsqueeze", spell.add("Cast", lengths, to=DType.i64), spell.constant([0, 2]))
+        counted = spell.add("Less", spell.add("Unsqueeze", time, spell.constant([1, 2])), ends)
+        return spell.add("Where", counted, x, spell.constant(0.0))
 
     def full_lengths(self, x: str) -> str:
         """Lengths [b] of sequences without padding, from the result of `non_empty`."""

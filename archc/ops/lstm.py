@@ -24,9 +24,9 @@ class Lstm(Recurrent):
     lengths, as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
 
     The layers named by `dynamic` (`dynamic = (1, 2)`; the first is 0) round x and h_{t-1} to 8 bits, with a scale and a
-    zero point that span the range of x, and of all h_{t-1} of the batch in each step.  With int8 weights, ONNX Runtime
-    computes these layers in integers, and so do PyTorch programs on a CPU with VNNI.  In PyTorch, the range spans only
-    the sequences that have not ended.
+    zero point that span the range of x up to the ends of the sequences, and of all h_{t-1} of the batch in each step.
+    With int8 weights, ONNX Runtime computes these layers in integers, and so do PyTorch programs on a CPU with VNNI.
+    In PyTorch, the range of h_{t-1} spans only the sequences that have not ended.
     """
 
     gates = 4

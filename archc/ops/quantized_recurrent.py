@@ -1,7 +1,7 @@
 """Recurrent layers that quantize their operands in each run, in PyTorch.
 
 A layer quantizes its whole operand x once, and the state h[t-1] of the whole batch in each step, each with a single
-scale, as `DynamicQuantizeLSTM` of ONNX Runtime does.
+scale, as `DynamicQuantizeLSTM` of ONNX Runtime does.  The operand is zero after the end of each sequence.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def _quantized_recurrent(
     batch, steps = x.shape[:2]
     lengths = torch.full((batch,), steps) if lengths is None else lengths
     ends, time = lengths[:, None], torch.arange(steps).expand(batch, steps)
+    x = torch.where((time < ends)[:, :, None], x, 0)  # padding has no part in the range
     size, directions = 4 if bias else 2, 2 if bidirectional else 1
     last = []
     for layer in range(num_layers):

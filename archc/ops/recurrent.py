@@ -66,7 +66,7 @@ class Recurrent(Operator, abstract=True):
     has an integer dtype, it holds the lengths; states are floating-point tensors.
 
     The layers named by `dynamic` (`dynamic = (1, 2)`; the first is 0) round x and h_{t-1} to 8 bits, with a scale and a
-    zero point that span the range of x, and of all h_{t-1} of the batch in each step.
+    zero point that span the range of x up to the ends of the sequences, and of all h_{t-1} of the batch in each step.
     """
 
     family = "recurrent"
@@ -260,6 +260,8 @@ class Recurrent(Operator, abstract=True):
         lengths = ""
         if given is not None:
             lengths = sequences.lengths(spell.add("Cast", given, to=DType.i32))
+            if 0 in self.dynamic and self._in_integers(spell, 0):
+                y = sequences.without_padding(y, lengths)  # padding has no part in the range
         elif self._needs_lengths(sequences, first):
             lengths = sequences.full_lengths(y)
         entering = sequences.initial_states(first)

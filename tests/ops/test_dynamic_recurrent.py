@@ -89,6 +89,20 @@ def test_the_interpreter_rounds_as_onnx_runtime(case: str, granularity: str) -> 
         assert np.abs(floats[name] - array).max() > 1e-4, "the layer rounds"
 
 
+@pytest.mark.parametrize("case", [case for case in LAYERS if "lengths" in case])
+def test_padding_has_no_part_in_the_range(case: str) -> None:
+    graph = compiled(*LAYERS[case]).graph
+    arrays = operands(graph) | {"n": np.array([4, 2, 3])}
+    expected = by_interpreter(graph, arrays)
+    padded = arrays["x"].copy()
+    padded[np.arange(7) >= arrays["n"][:, None]] = [1e6, -1e6, np.nan, np.inf, 3]
+    model = onnx.to_model(graph)
+    for x in (arrays["x"], padded):
+        for results in by_interpreter(graph, arrays | {"x": x}), onnx.run(model, arrays | {"x": x}):
+            for name, array in expected.items():
+                np.testing.assert_allclose(results[name], array, atol=2e-6)
+
+
 @pytest.mark.parametrize("case", [case for case in LAYERS if case.startswith("lstm")])
 def test_standard_operators_compute_an_lstm_in_floats(case: str) -> None:
     graph = compiled(*LAYERS[case]).graph

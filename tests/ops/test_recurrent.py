@@ -240,7 +240,7 @@ PACKED_TAGGER = """model tagger(hidden = 8) {
 
 def test_lengths_are_packed_in_the_emitted_module() -> None:
     source = archc.compile(PACKED_TAGGER).sources()["tagger.py"]
-    assert "from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence" in source
+    assert "from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence" in source
     assert "y, (h, c) = _run_packed(self.encoder, x, lengths)" in source
     assert "_run_packed(self.further, y, lengths, (h, c))[0]" in source
     assert source.count("def _run_packed(") == source.count("def _call_packed(") == 1

@@ -16,7 +16,9 @@ from torch import nn
 
 import archc
 from archc.codegen.torch.load import load_module
+from archc.declaration.sequences import CALL_PACKED
 from archc.driver.compiled import Compiled
+from archc.interpreter.evaluate import helper_namespace
 from archc.runtime import recurrent
 from archc.runtime.recurrent import Int8GRU, Int8LSTM, Int8Recurrent
 from tests.ops.test_dynamic_recurrent import LAYERS, by_interpreter, compiled, in_floats, operands
@@ -243,6 +245,18 @@ def test_a_packed_batch(cls: type[Int8Recurrent]) -> None:
         (found, last), (expected, wanted) = module(packed), reference(module)(packed)
         torch.testing.assert_close(found.data, expected.data, atol=1e-6, rtol=0)
         torch.testing.assert_close(last, wanted, atol=1e-6, rtol=0)
+
+
+def test_a_compiled_packed_batch() -> None:
+    """`torch.compile` breaks the graph at the packing, and the packed result is rebuilt after it."""
+    module = random_layer(Int8GRU)
+    call_packed = helper_namespace((CALL_PACKED,))["_call_packed"]
+    states, weights = [torch.zeros(3, 2, 8)], [w for name in ("l0", "l1", "l2") for w in module.decoded(name)]
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return first(call_packed(torch.gru, x, torch.tensor([3, 5]), states, weights, True, 3, 0.0, False, False))
+
+    torch.testing.assert_close(torch.compile(run, backend="eager")(X), run(X), atol=1e-6, rtol=0)
 
 
 def test_an_empty_batch() -> None:
