@@ -197,6 +197,9 @@ def _remark(graph: Graph, context: Context, plan: Plan) -> None:
             context.left(node, plan.excluded[node])
         elif node.weights:
             weights = [graph.weights[path] for path in node.weights.values()]
+            if all(weight.dtype is not DType.f32 for weight in weights):
+                context.left(node, f"its weights are {weights[0].dtype}, and only operators in f32 change their dtype")
+                continue
             before = sum(weight.nbytes for weight in weights)
             after = sum(weight.size * 2 if weight.dtype is DType.f32 else weight.nbytes for weight in weights)
             context.rewrote(

@@ -215,3 +215,11 @@ def test_outputs_beyond_f16_have_a_way_out() -> None:
     assert found.code == "pass-not-finite" and found.help is not None and "`keep_io = true`" in found.help
     for passes in ("quant(f16, keep_io = true)", "quant(bf16, keep_io = false)"):
         archc.compile(text, weights=weights, passes=passes, calib=data)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f16"])
+def test_operators_of_another_dtype_stay_as_they_are(dtype: str) -> None:
+    text = f"model m {{ input x: {dtype}[N, 8]  output y = x -> fc: linear(4) }}"
+    made = archc.compile(text, passes="quant(bf16, keep_io = false)")
+    (remark,) = made.passes[0].remarks
+    assert (remark.layer, remark.kind) == ("fc", "left") and f"its weights are {dtype}" in remark.message
