@@ -58,12 +58,13 @@ def remark_on_weights(
     """
     where = "weight" if stored.count == 1 else f"{stored.count} weights"
     noise = "" if stored.snr_db is None else f", signal-to-noise ratio {stored.snr_db:.1f} dB"
+    if stored.output_error is not None:
+        noise += f", {stored.output_error:.1e} squared error of the outputs"
     size = "" if stored.after == stored.before else f", {stored.before:,} bytes become {stored.after:,}"
     how = f"{stored.formats} {_METHODS[stored.method]}"
     message = f"{scheme}{how}, {stored.error:.2%} error in the {where}{noise}{size}{seen}"
     known = {} if stored.snr_db is None else {"snr_db": round(stored.snr_db, 2)}
     if stored.output_error is not None:
-        noise += f", {stored.output_error:.1e} squared error of the outputs"
         known["output_error"] = stored.output_error
     context.rewrote(
         layer.path,

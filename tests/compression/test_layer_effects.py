@@ -145,3 +145,10 @@ def test_rows_without_an_effect() -> None:
     """The bias absorbs the mean of the rows with an effect, and no row has one."""
     found = effects_of("y = x -> fc: linear(4)\n output o = y * 0")["fc"]
     assert found["output_error"] == 0 and 10 < found["snr_db"] < 60
+
+
+def test_the_remark_names_the_effect() -> None:
+    x = np.random.default_rng(0).standard_normal((64, 8), np.float32)
+    text = "model m { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
+    (remark,) = archc.compile(text, passes="quant(int4)", calib={"x": x}).passes[0].remarks
+    assert f", {remark.figures['output_error']:.1e} squared error of the outputs, " in remark.message
