@@ -44,15 +44,17 @@ def _quantized_recurrent(
         zero_point = (-low / scale).round()
         return (((v / scale).round() + zero_point).clamp(0, 255) - zero_point) * scale
 
-    def next_states(entering: Tensor, inside: Tensor, states: list[Tensor]) -> list[Tensor]:
+    def next_states(
+        entering: Tensor, inside: Tensor, states: list[Tensor]
+    ) -> list[Tensor]:
         if cell == "lstm":
             i, f, g, o = (entering + inside).chunk(4, 1)
             c = f.sigmoid() * states[1] + i.sigmoid() * g.tanh()
             return [o.sigmoid() * c.tanh(), c]
         if cell == "gru":
-            r, z = (entering + inside)[:, : 2 * inside.shape[1] // 3].sigmoid().chunk(2, 1)
-            n = (entering.chunk(3, 1)[2] + r * inside.chunk(3, 1)[2]).tanh()
-            return [n + z * (states[0] - n)]
+            (r, z, n), (r_in, z_in, n_in) = entering.chunk(3, 1), inside.chunk(3, 1)
+            new = (n + (r + r_in).sigmoid() * n_in).tanh()
+            return [new + (z + z_in).sigmoid() * (states[0] - new)]
         total = entering + inside
         return [total.tanh() if cell == "rnn_tanh" else total.relu()]
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from archc.declaration.base import OPERATORS
-from archc.declaration.traits import ROUNDED, ROUNDED_BY_TOKEN
+from archc.declaration.traits import ROUNDED, ROUNDED_BY_TOKEN, ROUNDS_OPERANDS
 from archc.driver.tolerance import scales_of
 from archc.interpreter import evaluate as interpreter
 from archc.ir.graph import Graph, Node
@@ -138,6 +138,7 @@ class Reference:
             factor = NORM_FACTOR if norms else CLOSER_FACTOR
             seeds = range(100, 100 + CLOSER_DRAWS)
             draws = [disturbed(self.graph, self.inputs, seed, CLOSER_SCALE, floor=True) for seed in seeds]
+            draws += in_floats(self.graph, self.inputs)
             self.nearer = {
                 name: Bounds.of(expected, [draw[name] for draw in draws], factor)
                 for name, expected in self.expected.items()
@@ -157,9 +158,17 @@ def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
 
     with _running_nodes_by(watched):
         expected = interpreter.evaluate(graph, inputs)
-    moved = disturbed(graph, inputs, seed=0)
-    near = {name: Bounds.of(expected[name], [moved[name]], FACTOR) for name in expected}
+    moved = [disturbed(graph, inputs, seed=0), *in_floats(graph, inputs)]
+    near = {name: Bounds.of(expected[name], [run[name] for run in moved], FACTOR) for name in expected}
     return Reference(graph, inputs, expected, near, undecided)
+
+
+def in_floats(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Outputs without the rounding of operands inside of operators, which a program may omit; none if none rounds."""
+    if not any(node.op.has(ROUNDS_OPERANDS) for node in graph.nodes()):
+        return []
+    tensors = dict(interpreter.evaluate_all(graph, inputs, set(graph.outputs.values()), rounds=False))
+    return [{name: tensors[value] for name, value in graph.outputs.items()}]
 
 
 def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
