@@ -133,7 +133,8 @@ def stored_weights(graph: Graph, values: Mapping[str, Array], method: Method) ->
     weights = [graph.weights[path] for path in values]
     errors = [_norm(graph.weight_values(path) - dense) for path, dense in values.items()]
     storages = (weight.storage for weight in weights)
-    names = ((each.format if isinstance(each, FakeQuantized) else each).name for each in storages)
+    formats = (each.format if isinstance(each, FakeQuantized) else each for each in storages)
+    names = (each.name or str(each) for each in formats)
     return StoredWeights(
         formats=", ".join(dict.fromkeys(names)),
         count=len(weights),

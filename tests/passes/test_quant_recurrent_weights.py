@@ -75,6 +75,8 @@ def test_weights_that_need_a_finer_resolution_are_f16(layer: str, tmp_path: Path
     (report,) = made.passes
     (note,) = (remark.message for remark in report.remarks if "is f16" in remark.message)
     assert note.startswith("`weight_ih_l0` is f16: with int8 weights the result of the layer would change by ")
+    (rewritten,) = (remark.message for remark in report.remarks if remark.kind == "rewrote")
+    assert "f16, int8 by GPTQ" in rewritten
     assert archc.parse(archc.print_graph(made.graph)) == made.graph
     check = made.write(tmp_path, emit=("torch", "onnx"), check=True)["check"]
     assert max(check["errors"].values()) < check["tolerance"]
