@@ -164,7 +164,7 @@ def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
 
 
 def in_floats(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    """Outputs without the rounding of operands inside of operators, which a program may omit; none if none rounds."""
+    """Outputs without the rounding inside of operators, which programs may omit; empty if none rounds."""
     if not any(node.op.has(ROUNDS_OPERANDS) for node in graph.nodes()):
         return []
     tensors = dict(interpreter.evaluate_all(graph, inputs, set(graph.outputs.values()), rounds=False))
