@@ -12,7 +12,6 @@ from archc.compression.recurrent import rounded_layers
 from archc.compression.weight_formats import Encoded
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node
-from archc.ops.gru import Gru
 from archc.ops.recurrent import Recurrent
 from archc.passmanager import Context
 
@@ -25,7 +24,7 @@ def fits_recurrent(graph: Graph, context: Context, layer: Layer) -> bool:
     node = layer.node
     return (
         isinstance(layer.op, Recurrent)
-        and not isinstance(layer.op, Gru)  # its gate n multiplies U h by another gate
+        and layer.op.adds_products
         and context.calibration.real
         and len(layer.nodes) == len(node.operands) == 1
         and layer.tied_to is None

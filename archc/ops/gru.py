@@ -27,6 +27,7 @@ class Gru(Recurrent):
 
     gates = 3
     onnx_gates = (1, 0, 2)
+    adds_products = False  # in the gate n, r multiplies U h
     torch_int8 = "Int8GRU"
     onnx_lengths = True
     example = "x -> gru(64, 2) -> head: linear(10)"

@@ -89,6 +89,8 @@ class Recurrent(Operator, abstract=True):
     """For each gate in ONNX's order, its position in PyTorch's order."""
     torch_int8: ClassVar[str] = ""
     """The class of `archc.runtime.recurrent` for dynamic layers; empty if PyTorch computes them in floats."""
+    adds_products: ClassVar[bool] = True
+    """True if every gate depends on W x + U h only, so that a bias can absorb the mean error of both."""
     onnx_lengths: ClassVar[bool] = False
     """True if ONNX Runtime needs sequence lengths to run the operator on sequences of 0 steps."""
 
@@ -309,7 +311,12 @@ class Recurrent(Operator, abstract=True):
         return self._onnx_node(spell, self._onnx_name, [x, *weights, bias, lengths, *states])
 
     def _in_integers(self, spell: OnnxSpelling, layer: int) -> bool:
-        """Return whether a dynamic layer can compute in integers, by the storage of its weights."""
+        """Return whether a dynamic layer can compute in integers, by the storage of its weights.
+
+        An operator without `_onnx_cell` computes in floats.
+        """
+        if type(self)._onnx_cell is Recurrent._onnx_cell:
+            return False
         names = (name for kind in ("weight_ih", "weight_hh") for name in self._of_layer(kind, layer))
         return all(is_int8(spell.storages[name]) for name in names)
 
