@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Diagnostics, Source, error, silent
-from archc.driver.arguments import check_types, passes_of, plain_settings, targets_of, with_former_names
+from archc.driver.arguments import check_types, form_of, passes_of, plain_settings, targets_of, with_former_names
 from archc.driver.compilation import Baseline
 from archc.driver.compiled import Compiled
 from archc.driver.emission import file_title, source_title
@@ -25,6 +25,10 @@ from archc.language.elaboration.device_statements import devices_of
 from archc.passmanager import Pass
 from archc.passmanager.run import run_passes
 from archc.passmanager.sizes import check_data, choose_sizes, warn_of_assumed
+
+if TYPE_CHECKING:
+    from archc.codegen.python_source import Activations
+    from archc.codegen.target import OnnxOperators
 
 NO_WEIGHTS = "none"
 """Value of `weights` that compiles a model without weights.  A file of this name is given as `./none`."""
@@ -74,6 +78,9 @@ def compile(
     progress: Callable[[str], None] = silent,
     baseline: bool = False,
     emit: str | Sequence[str] | None = None,
+    single_file: bool | None = None,
+    activations: Activations | None = None,
+    onnx: OnnxOperators | None = None,
 ) -> Compiled:
     """Compile a model: parse the text, bind weights, run passes.
 
@@ -94,10 +101,12 @@ def compile(
         progress: called with the name of each task as it begins.
         baseline: True to keep the model before the passes, with which `Compiled.write` compares the compiled one.
         emit: targets, as for `Compiled.write`, which writes them by default.  Passes optimize for these targets.
+        single_file, activations, onnx: the form of the programs, as for `Compiled.write`.  A budget of bytes counts the
+            bytes of this form.
 
     Raises:
         TypeError: an argument has a wrong type.
-        ValueError: there is no such target.
+        ValueError: there is no such target or form.
         ArchcError: the text, the weights, the data or the options have errors.
     """
     from archc.driver.binding import bind_fresh, bind_given
@@ -110,6 +119,7 @@ def compile(
         allow_pickle=allow_pickle, allow_absolute_imports=allow_absolute_imports, diagnostics=diagnostics,
         progress=progress, baseline=baseline, emit=emit,
     )  # fmt: skip
+    form = form_of(activations, onnx, single_file)
     found = diagnostics if diagnostics is not None else Diagnostics()
     given_sizes = sizes_from(sizes)
     module = open_module(text, found, allow_absolute_imports)
@@ -160,11 +170,12 @@ def compile(
         baseline=Baseline(copied(graph), inputs) if baseline else None,
         data=inputs,
         emit=None if emit is None else [target.name for target in targets],
+        form=form,
     )
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
         machines = devices_of(module, found)
-        facts = facts_on(inputs, targets, compiled.source_name, [str(step) for step in pipeline])
+        facts = facts_on(inputs, targets, compiled.source_name, [str(step) for step in pipeline], form)
         compiled.passes += run_passes(graph, pipeline, inputs, progress, machines, compiled.sizes.values, found, facts)
     if arrays is not None:
         check_data(graph, compiled.sizes)

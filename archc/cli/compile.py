@@ -134,15 +134,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         compiled.write(
             folder,
-            arguments.emit,
-            arguments.check,
-            progress,
-            announce,
-            arguments.single_file,
-            arguments.activations,
-            arguments.measure,
-            arguments.onnx,
-            arguments.report,
+            check=arguments.check,
+            progress=progress,
+            announce=announce,
+            measure=arguments.measure,
+            report=arguments.report,
         )
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -255,9 +255,11 @@ def compiled(
     Raises:
         ArchcError: as `archc.compile`.
     """
+    from archc.codegen.target import Form
     from archc.compiler import compile
     from archc.driver.parsing import parse_settings
 
+    form = (field.name for field in fields(Form))
     compiled = compile(
         text_of(arguments.file),
         model=arguments.model,
@@ -273,7 +275,9 @@ def compiled(
         diagnostics=diagnostics,
         progress=progress,
         baseline=baseline,
-        emit=getattr(arguments, "emit", None),  # `archc show`, for example, emits nothing
+        **{
+            name: getattr(arguments, name, None) for name in ("emit", *form)
+        },  # `archc show` emits nothing
     )
     compiled.files |= {Path(path).absolute() for path in arguments.load}
     if not uses_data:

@@ -33,6 +33,25 @@ _SUFFIX = re.compile(r"(\.[A-Za-z0-9_-]+)+")
 
 
 @frozen_dataclass
+class Form:
+    """Choices between programs that compute the same.
+
+    Attributes:
+        activations: "modules" for a module such as `nn.ReLU` at each use of an activation.  A target without modules
+            ignores it.
+        onnx: the operators of an ONNX model.  Other targets ignore it.
+        single_file: the emitted files import no other file: they have the code of such files themselves.
+    """
+
+    activations: Activations = "functions"
+    onnx: OnnxOperators = "microsoft"
+    single_file: bool = False
+
+
+DEFAULT_FORM = Form()
+
+
+@frozen_dataclass
 class WeightsFile:
     """The .safetensors file of a model, with the offset and the length in bytes of each stored tensor."""
 
@@ -53,8 +72,7 @@ class ModelToEmit:
         compilation: for a stage, an identifier of the compilation, which all stages share; None for a whole model.
         write_beside: writes a file that the emitted file imports.  If it is None or returns None, the emitted file must
             import no other file.
-        activations: the form of activations.  A target without modules ignores it.
-        onnx: the operators of an ONNX model.  Other targets ignore it.
+        form: choices between programs that compute the same.
     """
 
     graph: Graph
@@ -63,8 +81,7 @@ class ModelToEmit:
     passes: Sequence[str] = ()
     compilation: str | None = None
     write_beside: WriteBeside | None = None
-    activations: Activations = "functions"
-    onnx: OnnxOperators = "microsoft"
+    form: Form = DEFAULT_FORM
 
     @property
     def weights_name(self) -> str:

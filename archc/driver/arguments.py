@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_args
 
 from archc.codegen.python_source import Activations
-from archc.codegen.target import OnnxOperators, Target
+from archc.codegen.target import DEFAULT_FORM, Form, OnnxOperators, Target
 from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes
@@ -54,7 +54,7 @@ _TAKES: dict[str, tuple[tuple[Any, ...], str | Callable[[], str]]] = {
     "folder": ((str, os.PathLike), "a path"),
     "emit": ((str, Sequence, type(None)), _known_targets),
     "check": ((bool, type(None)), "True, False or None"),
-    "single_file": ((bool,), "True or False"),
+    "single_file": ((bool, type(None)), "True, False or None"),
     "measure": ((bool,), "True or False"),
     "baseline": ((bool,), "True or False"),
     "progress": ((Callable,), "a function whose argument is the name of a task"),
@@ -90,26 +90,30 @@ def check_types(**arguments: Any) -> None:
                 raise TypeError(f"`set` takes {takes}, and {key!r} is {_shown(setting)}")
 
 
-def check_activations(given: str) -> None:
-    """Refuse an unknown form of activations.
+def form_of(
+    activations: Activations | None = None,
+    onnx: OnnxOperators | None = None,
+    single_file: bool | None = None,
+    otherwise: Form = DEFAULT_FORM,
+) -> Form:
+    """The form of the programs; where None is given, that of another form.
 
     Raises:
-        ValueError: there is no such form.
+        TypeError: `single_file` is no truth value.
+        ValueError: there is no such form of activations, or no such choice of operators of ONNX models.
     """
-    forms = get_args(Activations)
-    if given not in forms:
-        raise ValueError(f"`activations` takes {' or '.join(map(repr, forms))}, not {given!r}")
-
-
-def check_onnx(given: str) -> None:
-    """Refuse an unknown choice of operators of ONNX models.
-
-    Raises:
-        ValueError: there is no such choice.
-    """
-    choices = get_args(OnnxOperators)
-    if given not in choices:
-        raise ValueError(f"`onnx` takes {' or '.join(map(repr, choices))}, not {given!r}")
+    check_types(single_file=single_file)
+    for title, value, choices in (
+        ("`activations`", activations, get_args(Activations)),
+        ("`onnx`", onnx, get_args(OnnxOperators)),
+    ):
+        if value is not None and value not in choices:
+            raise ValueError(f"{title} takes {' or '.join(map(repr, choices))}, not {value!r}")
+    return Form(
+        otherwise.activations if activations is None else activations,
+        otherwise.onnx if onnx is None else onnx,
+        otherwise.single_file if single_file is None else single_file,
+    )
 
 
 def check_report_form(given: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from archc.codegen.python_source import Activations, WriteBeside
-from archc.codegen.target import ModelToEmit, OnnxOperators, WeightsFile
+from archc.codegen.python_source import WriteBeside
+from archc.codegen.target import DEFAULT_FORM, Form, ModelToEmit, WeightsFile
 from archc.diagnostics import Diagnostics
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph
@@ -45,6 +45,7 @@ class Compilation:
         baseline: the model before its passes; None unless `archc.compile` was told to keep it.
         data: the calibration data; None for random inputs of the compiled graph.
         emit: names of the targets that were given to `archc.compile`; None if none were given.
+        form: the form of the programs, as given to `archc.compile`.
     """
 
     graph: Graph
@@ -59,6 +60,7 @@ class Compilation:
     baseline: Baseline | None = None
     data: Calibration | None = None
     emit: list[str] | None = None
+    form: Form = DEFAULT_FORM
 
     @property
     def name(self) -> str:
@@ -75,16 +77,8 @@ def model_to_emit(
     compiled: Compilation,
     weights: WeightsFile | None = None,
     write_beside: WriteBeside | None = None,
-    activations: Activations = "functions",
-    onnx: OnnxOperators = "microsoft",
+    form: Form = DEFAULT_FORM,
 ) -> ModelToEmit:
     """The whole model, for a target; see `ModelToEmit`."""
-    return ModelToEmit(
-        compiled.graph,
-        compiled.source_name,
-        weights,
-        compiled.pass_texts,
-        write_beside=write_beside,
-        activations=activations,
-        onnx=onnx,
-    )
+    texts = compiled.pass_texts
+    return ModelToEmit(compiled.graph, compiled.source_name, weights, texts, write_beside=write_beside, form=form)

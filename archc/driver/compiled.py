@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import silent
-from archc.driver.arguments import check_activations, check_onnx, check_report_form, check_types, targets_of
+from archc.driver.arguments import check_report_form, check_types, form_of, targets_of
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.graph_views import draw
 from archc.garbage_collector import paused_collector
@@ -49,7 +49,7 @@ class Compiled(Compilation):
         """SVG of the model, for notebooks."""
         return draw(self.graph)
 
-    def module(self, device: str | torch.device = "cpu", activations: Activations = "functions") -> nn.Module:
+    def module(self, device: str | torch.device = "cpu", activations: Activations | None = None) -> nn.Module:
         """The PyTorch module with its weights, in evaluation mode; no file is written.
 
         Args:
@@ -64,9 +64,9 @@ class Compiled(Compilation):
         """
         from archc.driver.live_module import live_module
 
-        check_activations(activations)
+        form = form_of(activations, otherwise=self.form)
         with located(self.graph):
-            return live_module(self, device, activations)
+            return live_module(self, device, form)
 
     def sensitivity(
         self,
@@ -104,18 +104,19 @@ class Compiled(Compilation):
         check: bool | None = None,
         progress: Callable[[str], None] = silent,
         announce: Callable[[dict[str, Any]], None] | None = None,
-        single_file: bool = False,
-        activations: Activations = "functions",
+        single_file: bool | None = None,
+        activations: Activations | None = None,
         measure: bool = False,
-        onnx: OnnxOperators = "microsoft",
+        onnx: OnnxOperators | None = None,
         report: str = "json",
     ) -> dict[str, Any]:
         """Write the model into a folder, and return the report; on an error nothing is written.
 
+        The defaults of `emit`, `single_file`, `activations` and `onnx` are the values that `archc.compile` got.
+
         Args:
-            emit: targets to write: a list of names, or a string such as `"torch,arch"`.  By default, those that were
-                given to `archc.compile`, or else the targets of archc; for a model without weights, only the targets
-                that need no weights.
+            emit: targets to write: a list of names, or a string such as `"torch,arch"`.  If `archc.compile` got none,
+                the targets of archc; for a model without weights, only the targets that need no weights.
             check: True to run the emitted programs and compare their outputs with the graph's.  With None, a model is
                 checked if it is within the budget of `archc.driver.budget`.  The entry `check` of the report has the
                 outcome, or the reason why nothing was checked.
@@ -141,29 +142,26 @@ class Compiled(Compilation):
         from archc.driver.option_warnings import warn_of_activations, warn_of_measure, warn_of_onnx
         from archc.driver.output_folder import OutputFolder
 
-        check_types(
-            folder=folder, check=check, progress=progress, announce=announce, single_file=single_file, measure=measure
-        )
-        check_activations(activations)
-        check_onnx(onnx)
+        check_types(folder=folder, check=check, progress=progress, announce=announce, measure=measure)
+        form = form_of(activations, onnx, single_file, self.form)
         check_report_form(report)
         targets = targets_of(self.emit if emit is None else emit, with_weights=self.graph.tensors is not None)
         check_weights(self, targets, check)
-        if activations == "modules":
+        if form.activations == "modules":
             warn_of_activations(self, targets)
-        if onnx == "standard":
+        if form.onnx == "standard":
             warn_of_onnx(self, targets)
         if measure:
             warn_of_measure(self, targets)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(folder, self.files) as out, paused_collector(), located(self.graph):
-            content = write_files(self, out, targets, check, single_file, activations, onnx, progress, measure, report)
+            content = write_files(self, out, targets, check, form, progress, measure, report)
             if announce is not None:
                 out.prepare()
                 announce(content)
             return content
 
-    def sources(self, activations: Activations = "functions") -> dict[str, str]:
+    def sources(self, activations: Activations | None = None) -> dict[str, str]:
         """Sources by file name.
 
         They are the `.arch` text, the PyTorch module, the files that it imports, and the sources of stages.
@@ -175,7 +173,7 @@ class Compiled(Compilation):
         Raises:
             ValueError: there is no such form of activations.
         """
-        check_activations(activations)
+        form = form_of(activations, otherwise=self.form)
         from archc.driver.stage_files import stage_sources
         from archc.targets.registry import default_targets
 
@@ -185,12 +183,12 @@ class Compiled(Compilation):
             imported[name] = text
             return name
 
-        model = model_to_emit(self, write_beside=write_beside, activations=activations)
+        model = model_to_emit(self, write_beside=write_beside, form=form)
         with located(self.graph):
             whole = {
                 f"{self.name}{target.suffix}": target.text(model)
                 for target in default_targets(with_weights=False)
                 if target.text is not None
             }
-            stages = stage_sources(self, write_beside, activations)
+            stages = stage_sources(self, write_beside, form)
         return {**dict(sorted(whole.items())), **imported, **stages}

@@ -16,8 +16,7 @@ from archc.targets.registry import default_targets, names_of, runnable_targets
 from archc.version import __version__
 
 if TYPE_CHECKING:
-    from archc.codegen.python_source import Activations
-    from archc.codegen.target import OnnxOperators, Target, WeightsFile
+    from archc.codegen.target import Form, Target, WeightsFile
     from archc.driver.output_folder import OutputFolder
     from archc.driver.stage_files import StageFiles
 
@@ -67,9 +66,7 @@ def write_files(
     out: OutputFolder,
     targets: Sequence[Target],
     check: bool | None,
-    single_file: bool,
-    activations: Activations,
-    onnx: OnnxOperators,
+    form: Form,
     progress: Callable[[str], None],
     measure: bool,
     report_form: str,
@@ -80,7 +77,8 @@ def write_files(
     themselves.  The targets that need weights are written after the weights file, which they may refer to.
 
     Args:
-        check, single_file, activations, onnx, measure: as for `Compiled.write`.
+        check, measure: as for `Compiled.write`.
+        form: the form of the programs.
         report_form: the argument `report` of `Compiled.write`.
 
     Raises:
@@ -95,11 +93,11 @@ def write_files(
     name = compiled.name
     whole: dict[str, Path] = {}
     names = [name, *(stage.name for stage in stages_of(compiled))]
-    imported = ImportedFiles(out, [f"{each}{target.suffix}" for each in names for target in targets], single_file)
+    imported = ImportedFiles(out, [f"{each}{target.suffix}" for each in names for target in targets], form.single_file)
 
     def write(target: Target, weights: WeightsFile | None = None) -> None:
         progress(f"write the {target.title}")
-        whole.update(write_target(target, model_to_emit(compiled, weights, imported.write, activations, onnx), out))
+        whole.update(write_target(target, model_to_emit(compiled, weights, imported.write, form), out))
 
     for target in targets:
         if not target.needs_weights:
@@ -113,9 +111,9 @@ def write_files(
         for target in targets:
             if target.needs_weights:
                 write(target, weights)
-        stages = write_stages(compiled, out, targets, weights, imported.write, activations, onnx, progress)
+        stages = write_stages(compiled, out, targets, weights, imported.write, form, progress)
     runnable = bool(runnable_targets(whole))
-    if single_file and not imported.requested:
+    if form.single_file and not imported.requested:
         warn_of_single_file(compiled)
     if check and not runnable:
         warn_of_check(compiled)

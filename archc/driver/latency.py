@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from archc.codegen.target import ModelToEmit, Runtime, Target
+from archc.codegen.target import DEFAULT_FORM, Form, ModelToEmit, Runtime, Target
 from archc.diagnostics import ArchcError, error
 from archc.driver import budget
 from archc.driver.isolation import Ended, isolated
@@ -41,19 +41,24 @@ Inputs = Sequence["torch.Tensor"]
 
 
 def facts_on(
-    calibration: Calibration, emitted: Sequence[Target], source_name: str = "", passes: Sequence[str] = ()
+    calibration: Calibration,
+    emitted: Sequence[Target],
+    source_name: str = "",
+    passes: Sequence[str] = (),
+    form: Form = DEFAULT_FORM,
 ) -> TargetFacts:
     """Facts about the targets for passes; they measure on the first sample of the calibration data.
 
     Args:
         source_name, passes: see `ModelToEmit`; emitted programs contain these texts.
+        form: the form of the emitted programs.
     """
     limits = {name: target.runtime.break_even for name, target in REGISTERED.items() if target.runtime is not None}
     return TargetFacts(
         [target.name for target in emitted],
         {name: limit for name, limit in limits.items() if limit is not None},
         measure_on(calibration),
-        largest_of(emitted, source_name, passes),
+        largest_of(emitted, source_name, passes, form),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archc.codegen.python_source import Activations
+from archc.codegen.target import Form
 from archc.driver.compilation import Compilation, model_to_emit
 from archc.driver.emission import needs_weights
 from archc.targets.torch import module_of
@@ -14,11 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def live_module(compiled: Compilation, device: str | torch.device, activations: Activations) -> nn.Module:
+def live_module(compiled: Compilation, device: str | torch.device, form: Form) -> nn.Module:
     """The emitted module with its weights, in evaluation mode, with all stages on one device.
-
-    Args:
-        activations: "modules" for a module such as `nn.ReLU` at each use of an activation.
 
     Raises:
         TypeError: `device` is neither a string nor a `torch.device`.
@@ -28,7 +25,7 @@ def live_module(compiled: Compilation, device: str | torch.device, activations: 
     if compiled.graph.tensors is None:
         raise needs_weights(compiled, "a module", "compile it with weights, or call `sources()` for its source")
     _check_device(device)
-    return module_of(model_to_emit(compiled, activations=activations), device)
+    return module_of(model_to_emit(compiled, form=form), device)
 
 
 def _check_device(device: str | torch.device) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from archc.codegen.target import ModelToEmit, Target
+from archc.codegen.target import DEFAULT_FORM, Form, ModelToEmit, Target
 from archc.diagnostics import ArchcError
 from archc.driver.target_files import reported
 from archc.driver.weights_file import needs_weights_file, write_weights
@@ -15,15 +15,18 @@ from archc.ir.graph import Graph
 from archc.passmanager.targets import ProgramBytes
 
 
-def largest_of(targets: Sequence[Target], source_name: str, passes: Sequence[str]) -> ProgramBytes:
+def largest_of(
+    targets: Sequence[Target], source_name: str, passes: Sequence[str], form: Form = DEFAULT_FORM
+) -> ProgramBytes:
     """Counter of the bytes of the largest program of several targets, for `TargetFacts.program_bytes`.
 
     Args:
         source_name, passes: the name of the source file and the passes, which the programs contain as text.
+        form: the form of the programs.
     """
 
     def measure(graph: Graph) -> int | None:
-        model = ModelToEmit(graph, source_name, None, passes)
+        model = ModelToEmit(graph, source_name, None, passes, form=form)
         try:
             return max((_bytes(model, target) for target in targets), default=None)
         except ArchcError:  # reported again when the model is written
@@ -38,7 +41,9 @@ def _bytes(model: ModelToEmit, target: Target) -> int:
     with TemporaryDirectory(prefix="archc-bytes-") as name:
         folder = Path(name)
 
-        def write_beside(name: str, text: str) -> str:
+        def write_beside(name: str, text: str) -> str | None:
+            if model.form.single_file:
+                return None
             (folder / name).write_text(text, encoding="utf-8")
             return name
 

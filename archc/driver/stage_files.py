@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import ModelStage, shared, split
-from archc.codegen.python_source import Activations, WriteBeside
-from archc.codegen.target import ModelToEmit, OnnxOperators, Target, WeightsFile
+from archc.codegen.python_source import WriteBeside
+from archc.codegen.target import Form, ModelToEmit, Target, WeightsFile
 from archc.driver.target_files import reported, write_target
 from archc.driver.weights_file import hash_with_weights, needs_weights_file, write_weights
 from archc.frozen_dataclass import frozen_dataclass
@@ -45,15 +45,14 @@ def write_stages(
     targets: Sequence[Target],
     weights: WeightsFile | None,
     write_beside: WriteBeside | None,
-    activations: Activations,
-    onnx: OnnxOperators,
+    form: Form,
     progress: Callable[[str], None],
 ) -> list[StageFiles]:
     """Write the files of each stage, and the programs that run them; nothing for a model of one stage.
 
     Args:
         weights: the weights file of the whole model, or None if it is not written.
-        write_beside, activations, onnx: see `ModelToEmit`.
+        write_beside, form: see `ModelToEmit`.
 
     Raises:
         ArchcError: a target cannot express a stage.
@@ -79,8 +78,7 @@ def write_stages(
                 compiled.pass_texts,
                 compilation,
                 write_beside,
-                activations,
-                onnx,
+                form,
             )
             files |= write_target(target, model, out)
         written.append(StageFiles(stage, files))
@@ -102,13 +100,13 @@ def _pipeline_sources(
     return sources
 
 
-def stage_sources(compiled: Compilation, write_beside: WriteBeside | None, activations: Activations) -> dict[str, str]:
+def stage_sources(compiled: Compilation, write_beside: WriteBeside | None, form: Form) -> dict[str, str]:
     """Sources of all stages and of the programs that run them, by file name, for the default targets.
 
     The sources lack the identifier of the compilation, since the identifier depends on the weights.
 
     Args:
-        write_beside, activations: see `ModelToEmit`.
+        write_beside, form: see `ModelToEmit`.
     """
     stages = stages_of(compiled)
     targets = [target for target in default_targets(with_weights=False) if target.staged]
@@ -120,7 +118,7 @@ def stage_sources(compiled: Compilation, write_beside: WriteBeside | None, activ
             passes=compiled.pass_texts,
             compilation="",
             write_beside=write_beside,
-            activations=activations,
+            form=form,
         )
         sources |= {f"{stage.name}{target.suffix}": target.text(model) for target in targets if target.text is not None}
     return sources | (_pipeline_sources(compiled, targets, stages, "") if stages else {})

@@ -34,7 +34,7 @@ def _write(model: ModelToEmit, path: Path) -> None:
         shared.path if shared else None,
         shared.offsets if shared else {},
         _properties(model),
-        contributed=model.onnx == "microsoft",
+        contributed=model.form.onnx == "microsoft",
     )
     try:
         onnx.check(path)

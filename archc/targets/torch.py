@@ -32,7 +32,7 @@ def source_of(model: ModelToEmit) -> str:
         weights_name=model.weights_name,
         compilation=model.compilation,
         write_beside=model.write_beside,
-        activations=model.activations,
+        activations=model.form.activations,
     )
 
 

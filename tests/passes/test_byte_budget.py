@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,14 @@ model net {
 """
 
 
+SMALL = """
+model net {
+    input x: f32[N, 64]
+    output x -> up: linear(96) -> relu -> down: linear(32)
+}
+"""
+
+
 def emitted_bytes(compiled: archc.Compiled, target: str, folder: Path) -> int:
     """Bytes of all files but the report."""
     report = compiled.write(folder, emit=target, check=False)
@@ -60,6 +69,20 @@ def test_the_emitted_files_are_within_the_budget(text: str, target: str, budget:
     assert total <= budget
     (remark,) = (each.message for each in compiled.passes[1].remarks if each.message.startswith("formats within"))
     assert f"the program has {total:,};" in remark
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "form", "budget"),
+    [(SMALL, "onnx", {"onnx": "standard"}, 9_500), (SMALL, "torch", {"single_file": True}, 21_500)],
+)
+def test_the_budget_counts_the_form_that_is_written(
+    text: str, target: str, form: dict[str, Any], budget: int, tmp_path: Path
+) -> None:
+    compiled = archc.compile(text, passes=f"quant(bytes = {budget})", emit=target, **form)
+    other = archc.compile(text, passes=f"quant(bytes = {budget})", emit=target)
+    assert emitted_bytes(compiled, target, tmp_path / "form") <= budget
+    other.write(tmp_path / "other", **form, check=False)
+    assert compiled.graph.weights != other.graph.weights
 
 
 @pytest.mark.parametrize(
