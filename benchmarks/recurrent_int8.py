@@ -2,8 +2,8 @@
 
 Operand and state have the same width.  The int8 layer has int8 weights, and quantizes its operands in each run.  In
 ONNX Runtime, an `lstm` is `DynamicQuantizeLSTM`, and the others are a `Scan` of standard operators.  In PyTorch, `lstm`
-and `gru` call `torch.quantized_lstm` and `torch.quantized_gru`, at each width, and an `rnn` computes in floats.  The
-weights are random.
+and `gru` call `torch.quantized_lstm` and `torch.quantized_gru`, at each width, and an `rnn` calls
+`torch.ops.quantized.linear_dynamic` in each step.  The weights are random.
 
 The values of `recurrent_step` in `archc/targets` follow from the multiply-adds in a step at which both are equally fast
 at batch 1.
@@ -32,8 +32,7 @@ from benchmarks.timing import interleaved
 
 INT8 = 'quant(scheme = "weight")'
 STEPS = 64
-OPERATORS = {"torch": ("lstm", "gru"), "onnx": ("lstm", "gru", "rnn")}
-"""The operators that a runtime computes in integers."""
+OPERATORS = ("lstm", "gru", "rnn")
 
 
 def compiled(operator: str, width: int, quantized: bool) -> archc.Compiled:
@@ -54,7 +53,7 @@ def in_torch(made: archc.Compiled, x: np.ndarray) -> Callable[[], np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         made.write(folder, emit=("torch",), check=False)
         program = load_module(Path(folder) / "m.py")
-        for name in {"Int8LSTM", "Int8GRU"} & vars(program).keys():
+        for name in {"Int8LSTM", "Int8GRU", "Int8RNN"} & vars(program).keys():
             getattr(program, name).least = 0
         module, operand = program.load(), torch.from_numpy(x)
 
@@ -92,7 +91,7 @@ def row(runtime: str, operator: str, width: int, batch: int, rounds: int) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
-    parser.add_argument("--operators", nargs="+", choices=OPERATORS["onnx"], default=OPERATORS["onnx"])
+    parser.add_argument("--operators", nargs="+", choices=OPERATORS, default=OPERATORS)
     parser.add_argument("--widths", nargs="+", type=int, default=[64, 128, 256, 384, 512, 1024])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="sequences in a batch (default: 1 8)")
     parser.add_argument("--rounds", type=int, default=11, help="rounds of the timing (default: 11)")
@@ -103,8 +102,7 @@ def main() -> None:
     rows = [
         row(runtime, operator, width, batch, options.rounds)
         for runtime in options.runtimes
-        for operator in OPERATORS[runtime]
-        if operator in options.operators
+        for operator in options.operators
         for width in options.widths
         for batch in options.batches
     ]

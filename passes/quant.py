@@ -102,9 +102,8 @@ class Quant(Pass):
     calibration data are given.  If int8 changes the result of one of their layers by more than 2 % on these data, a
     weight of this layer becomes f16.  Under `static` and `dynamic`, a recurrent layer quantizes its operands in each
     run where that is faster and, measured on the calibration data, changes the result of a layer by at most 5 %.
-    PyTorch programs compute an `rnn` in floats.  The scales of a learned tensor are along the axis with the smallest
-    error.  Vectors stay in floats.  A weight also stays in floats if it is shared with a layer that stays in
-    floats.
+    The scales of a learned tensor are along the axis with the smallest error.  Vectors stay in floats.  A weight also
+    stays in floats if it is shared with a layer that stays in floats.
 
     Integer kernels of convolutions return integers, so the result of a convolution is quantized as well.  Between two
     integer convolutions there is one `quantize`: for the result of the first and the operand of the second.

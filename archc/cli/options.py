@@ -275,9 +275,7 @@ def compiled(
         diagnostics=diagnostics,
         progress=progress,
         baseline=baseline,
-        **{
-            name: getattr(arguments, name, None) for name in ("emit", *form)
-        },  # `archc show` emits nothing
+        **{name: getattr(arguments, name, None) for name in ("emit", *form)},  # `archc show` emits nothing
     )
     compiled.files |= {Path(path).absolute() for path in arguments.load}
     if not uses_data:

@@ -23,9 +23,10 @@ class Rnn(Recurrent):
     lengths at run time.
 
     The layers named by `dynamic` quantize their operands in each run, as in `lstm`.  With int8 weights, ONNX programs
-    compute them in integers, by a `Scan` of standard operators.  PyTorch programs compute them in floats.
+    compute them in integers, by a `Scan` of standard operators, and PyTorch programs by a kernel for each step.
     """
 
+    torch_int8 = "Int8RNN"
     example = "x -> rnn(128) -> head: linear(10)"
 
     nonlinearity: Literal["tanh", "relu"] = attribute("tanh", keyword=True, doc="activation function")

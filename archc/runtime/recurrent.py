@@ -1,7 +1,7 @@
 """Recurrent layers with int8 weights, which can quantize their operands in each run.
 
-A kernel of torch for CPUs quantizes the operand of a layer, and its state in each step,
-and multiplies the integers.  Layers compute in floats where such a kernel is not exact
+Kernels of torch for CPUs quantize the operand of a layer, and its state in each step,
+and multiply the integers.  Layers compute in floats where such a kernel is not exact
 or slower, in training, if the operands need gradients, and in a program that
 `torch.compile`, `torch.export` or `torch.jit.trace` records.
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from archc.runtime.keeping import Keeping, recorded
 
-__all__ = ["Int8GRU", "Int8LSTM", "Keeping"]
+__all__ = ["Int8GRU", "Int8LSTM", "Int8RNN", "Keeping"]
 
 
 class Int8Recurrent(Keeping):
@@ -162,13 +162,17 @@ class Int8Recurrent(Keeping):
 
     def packed(self, part: str) -> list[Any]:
         """Weights and biases of one direction of a layer, for an integer kernel."""
-        biases, sides = self.biases(part), []
-        for kind, bias in zip(("ih", "hh"), biases):
+        make = torch.ops.quantized.make_quantized_cell_params_dynamic
+        return [make(*self.products(part), *self.biases(part), False)]
+
+    def products(self, part: str) -> list[Any]:
+        """The packed weights of the operand and of the state."""
+        sides = []
+        for kind, bias in zip(("ih", "hh"), self.biases(part)):
             name = f"weight_{kind}_{part}"
             scale = self._buffers[f"{name}_scale"]
             sides.append(packed_product(self._buffers[name], scale, bias))
-        make = torch.ops.quantized.make_quantized_cell_params_dynamic
-        return [make(*sides, *biases, False)]
+        return sides
 
 
 class Int8LSTM(Int8Recurrent):
@@ -193,6 +197,64 @@ class Int8GRU(Int8Recurrent):
 
     def in_integers(self, *operands: Any) -> tuple[Tensor, ...]:
         return torch.quantized_gru(*operands)
+
+
+class Int8RNN(Int8Recurrent):
+    """`nn.RNN` with int8 weights; torch has a kernel for its products, not for its steps."""
+
+    gates, least = 1, 600_000
+
+    def __init__(self, *sizes: int, nonlinearity: str = "tanh", **options: Any):
+        super().__init__(*sizes, **options)
+        self.nonlinearity = nonlinearity
+
+    def in_floats(self, *operands: Any) -> tuple[Tensor, ...]:
+        tanh = self.nonlinearity == "tanh"
+        return (torch.rnn_tanh if tanh else torch.rnn_relu)(*operands)
+
+    def run(
+        self,
+        fast: bool,
+        layers: list[int],
+        data: Tensor,
+        sizes: Tensor | None,
+        states: list[Tensor],
+    ) -> tuple[Tensor, ...]:
+        if not fast:
+            return super().run(fast, layers, data, sizes, states)
+        last: list[Tensor] = []
+        for layer in layers:
+            ends = []
+            for end in self.ends:
+                state = states[0][len(last)]
+                y, state = self.scan(f"l{layer}{end}", data, sizes, state)
+                ends.append(y)
+                last.append(state)
+            data = torch.cat(ends, -1)
+        return data, torch.stack(last)
+
+    def scan(
+        self, part: str, data: Tensor, sizes: Tensor | None, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The result of one direction of a layer, and its last state, in integers."""
+        enter, inside = self.kept(part, lambda: self.products(part))
+        linear = torch.ops.quantized.linear_dynamic.default
+        activation = torch.tanh if self.nonlinearity == "tanh" else torch.relu
+        entering = linear(data, enter)
+        steps = entering.unbind(1) if sizes is None else entering.split(sizes.tolist())
+        back = part.endswith("_reverse")
+        made = []
+        for step in reversed(steps) if back else steps:
+            if sizes is None:
+                state = new = activation(step + linear(state, inside))
+            else:
+                running = len(step)  # the longest sequences are the first ones
+                new = activation(step + linear(state[:running], inside))
+                state = torch.cat([new, state[running:]])
+            made.append(new)
+        if back:
+            made.reverse()
+        return torch.stack(made, 1) if sizes is None else torch.cat(made), state
 
 
 def packed_product(weight: Tensor, scale: Tensor, bias: Tensor) -> Any:

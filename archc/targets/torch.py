@@ -81,7 +81,7 @@ _BREAK_EVEN = BreakEven(
     dynamic=500_000,
     integer_result=65_536,
     isolated=1_000_000,
-    recurrent_step={"lstm": 300_000, "gru": 90_000},
+    recurrent_step={"lstm": 300_000, "gru": 90_000, "rnn": 600_000},
 )
 """Limits of PyTorch at batch 1 on one core with VNNI (Emerald Rapids).
 
@@ -93,8 +93,9 @@ _BREAK_EVEN = BreakEven(
 - One layer of a recurrent operator in a step, for equal sizes of operand and state, and sequences of 64 steps
   (`benchmarks.recurrent_int8`).  LSTM: int8 has 0.5 times the speed of floats at size 128 (131,072 multiply-adds), 0.7
   to 1.1 times at size 192 (294,912), and 1.2 times at size 256.  GRU: 1.1 times at size 64 (24,576), and 1.2 to 1.7
-  times at size 128 (98,304).  The batch size does not change these limits, which `least` in
-  `archc/runtime/recurrent.py` has, too.
+  times at size 128 (98,304).  RNN: 0.4 to 0.6 times at size 384 (294,912), 0.9 to 1.3 times at size 512 (524,288), and
+  1.5 times at size 640.  The batch size does not change these limits, which `least` in `archc/runtime/recurrent.py`
+  has, too.
 
 On a CPU without VNNI, PyTorch computes int8 layers in floats, so int8 is slower at every width.
 """

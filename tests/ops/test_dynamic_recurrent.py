@@ -153,7 +153,7 @@ def test_the_check_allows_for_the_rounding_and_not_for_more(tmp_path: Path) -> N
 
 
 def test_a_program_decodes_its_weights_once(tmp_path: Path) -> None:
-    made = compiled(*LAYERS["rnn, second layer"])
+    made = compiled("", "x", "rnn(8, 2, dynamic = ())")
     made.write(tmp_path, emit=("torch",))
     module = load_module(tmp_path / "m.py").load()
     arrays = operands(made.graph)

@@ -98,7 +98,7 @@ def test_limits_are_those_of_pytorch(layer: str, tmp_path: Path) -> None:
         # The error of floats is half the tolerance.  A rounding error can change an operand by one step.
         assert check["errors"]["torch"] < check["tolerance"] / 4
     limits = TORCH.runtime.break_even.recurrent_step if TORCH.runtime and TORCH.runtime.break_even else {}
-    assert limits == {"lstm": recurrent.Int8LSTM.least, "gru": recurrent.Int8GRU.least}
+    assert limits == {"lstm": recurrent.Int8LSTM.least, "gru": recurrent.Int8GRU.least, "rnn": recurrent.Int8RNN.least}
 
 
 def test_layers_with_float_weights_keep_float_operands() -> None:

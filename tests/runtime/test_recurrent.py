@@ -20,19 +20,19 @@ from archc.declaration.sequences import CALL_PACKED
 from archc.driver.compiled import Compiled
 from archc.interpreter.evaluate import helper_namespace
 from archc.runtime import recurrent
-from archc.runtime.recurrent import Int8GRU, Int8LSTM, Int8Recurrent
+from archc.runtime.recurrent import Int8GRU, Int8LSTM, Int8Recurrent, Int8RNN
 from tests.ops.test_dynamic_recurrent import LAYERS, by_interpreter, compiled, in_floats, operands
 
 exact = pytest.mark.skipif(not recurrent.EXACT_RECURRENT, reason="this CPU has no exact integer kernels")
-CASES = [case for case in LAYERS if not case.startswith("rnn")]
-CLASSES = [Int8LSTM, Int8GRU]
+TORCH = {Int8LSTM: nn.LSTM, Int8GRU: nn.GRU, Int8RNN: nn.RNN}
+CLASSES = [*TORCH]
 
 
 def program(made: Compiled, folder: Path) -> nn.Module:
     """The emitted module; its small layers multiply integers."""
     made.write(folder, emit=("torch",), check=False)
     module = load_module(folder / "m.py")
-    for name in {"Int8LSTM", "Int8GRU"} & vars(module).keys():
+    for name in {"Int8LSTM", "Int8GRU", "Int8RNN"} & vars(module).keys():
         getattr(module, name).least = 0
     loaded: nn.Module = module.load()
     return loaded
@@ -45,7 +45,7 @@ def outputs(module: nn.Module, arrays: dict[str, np.ndarray]) -> list[np.ndarray
 
 @exact
 @pytest.mark.parametrize(
-    ("case", "granularity"), [*((case, "channel") for case in CASES), *((case, "tensor") for case in CASES[3::6])]
+    ("case", "granularity"), [*((case, "channel") for case in LAYERS), *((case, "tensor") for case in [*LAYERS][3::6])]
 )
 def test_a_program_rounds_as_the_interpreter(case: str, granularity: str, tmp_path: Path) -> None:
     made = compiled(*LAYERS[case], passes=f'quant(scheme = "weight", granularity = "{granularity}")')
@@ -60,14 +60,14 @@ def test_a_program_rounds_as_the_interpreter(case: str, granularity: str, tmp_pa
 
 
 @exact
-@pytest.mark.parametrize("operator", ["lstm", "gru"])
+@pytest.mark.parametrize("operator", ["lstm", "gru", "rnn", "rnn of relu"])
 def test_sequences_of_different_lengths(operator: str, tmp_path: Path) -> None:
     made = compiled(*LAYERS[f"{operator}, lengths"])
     arrays = operands(made.graph)
     found, floats = outputs(program(made, tmp_path), arrays), in_floats(made.graph, arrays)
     for array, expected in zip(found, floats.values(), strict=True):
         # Ranges span the running sequences; the interpreter includes those that have ended.
-        np.testing.assert_allclose(array, expected, atol=6e-3)
+        np.testing.assert_allclose(array, expected, atol=1.2e-2)
     assert (found[0][1, 2:] == 0).all() and (found[0][2, 5:] == 0).all()
 
 
@@ -77,16 +77,6 @@ def test_the_source_is_one_call_for_each_layer(tmp_path: Path) -> None:
     assert "self.r = Int8LSTM(5, 8, num_layers=2, bidirectional=True, dynamic=(0, 1))" in source
     assert "a, (b, d) = self.r(x)" in source
     assert sorted(path.name for path in tmp_path.glob("archc_*")) == ["archc_recurrent.py"]
-
-
-@pytest.mark.parametrize("case", ["rnn, lengths", "rnn of relu, states"])
-def test_an_rnn_computes_in_floats(case: str, tmp_path: Path) -> None:
-    made = compiled(*LAYERS[case])
-    arrays = operands(made.graph)
-    expected = in_floats(made.graph, arrays).values()
-    for found, array in zip(outputs(program(made, tmp_path), arrays), expected, strict=True):
-        np.testing.assert_allclose(found, array, atol=2e-6)
-    assert not (tmp_path / "archc_recurrent.py").exists()
 
 
 @exact
@@ -135,7 +125,7 @@ def random_layer(cls: type[Int8Recurrent], **options: Any) -> Int8Recurrent:
 
 def reference(module: Int8Recurrent) -> nn.Module:
     """The layer of `torch.nn` with the decoded weights."""
-    cls = nn.LSTM if isinstance(module, Int8LSTM) else nn.GRU
+    (cls,) = (layer for name, layer in TORCH.items() if isinstance(module, name))
     made = cls(6, 8, num_layers=3, batch_first=True)
     state = module.state_dict()
     scales = {f"{name}_scale" for name in state if f"{name}_scale" in state}
@@ -218,7 +208,7 @@ def test_packed_weights_are_cached(cls: type[Int8Recurrent]) -> None:
     module = random_layer(cls)
     before = first(module(X))
     forms = dict(module._forms)
-    assert sorted(forms) == [(False, 0), (False, 2), (True, 1)]
+    assert {(False, 0), (False, 2)} < forms.keys() and len(forms) == 3
     module(X)
     assert all(module._forms[key] is form for key, form in forms.items())
     module.get_buffer("weight_hh_l1").neg_()

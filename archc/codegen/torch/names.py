@@ -46,7 +46,7 @@ MODULE_NAMES = frozenset({
     "PackedConvTranspose1d", "PackedConvTranspose2d", "PackedConvTranspose3d",
     "NarrowLinear", "NarrowEmbedding", "NarrowConv1d", "NarrowConv2d", "NarrowConv3d",
     "NarrowConvTranspose1d", "NarrowConvTranspose2d", "NarrowConvTranspose3d",
-    "archc_recurrent", "Int8Recurrent", "Int8LSTM", "Int8GRU", "packed_product",
+    "archc_recurrent", "Int8Recurrent", "Int8LSTM", "Int8GRU", "Int8RNN", "packed_product",
     "has_exact_recurrent_kernels", "EXACT_RECURRENT", "warnings",
     "archc_fake_quantized", "fake_quantized", "rounded_to_int8", "rounded_in_groups", "FakeQuantizedWeight",
     "FakeQuantizedLinear", "FakeQuantizedEmbedding", "FakeQuantizedConv", "FakeQuantizedConvTranspose",
