@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from archc.compression.layer_effects import LayerEffect, layer_effects
+from archc.compression.layer_error import measured
 from archc.declaration.base import Operator, OperatorError
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Scope, Value
@@ -20,6 +23,12 @@ from archc.ops.create import Cast
 from archc.passmanager import Context, select
 from archc.types.storage import Dense, NarrowFloat
 from archc.types.tensor_type import DType, TensorType
+
+from ._layer_effects import measurable_nodes
+from ._quant_remarks import effect_figures, effect_text
+
+if TYPE_CHECKING:
+    import torch
 
 
 def compute_in(
@@ -46,7 +55,7 @@ def compute_in(
         reason = None if wanted(node.title) else "not selected"
         plan.exclude(node, reason or plan.obstacle(node) or plan.excess(node, largest))
     plan.settle()
-    _remark(graph, context, plan)
+    _remark(graph, context, plan, _effects(graph, context, plan))
     _apply(graph, context, plan)
 
 
@@ -158,6 +167,23 @@ class Plan:
         parameters = {name: type.dtype for name, type in inference.parameters.items()}
         return op, [type.dtype for type in inference.results], parameters
 
+    def narrowed(
+        self, node: Node, operands: list[torch.Tensor], weights: dict[str, torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """The operands of a node as they are after the change; changes its weights, by path."""
+        import torch
+
+        dtype = getattr(torch, self.dtype.torch)
+        for path, tensor in weights.items():
+            if self.weights.get(path) is self.dtype:
+                weights[path] = tensor.to(dtype)
+            elif tensor.dtype is torch.float32 and self.is_narrow_in_file(path):
+                weights[path] = tensor.to(dtype).to(tensor.dtype)
+        return [
+            tensor.to(dtype) if value in self.results and self.wants(node) is self.dtype else tensor
+            for value, tensor in zip(node.operands, operands)
+        ]
+
     def is_narrow_in_file(self, path: str) -> bool:
         """Return whether a weight in f32 is stored in the narrow dtype, as the table of an embedding."""
         return all(node not in self.excluded or node in self.tied for node, used in self._uses if used == path)
@@ -191,7 +217,18 @@ def _largest(graph: Graph, context: Context) -> dict[Value, float]:
     return found
 
 
-def _remark(graph: Graph, context: Context, plan: Plan) -> None:
+def _effects(graph: Graph, context: Context, plan: Plan) -> dict[Node, LayerEffect]:
+    """Measured effects of the layers that compute in the narrow dtype, before the change."""
+    layers = [node for node in graph.nodes() if node.weights and node not in plan.excluded]
+    layers = measurable_nodes(graph, context, layers)
+    if not layers:
+        return {}
+    context.progress("measure the effect of each layer on the outputs")
+    batches = measured(context.calibration.batches)
+    return layer_effects(graph, {node: {} for node in layers}, batches, narrowed=plan.narrowed)
+
+
+def _remark(graph: Graph, context: Context, plan: Plan, effects: Mapping[Node, LayerEffect]) -> None:
     for node in graph.nodes():
         if node in plan.excluded:
             context.left(node, plan.excluded[node])
@@ -202,12 +239,15 @@ def _remark(graph: Graph, context: Context, plan: Plan) -> None:
                 continue
             before = sum(weight.nbytes for weight in weights)
             after = sum(weight.size * 2 if weight.dtype is DType.f32 else weight.nbytes for weight in weights)
+            effect = effects.get(node, LayerEffect(None, None))
+            noise = effect_text(effect.snr_db, effect.output_error)
             context.rewrote(
                 node,
-                f"computes in {plan.dtype}, {before:,} bytes become {after:,}",
+                f"computes in {plan.dtype}{noise}, {before:,} bytes become {after:,}",
                 format=str(plan.dtype),
                 bytes_before=before,
                 bytes_after=after,
+                **effect_figures(effect.snr_db, effect.output_error),
             )
 
 

@@ -16,16 +16,21 @@ from archc.passmanager import Context
 from ._int8_weights import StoredWeights
 
 
-class EffectMeter:
-    """Measurement of the effects of layers; made before the quantization of their weights, it keeps these.
+def measurable_nodes(graph: Graph, context: Context, nodes: Iterable[Node]) -> list[Node]:
+    """The nodes whose effects can be measured.
 
-    There is no measurement without calibration data, and none in models so large that gradients need too much memory.
+    There are none without calibration data, and in models so large that gradients need too much memory.
     """
+    small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL
+    return [*nodes] if small and context.calibration.real else []
+
+
+class EffectMeter:
+    """Measurement of the effects of layers; made before the quantization of their weights, it keeps these."""
 
     def __init__(self, graph: Graph, context: Context, layers: Iterable[Layer]):
         self._graph, self._context = graph, context
-        small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL
-        nodes = [node for layer in layers for node in layer.nodes] if small and context.calibration.real else []
+        nodes = measurable_nodes(graph, context, (node for layer in layers for node in layer.nodes))
         self._originals = original_weights(graph, nodes)
         self._refitted: set[Node] = set()
 

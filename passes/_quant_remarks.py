@@ -57,15 +57,10 @@ def remark_on_weights(
         seen, figures: text after it and further figures.
     """
     where = "weight" if stored.count == 1 else f"{stored.count} weights"
-    noise = "" if stored.snr_db is None else f", signal-to-noise ratio {stored.snr_db:.1f} dB"
-    if stored.output_error is not None:
-        noise += f", {stored.output_error:.1e} squared error of the outputs"
+    noise = effect_text(stored.snr_db, stored.output_error)
     size = "" if stored.after == stored.before else f", {stored.before:,} bytes become {stored.after:,}"
     how = f"{stored.formats} {_METHODS[stored.method]}"
     message = f"{scheme}{how}, {stored.error:.2%} error in the {where}{noise}{size}{seen}"
-    known = {} if stored.snr_db is None else {"snr_db": round(stored.snr_db, 2)}
-    if stored.output_error is not None:
-        known["output_error"] = stored.output_error
     context.rewrote(
         layer.path,
         message,
@@ -74,9 +69,21 @@ def remark_on_weights(
         bytes_before=stored.before,
         bytes_after=stored.after,
         error=round(stored.error, 6),
-        **known,
+        **effect_figures(stored.snr_db, stored.output_error),
         **figures,
     )
+
+
+def effect_text(snr_db: float | None, output_error: float | None) -> str:
+    """Text for the effect of a layer, to append to a remark; see `LayerEffect`."""
+    ratio = "" if snr_db is None else f", signal-to-noise ratio {snr_db:.1f} dB"
+    return ratio if output_error is None else f"{ratio}, {output_error:.1e} squared error of the outputs"
+
+
+def effect_figures(snr_db: float | None, output_error: float | None) -> dict[str, float]:
+    """Figures of the effect of a layer, for its remark."""
+    figures = {} if snr_db is None else {"snr_db": round(snr_db, 2)}
+    return figures if output_error is None else {**figures, "output_error": output_error}
 
 
 def error_change(share: float) -> str:

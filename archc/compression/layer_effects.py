@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,10 @@ from archc.weights.dtype_conversion import to_torch
 
 if TYPE_CHECKING:
     import torch
+
+    Narrowed = Callable[[Node, list[torch.Tensor], dict[str, torch.Tensor]], list[torch.Tensor]]
+    """Function that changes the dtypes of the operands and weights of a node: it returns the operands, and changes the
+    mapping of weights."""
 
 DRAWS = 4
 """Number of random directions for each batch of samples."""
@@ -43,6 +47,7 @@ def layer_effects(
     batches: Iterable[Mapping[str, torch.Tensor]],
     centred: Collection[Node] = (),
     seed: int = 0,
+    narrowed: Narrowed | None = None,
 ) -> dict[Node, LayerEffect]:
     """Measure the effect of each quantized layer alone.
 
@@ -55,6 +60,7 @@ def layer_effects(
     Args:
         originals: weights before the quantization by path, for each node.  Nodes in scans are left out.
         centred: nodes whose bias, if they have one, absorbs the mean of the noise of each channel.
+        narrowed: the operands of a layer in the dtypes in which f' computes.  It also changes the mapping of weights.
 
     Returns:
         The effects of the nodes with a floating-point result.
@@ -67,7 +73,7 @@ def layer_effects(
     totals = {node: _Totals() for node in nodes}
     samples = 0
     for batch in batches:
-        noise = _Noise(graph, {node: originals[node] for node in nodes}, centred, batch)
+        noise = _Noise(graph, {node: originals[node] for node in nodes}, centred, batch, narrowed)
         outputs = [
             tensor
             for value, tensor in evaluate_all(graph, batch, change=noise.change, gradients=True, rounds=False)
@@ -162,9 +168,10 @@ class _Noise:
         originals: Mapping[Node, Mapping[str, np.ndarray]],
         centred: Collection[Node],
         batch: Mapping[str, torch.Tensor],
+        narrowed: Narrowed | None,
     ):
         self.layers: dict[Node, _Layer] = {}
-        self._graph, self._originals, self._centred = graph, originals, centred
+        self._graph, self._originals, self._centred, self._narrowed = graph, originals, centred, narrowed
         self._sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in batch.items()})
         self._sources = _quantized(graph.nodes())
         self._needed = {value for node in originals for value in node.operands} | set(self._sources.values())
@@ -193,7 +200,9 @@ class _Noise:
         before = {path: to_torch(np.ascontiguousarray(array)) for path, array in self._originals[node].items()}
         with torch.no_grad():
             expected = run_node(node, exact, own | before, self._sizes, rounds=False)[0]
-            error = run_node(node, rounded, own, self._sizes)[0] - expected
+            if self._narrowed is not None:
+                rounded = self._narrowed(node, rounded, own)
+            error = run_node(node, rounded, own, self._sizes)[0].to(expected.dtype) - expected
         centred = node in self._centred and "bias" in node.weights
         self.layers[node] = _Layer(node, result, expected, error, centred)
 

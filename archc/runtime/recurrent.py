@@ -204,7 +204,7 @@ class Int8RNN(Int8Recurrent):
 
     gates, least = 1, 600_000
 
-    def __init__(self, *sizes: int, nonlinearity: str = "tanh", **options: Any):
+    def __init__(self, *sizes: Any, nonlinearity: str = "tanh", **options: Any):
         super().__init__(*sizes, **options)
         self.nonlinearity = nonlinearity
 

@@ -223,3 +223,30 @@ def test_operators_of_another_dtype_stay_as_they_are(dtype: str) -> None:
     made = archc.compile(text, passes="quant(bf16, keep_io = false)")
     (remark,) = made.passes[0].remarks
     assert (remark.layer, remark.kind) == ("fc", "left") and f"its weights are {dtype}" in remark.message
+
+
+@pytest.mark.parametrize("narrow", NARROW)
+def test_remarks_have_the_effect_of_each_layer(narrow: str) -> None:
+    graph, data, dtype = block(), floats(40, 24), getattr(torch, DType(narrow).torch)
+    exact, rounded = reference(graph, torch.float32), reference(graph, dtype)
+    (report,) = run(graph, Quant(narrow, keep_io=True), data={"x": data.numpy()})
+    figures = {remark.layer: remark.figures for remark in report.remarks if remark.kind == "rewrote"}
+    with torch.no_grad():
+        for layer, place in ("fc1", 0), ("norm", 1), ("fc2", 3):
+            x = exact[:place](data)
+            signal, noise = exact[place](x), rounded[place](x.to(dtype)).float() - exact[place](x)
+            expected = 10 * torch.log10(signal.square().sum() / noise.square().sum()).item()
+            assert figures[layer]["snr_db"] == pytest.approx(expected, abs=0.02)
+        outputs = exact(data), rounded(data.to(dtype)).float()
+    total = sum(float(each["output_error"]) for each in figures.values())
+    error = ((outputs[1] - outputs[0]).square().mean() / outputs[0].square().mean()).item()
+    # The total lacks the rounding in `gelu` and `softmax`, which have no weights.
+    assert error / 4 < total < 2 * error
+
+
+def test_a_table_in_the_file_alone_has_an_effect() -> None:
+    text = "model m { input ids: i64[N, 4]  output y = ids -> table: embedding(50, 16) -> fc: linear(8) }"
+    ids = np.random.default_rng(0).integers(0, 50, (30, 4))
+    compiled = archc.compile(text, passes="quant(bf16, keep_io = true)", calib={"ids": ids})
+    ratios = {remark.layer: remark.figures["snr_db"] for remark in compiled.passes[0].remarks}
+    assert ratios.keys() == {"table", "fc"} and all(45 < float(ratio) < 65 for ratio in ratios.values())
