@@ -13,8 +13,8 @@ from tests.docs.examples import ROOT
 DOCS = ROOT / "docs"
 TUTORIALS = sorted((DOCS / "tutorial").glob("*.md"))
 PAGES = sorted(page for kind in ("how-to", "explanation") for page in (DOCS / kind).glob("*.md"))
-SLOW = {"two-machines"}
-"""Pages that start several processes."""
+SLOW = {"two-machines", "train-a-quantized-network"}
+"""Pages that start several processes, or train."""
 CELLS = {"use-in-a-notebook"}
 """Pages whose blocks of Python are run in order."""
 IPYTHON = "def SVG(text):\n    assert text.startswith('<svg')\n"
