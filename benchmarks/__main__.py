@@ -29,6 +29,7 @@ SCRIPTS = {
     "int8_models": "int8 models against float ones",
     "int8_kernels": "int8 kernels in PyTorch",
     "resnet_static": "Static int8 convolutional networks against ONNX Runtime's quantizer",
+    "depthwise": "A trained network of depthwise convolutions in int8",
     "quantize_dynamic": "ONNX Runtime's quantizer on emitted models",
     "speaker": "The speaker encoder with trained weights, in int8",
     "quantizers": "Quantizers of a Transformer with trained weights",
