@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archc.compression.output_gradients import output_gradients
+from archc.compression.output_gradients import output_gradients, sample_count
 from archc.declaration.traits import DECODES
 from archc.frozen_dataclass import frozen_dataclass
 from archc.interpreter.evaluate import bind_sizes, evaluate_all, run_node
@@ -81,7 +81,7 @@ def layer_effects(
         ]
         watched = [node for node, layer in noise.layers.items() if layer.result.requires_grad]
         if outputs and watched:
-            samples += len(outputs[0]) if outputs[0].ndim else 1
+            samples += sample_count(outputs)
             results = [noise.layers[node].result for node in watched]
             for gradients in output_gradients(outputs, results, DRAWS, generator):
                 for node, gradient in zip(watched, gradients):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from archc.compression.output_gradients import sample_count
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.types.storage import Dense
@@ -38,7 +39,7 @@ class OutputError:
         trial = with_weights(self._graph, values)
         total, samples = 0.0, 0
         for batch, expected in zip(self._batches, self._expected):
-            count = max((len(tensor) for tensor in expected.values() if tensor.ndim), default=1)
+            count = sample_count([*expected.values()])
             samples += count
             for name, found in _floats(evaluate(trial, batch)).items():
                 scale = float(expected[name].double().square().mean()) or 1.0

@@ -15,15 +15,16 @@ def output_gradients(
 ) -> Iterator[tuple[torch.Tensor | None, ...]]:
     """Yield the gradients of ⟨v, outputs⟩ with respect to tensors, for Gaussian v.
 
-    Every output is divided by its root mean square and by the root of its number of elements in a sample.  So for a
-    small change δ of the tensors, the expected square of Σ⟨gradient, δ⟩ is the squared error of the outputs relative to
-    their mean squares, summed over the outputs and the samples.  Elements of outputs that are infinite or NaN, such as
+    Every output is divided by its norm and multiplied by the root of the number of samples.  So for a small change δ of
+    the tensors, the expected square of Σ⟨gradient, δ⟩ is the squared error of the outputs relative to their mean
+    squares, summed over the outputs, times `sample_count`.  Elements of outputs that are infinite or NaN, such as
     masked logits, have no part.  A gradient is None if the outputs do not depend on the tensor.
     """
     import torch
 
+    samples = sample_count(outputs)
     finite = [output.detach().isfinite() for output in outputs]
-    scales = [_scale(output.detach(), counts) for output, counts in zip(outputs, finite)]
+    scales = [_scale(output.detach(), counts, samples) for output, counts in zip(outputs, finite)]
     for draw in range(draws):
         directions = [
             (torch.randn(output.shape, generator=generator) * counts / scale).to(output.dtype)
@@ -32,12 +33,16 @@ def output_gradients(
         yield torch.autograd.grad(outputs, watched, directions, retain_graph=draw + 1 < draws, allow_unused=True)
 
 
-def _scale(output: torch.Tensor, finite: torch.Tensor) -> float:
-    """Root of the squared norm of a mean sample; 1 if it is zero.
+def sample_count(outputs: Sequence[torch.Tensor]) -> int:
+    """Number of samples; an output without an axis of samples, such as a scalar, has one of its own."""
+    return max((len(output) for output in outputs if output.ndim), default=1) or 1
+
+
+def _scale(output: torch.Tensor, finite: torch.Tensor, samples: int) -> float:
+    """Root of the squared norm by the number of samples; 1 if it is zero.
 
     It is in f64, since squares of f16 are infinite from 256 on.
     """
-    samples = max(1, len(output)) if output.ndim else 1
     count = int(finite.sum()) or 1
     mean_square = float(output[finite].double().square().sum()) / count
     return math.sqrt(mean_square * output.numel() / samples) or 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from archc.compression.output_gradients import output_gradients
+from archc.compression.output_gradients import output_gradients, sample_count
 from archc.frozen_dataclass import frozen_by_identity
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value
@@ -73,7 +73,7 @@ def output_metric(
         watched = [tensor for tensor in found.values() if tensor.requires_grad]
         if not outputs or not watched:
             continue
-        samples += len(outputs[0]) if outputs[0].ndim else 1
+        samples += sample_count(outputs)
         for draw, gradients in enumerate(output_gradients(outputs, watched, DRAWS, generator)):
             for value, gradient in zip(found, gradients):
                 if gradient is None:

@@ -36,6 +36,15 @@ model m {
 RECURRENT = "model m { input x: f32[N, 5, 8]  output y = x -> r: lstm(12) -> head: linear(3) }"
 TOKENS = "model m { input t: i64[N, 6 ]  output y = t -> e: embedding(20, 8) -> gelu -> mean(1) -> head: linear(3) }"
 
+SCALAR = """
+model m {
+    input x: f32[N, 16]
+    h = x -> up: linear(32) -> gelu
+    output level = h -> mean
+    output y = h -> head: linear(4)
+}
+"""
+
 
 def data(graph: Graph) -> dict[str, Any]:
     """64 samples for each input."""
@@ -55,7 +64,7 @@ def by_path(found: dict[Node, Any]) -> dict[str | None, Any]:
     return {node.path: effect for node, effect in found.items()}
 
 
-@pytest.mark.parametrize("text", [ATTENTION, CONVOLUTIONS, RECURRENT, TOKENS])
+@pytest.mark.parametrize("text", [ATTENTION, CONVOLUTIONS, RECURRENT, TOKENS, SCALAR])
 @pytest.mark.parametrize("passes", ['quant(scheme = "weight", method = "rtn")', 'quant(int4, method = "rtn")'])
 def test_the_effect_of_weights_is_the_error_of_the_outputs_with_them(text: str, passes: str) -> None:
     before = archc.compile(text).graph
