@@ -83,14 +83,14 @@ class Int8Recurrent(Keeping):
         packed = isinstance(x, nn.utils.rnn.PackedSequence)
         data, sizes, order, back = x if packed else (x, None, None, None)
         states = self.first_states(data, sizes, order, first)
-        exact = self.fits(data, *states)
         ends = []
         for fast, layers in self.groups:
             if layers[0]:
                 data = F.dropout(data, self.dropout, self.training)
             start, count = (len(self.ends) * n for n in (layers[0], len(layers)))
             enter = [state[start : start + count] for state in states]
-            data, *end = self.run(exact and fast, layers, data, sizes, enter)
+            exact = fast and self.fits(data, *enter)  # autocast can change the dtype
+            data, *end = self.run(exact, layers, data, sizes, enter)
             ends.append(end)
         last = [torch.cat(each) for each in zip(*ends)]
         if back is not None:

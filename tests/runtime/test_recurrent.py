@@ -249,6 +249,17 @@ def test_a_compiled_packed_batch() -> None:
     torch.testing.assert_close(torch.compile(run, backend="eager")(X), run(X), atol=1e-6, rtol=0)
 
 
+@exact
+@pytest.mark.parametrize("cls", CLASSES)
+def test_autocast(cls: type[Int8Recurrent]) -> None:
+    """Layer 0 computes in bf16, and no integer kernel has such an operand."""
+    module = random_layer(cls)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        found, expected = module(X)[0], reference(module)(X)[0]
+    assert found.dtype is expected.dtype
+    torch.testing.assert_close(found, expected, atol=2e-2, rtol=0)
+
+
 def test_an_empty_batch() -> None:
     y, state = random_layer(Int8GRU)(torch.zeros(0, 5, 6))
     assert y.shape == (0, 5, 8) and state.shape == (3, 0, 8)
