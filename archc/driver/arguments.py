@@ -107,7 +107,7 @@ def form_of(
         ("`activations`", activations, get_args(Activations)),
         ("`onnx`", onnx, get_args(OnnxOperators)),
     ):
-        if value is not None and value not in choices:
+        if value is not None and not (isinstance(value, str) and value in choices):
             raise ValueError(f"{title} takes {' or '.join(map(repr, choices))}, not {value!r}")
     return Form(
         otherwise.activations if activations is None else activations,

@@ -164,7 +164,8 @@ class Compiled(Compilation):
     def sources(self, activations: Activations | None = None) -> dict[str, str]:
         """Sources by file name.
 
-        They are the `.arch` text, the PyTorch module, the files that it imports, and the sources of stages.
+        They are the `.arch` text, the PyTorch module, the files that it imports, and the sources of stages, in the form
+        that `archc.compile` got.
         The sources of stages lack the hash that identifies the compilation, since the hash depends on the weights.
 
         Args:
@@ -179,7 +180,9 @@ class Compiled(Compilation):
 
         imported: dict[str, str] = {}
 
-        def write_beside(name: str, text: str) -> str:
+        def write_beside(name: str, text: str) -> str | None:
+            if form.single_file:
+                return None
             imported[name] = text
             return name
 

@@ -111,3 +111,5 @@ def test_sources_have_the_file() -> None:
     sources = quantized(CNN, "quant(least = 0), partition(2)").sources()
     assert sources[INT8_FILE] == library("int8")
     assert INT8_FILE not in archc.compile(CNN).sources()
+    single = archc.compile(CNN, passes="quant(least = 0), partition(2)", single_file=True).sources()
+    assert single.keys() == sources.keys() - {INT8_FILE} and "class Int8Conv2d" in single["cnn.py"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -220,7 +222,8 @@ def test_an_option_without_effect_is_reported(
     assert reason in warning.message
 
 
-def test_an_unknown_form_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["classes", np.array(["modules", "functions"])])
+def test_an_unknown_form_is_refused(given: Any, tmp_path: Path) -> None:
     compiled = archc.compile(CONVOLUTIONS)
-    with pytest.raises(ValueError, match="`activations` takes 'functions' or 'modules', not 'classes'"):
-        compiled.write(tmp_path, activations="classes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`activations` takes 'functions' or 'modules', not"):
+        compiled.write(tmp_path, activations=given)
