@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate
 from archc.compression.matrix_layers import matrix_obstacle
@@ -15,13 +17,14 @@ from archc.compression.weight_formats import Format, storage_of
 from archc.diagnostics import error
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
-from archc.types.storage import Integers, Storage
+from archc.types.storage import Integers, NarrowFloat, Storage
+from archc.types.tensor_type import DType
 
 from ._program_size import ProgramSize
 
 CANDIDATES: tuple[tuple[Format, int | None], ...] = (
     *(("int2", 16), ("int2", 32), ("int3", 32), ("int3", 64), ("int4", 32), ("int4", 64)),
-    *(("int5", 32), ("int5", 64), ("int6", 64), ("int8", None)),
+    *(("int5", 32), ("int5", 64), ("int6", 64), ("int8", None), ("f16", None)),
 )
 """Formats of a weight under a budget, with the size of a group; floats are a candidate, too."""
 
@@ -90,8 +93,10 @@ def _choices(graph: Graph, layer: Layer, path: str) -> list[Storage]:
     values, axis = graph.weight_values(path), layer.quantizable.channel_axis
     if matrix_obstacle(graph, layer) is not None:
         return [storage_of("int8", values, axis)]
-    formats = [storage_of(name, values, axis, group) for name, group in CANDIDATES]
-    return [*dict.fromkeys(formats), graph.weights[path].storage]
+    formats = dict.fromkeys(storage_of(name, values, axis, group) for name, group in CANDIDATES)
+    if np.abs(values).max(initial=0) > DType.f16.largest:
+        del formats[NarrowFloat(DType.f16)]
+    return [*formats, graph.weights[path].storage]
 
 
 def _smallest(

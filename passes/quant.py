@@ -45,10 +45,10 @@ class Quant(Pass):
     outputs of the model stay in f32; with `keep_io = false`, they also become f16 or bf16.  Operators with weights,
     operands or results beyond the range of f16 on the calibration data stay in f32.
 
-    `bytes = 12MB` chooses the format of each weight, of 2 to 8 bits or float, such that the emitted program has at most
-    so many bytes and the expected error of its outputs is minimal.  The bytes are those of the program, its weights and
-    the files that it imports, for the largest of the targets that `--emit` names.  The error of a layer is measured by
-    the gradients of the outputs, without labels.
+    `bytes = 12MB` chooses the format of each weight, of 2 to 8 bits, f16 or float, such that the emitted program has at
+    most so many bytes and the expected error of its outputs is minimal.  The bytes are those of the program, its
+    weights and the files that it imports, for the largest of the targets that `--emit` names.  The error of a layer is
+    measured by the gradients of the outputs, without labels.
 
     With `training = true`, the same layers are quantized in the same format, but the weights stay floats: they are
     rounded in each run (`weight = fake_quantized(int4(group = 32))`), and operands by `fake_quantize`.  The emitted
@@ -163,7 +163,8 @@ class Quant(Pass):
     bytes: int | None = attribute(
         None,
         doc="bytes of the whole emitted program, such as `12MB` (12,000,000) or `12MiB` (12 · 2^20), also with `kB`, "
-        "`GB`, `KiB` and `GiB`: each layer gets 2 to 8 bits, or stays in floats; stages of `partition` are not counted",
+        "`GB`, `KiB` and `GiB`: each layer gets 2 to 8 bits or f16, or stays in floats; stages of `partition` are not "
+        "counted",
         keyword=True,
     )
     method: Literal["gptq", "rtn"] | None = attribute(

@@ -13,6 +13,7 @@ import archc
 from archc.compression.weight_formats import storage_of
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.latency import facts_on
+from archc.ir.graph import Graph
 from archc.passes import _byte_budget, _program_size
 from archc.passes._byte_budget import CANDIDATES
 from archc.passes._program_size import with_zeros
@@ -20,8 +21,9 @@ from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import run_passes
 from archc.targets.registry import BUILT_IN, find_target
-from archc.types.storage import Dense, Int8, PackedIntegers
-from tests.passes.graphs import Build, run
+from archc.types.storage import Dense, Int8, Integers, NarrowFloat, PackedIntegers, Storage
+from archc.types.tensor_type import DType
+from tests.passes.graphs import Build, mlp, run
 from tests.passes.test_narrow_weights import correlated, data, error, network
 
 IMAGES = """
@@ -98,8 +100,9 @@ def test_no_layer_fits_with_more_bits(target: str, budget: int) -> None:
     for layer, storage in storages.items():
         path = f"{layer}.weight"
         wider = [] if isinstance(storage, Dense) else [Dense()]
-        if isinstance(storage, PackedIntegers):
-            groups = {name: group for name, group in reversed(CANDIDATES) if int(name[3:]) > storage.bits}
+        if isinstance(storage, Integers):
+            bits = {name: int(name.lstrip("intf")) for name, _ in CANDIDATES}
+            groups = {name: group for name, group in reversed(CANDIDATES) if bits[name] > storage.bits}
             wider += [storage_of(name, np.ones(graph.weights[path].shape), 0, groups[name]) for name in groups]
         for other in wider:
             total = facts.program_bytes(with_zeros(graph, {path: other}))
@@ -143,6 +146,24 @@ def test_without_targets_the_bytes_are_estimated(monkeypatch: pytest.MonkeyPatch
     large = network()
     run(large, Quant(bytes=110_000), data=data())
     assert large.weights == graph.weights
+
+
+def within(graph: Graph, share: float) -> list[Storage]:
+    """Formats of the weights for a budget of this share of the program in floats."""
+    facts = facts_on(Calibration(graph), BUILT_IN)
+    size = facts.program_bytes(graph)
+    assert size is not None
+    list(run_passes(graph, [Quant(bytes=int(share * size))], Calibration(graph), targets=facts))
+    return [weight.storage for path, weight in graph.weights.items() if path.endswith("weight")]
+
+
+def test_a_budget_between_int8_and_floats_is_used() -> None:
+    assert within(mlp(64, 256, 32), 0.8) == [NarrowFloat(DType.f16), Dense()]
+
+
+def test_weights_beyond_f16_have_another_format() -> None:
+    found = within(mlp(64, 256, 32, weights={"fc2.weight": np.full((32, 256), 7e4)}), 0.8)
+    assert found[0] == NarrowFloat(DType.f16) != found[1]
 
 
 def test_a_larger_budget_gives_a_smaller_error() -> None:
