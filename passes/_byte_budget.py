@@ -9,7 +9,7 @@ import numpy as np
 
 from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate
-from archc.compression.matrix_layers import matrix_obstacle
+from archc.compression.matrix_layers import matrix_obstacle, weight_obstacle
 from archc.compression.output_error import OutputError
 from archc.compression.output_metric import output_metric
 from archc.compression.sensitivity import RoundingLoss, layer_statistics
@@ -48,8 +48,9 @@ def formats_within(
 ) -> dict[Layer, dict[str, Storage]]:
     """Storage formats of the weights of layers such that the emitted program has at most `budget` bytes.
 
-    The sum over the layers of the expected squared error of the outputs is minimal.  Layers whose loss cannot be
-    measured become int8.  If the program is within the budget already, there are no formats.
+    The sum over the layers of the expected squared error of the outputs is minimal.  It is predicted, or measured for
+    each format of a layer whose error cannot be predicted; layers without a single matrix become int8.  If the program
+    is within the budget already, there are no formats.
 
     Args:
         names: names of the weights of each layer that can be stored as integers.
@@ -89,9 +90,9 @@ def formats_within(
 
 
 def _choices(graph: Graph, layer: Layer, path: str) -> list[Storage]:
-    """Formats of a weight, the present one last; int8 without a loss by the calibration data."""
+    """Formats of a weight, the present one last; int8 for a layer without a single matrix."""
     values, axis = graph.weight_values(path), layer.quantizable.channel_axis
-    if matrix_obstacle(graph, layer) is not None:
+    if weight_obstacle(graph, layer) is not None:
         return [storage_of("int8", values, axis)]
     formats = dict.fromkeys(storage_of(name, values, axis, group) for name, group in CANDIDATES)
     if np.abs(values).max(initial=0) > DType.f16.largest:
@@ -177,18 +178,21 @@ def _options(
 
     batches = list(context.calibration.batches())
     context.progress("measure the effect of each layer on the outputs")
-    metrics = output_metric(graph, [layer.node for path, layer in stored.items() if len(choices[path]) > 1], batches)
+    predictable = [layer.node for layer in stored.values() if matrix_obstacle(graph, layer) is None]
+    metrics = output_metric(graph, predictable, batches)
     statistics = layer_statistics(graph, batches, metrics)
     errors = OutputError(graph, batches[:MEASURED_BATCHES])
     options: dict[str, list[Option[Storage]]] = {}
     for path, layer in stored.items():
         values, axis, node = graph.weight_values(path), layer.quantizable.channel_axis, layer.node
-        if node not in metrics or node not in statistics:
-            fixed = storage_of("int8", values, axis)
-            options[path] = [Option(fixed, size.cost(path, fixed), 0.0)]
-            context.note(layer.path, "its effect on the outputs cannot be measured: int8")
-            continue
         context.progress(f"measure the formats of {layer.path}")
+        if node not in metrics or node not in statistics:
+            options[path] = _measured_options(path, values, choices[path], size, errors)
+            if not options[path]:
+                fixed = storage_of("int8", values, axis)
+                options[path] = [Option(fixed, size.cost(path, fixed), 0.0)]
+                context.note(layer.path, "its effect on the outputs cannot be measured: int8")
+            continue
         to_nearest = () if by_data else (Integers,)
         loss = RoundingLoss(torch.from_numpy(values.copy()), statistics[node], metrics[node].matrix, to_nearest)
         ratio = _measured_ratio(graph, node, loss, storage_of("int4", values, axis), errors)
@@ -196,6 +200,21 @@ def _options(
         options[path] = [Option(storage, size.cost(path, storage), ratio * loss.of(storage)) for storage in formats]
         options[path].append(Option(present, size.cost(path, present), 0.0))
     return options
+
+
+def _measured_options(
+    path: str, values: np.ndarray, choices: Sequence[Storage], size: ProgramSize, errors: OutputError
+) -> list[Option[Storage]]:
+    """Formats of a weight, rounded to nearest, with bytes and measured loss; none if there is no choice or no loss."""
+    *formats, present = choices
+    options = [Option(present, size.cost(path, present), 0.0)]
+    for storage in formats:
+        rounded = storage.decode("w", storage.encode("w", values), values.shape, DType.f32)
+        loss = errors.of({path: rounded})
+        if loss is None:
+            return []
+        options.append(Option(storage, size.cost(path, storage), loss))
+    return options if formats else []
 
 
 def _measured_ratio(graph: Graph, node: Node, loss: RoundingLoss, probe: Storage, errors: OutputError) -> float:

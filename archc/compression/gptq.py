@@ -35,7 +35,9 @@ def quantize_matrix(rows: torch.Tensor, hessian: torch.Tensor, grid: Grid) -> to
 
     columns = rows.shape[1]
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-    factor = _inverse_factor(hessian[order[:, None], order]).to(rows.dtype)
+    hessian = hessian[order[:, None], order]  # the caller's matrix can be freed
+    factor = _inverse_factor(hessian).to(rows.dtype)
+    del hessian
     remaining = rows[:, order].clone()
     q = torch.empty_like(remaining)
     for start in range(0, columns, BLOCK):

@@ -146,10 +146,10 @@ def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, val
     """
     if not moments.variance_known:
         return bias
-    mean, hessian = moments.mean, moments.hessian.to(moments.mean.dtype)
+    mean, hessian = moments.mean, moments.hessian
     shift = moments.target_mean.to(mean.dtype) - values.to(mean.dtype) @ mean - bias
-    error = (values - rows).to(mean.dtype)
-    variance = (error @ hessian * error).sum() / max(moments.count, 1)
+    error = (values - rows).to(hessian.dtype)
+    variance = (error @ hessian * error).sum(dtype=mean.dtype) / max(moments.count, 1)
     known = 1 - SIGNIFICANCE**2 * variance / shift.square().sum()  # NaN without a shift and without an error
     return bias + known.nan_to_num(0.0).clamp(min=0) * shift
 

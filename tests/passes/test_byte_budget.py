@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import archc
+from archc.compression import matrix_layers
 from archc.compression.weight_formats import storage_of
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.latency import facts_on
@@ -146,6 +147,31 @@ def test_without_targets_the_bytes_are_estimated(monkeypatch: pytest.MonkeyPatch
     large = network()
     run(large, Quant(bytes=110_000), data=data())
     assert large.weights == graph.weights
+
+
+WIDE = "model m { input x: f32[N, 600]  output x -> a: linear(64) -> relu -> b: linear(8) }"
+SHARED = """
+model m {
+    input x: f32[N, 128]
+    layer l = linear(128)
+    output x -> l -> relu -> l -> relu -> b: linear(8)
+}
+"""
+
+
+@pytest.mark.parametrize(("text", "layer", "inputs", "budget"), [(WIDE, "a", 600, 24_000), (SHARED, "l", 128, 11_000)])
+def test_errors_that_cannot_be_predicted_are_measured(
+    text: str, layer: str, inputs: int, budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix_layers, "MOST_COLUMNS", 512)
+    data = {"x": correlated(30, inputs)}
+    compiled = archc.compile(text, passes=f"quant(bytes = {budget})", calib=data, emit="onnx")
+    assert isinstance(compiled.graph.weights[f"{layer}.weight"].storage, PackedIntegers)
+    assert emitted_bytes(compiled, "onnx", tmp_path) <= budget
+    (report,) = compiled.passes
+    predicted, stored = (each.figures for each in report.remarks if each.layer == layer)
+    assert report.error**2 / 2 < float(predicted["predicted_error"]) < 2 * report.error**2
+    assert stored["method"] == "rtn"
 
 
 def within(graph: Graph, share: float) -> list[Storage]:
