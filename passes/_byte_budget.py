@@ -205,7 +205,7 @@ def _options(
 def _measured_options(
     path: str, values: np.ndarray, choices: Sequence[Storage], size: ProgramSize, errors: OutputError
 ) -> list[Option[Storage]]:
-    """Formats of a weight, rounded to nearest, with bytes and measured loss; none if there is no choice or no loss."""
+    """Formats of a weight, to nearest, with bytes and measured loss; empty without a choice or a loss."""
     *formats, present = choices
     options = [Option(present, size.cost(path, present), 0.0)]
     for storage in formats:
