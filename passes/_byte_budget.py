@@ -9,7 +9,7 @@ import numpy as np
 
 from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate
-from archc.compression.matrix_layers import matrix_obstacle, weight_obstacle
+from archc.compression.matrix_layers import matrix_obstacle
 from archc.compression.output_error import OutputError
 from archc.compression.output_metric import output_metric
 from archc.compression.sensitivity import RoundingLoss, layer_statistics
@@ -49,8 +49,8 @@ def formats_within(
     """Storage formats of the weights of layers such that the emitted program has at most `budget` bytes.
 
     The sum over the layers of the expected squared error of the outputs is minimal.  It is predicted, or measured for
-    each format of a layer whose error cannot be predicted; layers without a single matrix become int8.  If the program
-    is within the budget already, there are no formats.
+    each format of a weight whose error cannot be predicted.  If the program is within the budget already, there are no
+    formats.
 
     Args:
         names: names of the weights of each layer that can be stored as integers.
@@ -90,10 +90,8 @@ def formats_within(
 
 
 def _choices(graph: Graph, layer: Layer, path: str) -> list[Storage]:
-    """Formats of a weight, the present one last; int8 for a layer without a single matrix."""
+    """Formats of a weight, the present one last."""
     values, axis = graph.weight_values(path), layer.quantizable.channel_axis
-    if weight_obstacle(graph, layer) is not None:
-        return [storage_of("int8", values, axis)]
     formats = dict.fromkeys(storage_of(name, values, axis, group) for name, group in CANDIDATES)
     if np.abs(values).max(initial=0) > DType.f16.largest:
         del formats[NarrowFloat(DType.f16)]
@@ -118,7 +116,7 @@ def _smallest(
         "budget-too-small",
         f"`quant` cannot store `{graph.name}` in {budget:,} bytes: with the smallest formats, it has {least:,}",
         notes=[f"{size.fixed:,} bytes are weights that stay in floats, and {program:,} are the program itself"],
-        help=f"give at least `bytes = {enough}`, or make the model smaller first, for example with `lowrank`",
+        help=f"give at least `bytes = {enough}`, or use a smaller model",
     )
 
 
@@ -205,7 +203,7 @@ def _options(
 def _measured_options(
     path: str, values: np.ndarray, choices: Sequence[Storage], size: ProgramSize, errors: OutputError
 ) -> list[Option[Storage]]:
-    """Formats of a weight, to nearest, with bytes and measured loss; empty without a choice or a loss."""
+    """Formats of a weight, to nearest, with bytes and measured loss; empty if a loss cannot be measured."""
     *formats, present = choices
     options = [Option(present, size.cost(path, present), 0.0)]
     for storage in formats:
@@ -214,7 +212,7 @@ def _measured_options(
         if loss is None:
             return []
         options.append(Option(storage, size.cost(path, storage), loss))
-    return options if formats else []
+    return options
 
 
 def _measured_ratio(graph: Graph, node: Node, loss: RoundingLoss, probe: Storage, errors: OutputError) -> float:

@@ -183,12 +183,12 @@ class _Noise:
         if value in self._sources:
             self._rounded[value] = tensor.detach()
             tensor = self._floats[self._sources[value]]
-        if value in self._needed:
-            self._floats[value] = tensor
         node = value.producer
         if node is not None and node in self._originals and value is node.results[0]:
             tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
             self._measure(node, tensor)
+        if value in self._needed:
+            self._floats[value] = tensor  # the watched tensor: its uses must lead to it
         return tensor
 
     def _measure(self, node: Node, result: torch.Tensor) -> None:

@@ -15,32 +15,21 @@ They have 1.2 GB in f64, and GPTQ needs a few matrices of this size.
 """
 
 
-def weight_obstacle(graph: Graph, layer: Layer) -> str | None:
-    """Reason why a layer has no matrix whose rows or columns are rounded alike, or None.
+def matrix_obstacle(graph: Graph, layer: Layer) -> str | None:
+    """Reason why the calibration data give no second-order loss of a layer's weight, or None.
 
-    A layer without an obstacle multiplies the rows of its operand by its only matrix, or selects rows of it.
+    A layer without an obstacle has one use, outside scans, and multiplies the rows of its operand by its only matrix,
+    which is not too wide, or selects rows of it.
     """
     if set(layer.weights) != {"weight"}:
         return f"`{layer.op.name}` has {len(layer.weights)} weights" if layer.weights else "its weight is a vector"
+    if len(layer.nodes) != 1:
+        return f"it has {len(layer.nodes)} uses"
     weight = graph.weights[layer.weights["weight"]]
     if not weight.storage.elementwise:
         return f"its weight is stored as {weight.storage}"
     if type(layer.op).weight_rows is Operator.weight_rows and not layer.op.has(SELECTS_ROWS):
         return f"`{layer.op.name}` is no product of rows with its weight"
-    return None
-
-
-def matrix_obstacle(graph: Graph, layer: Layer) -> str | None:
-    """Reason why the calibration data give no second-order loss of a layer's weight, or None.
-
-    A layer without an obstacle has none of `weight_obstacle`, one use, outside scans, and a matrix that is not wide.
-    """
-    if len(layer.nodes) > 1 and set(layer.weights) == {"weight"}:
-        return f"it has {len(layer.nodes)} uses"
-    reason = weight_obstacle(graph, layer)
-    if reason is not None:
-        return reason
-    weight = graph.weights[layer.weights["weight"]]
     if not layer.op.has(SELECTS_ROWS) and (columns := weight.size // max(1, weight.shape[0])) > MOST_COLUMNS:
         return f"the second moments of its {columns:,} inputs would need too much memory"
     if layer.node.types[0].rank < (1 if layer.op.has(SELECTS_ROWS) else 2):

@@ -41,7 +41,7 @@ def warn_of_single_file(compiled: Compilation) -> None:
     """Warn that a single file was requested, although no emitted file imports another file."""
     _warn(
         compiled,
-        f"`--single-file` has no effect: no program of `{compiled.name}` imports a file, as one with int8 layers does",
+        f"`--single-file` has no effect: no program of `{compiled.name}` imports a file, as quantized ones do",
         "leave the option out, or emit `torch` after the pass `quant`",
     )
 

@@ -161,3 +161,16 @@ def test_the_remark_names_the_effect() -> None:
     text = "model m { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
     (remark,) = archc.compile(text, passes="quant(int4)", calib={"x": x}).passes[0].remarks
     assert f", {remark.figures['output_error']:.1e} squared error of the outputs, " in remark.message
+
+
+@pytest.mark.parametrize("operator", ["lstm", "gru", "linear"])
+def test_a_layer_whose_result_is_quantized_next_has_an_effect(operator: str) -> None:
+    text = f"model m {{ input x: f32[N, 6, 32]  output x -> first: {operator}(48) -> fc: linear(16) }}"
+    data = {"x": np.random.default_rng(0).normal(size=(40, 6, 32)).astype(np.float32)}
+    passes = 'quant(scheme = "dynamic", least = 0{})'
+    errors = [
+        next(each.figures["output_error"] for each in step.remarks if each.layer == "first" and each.kind == "rewrote")
+        for on in ("", ', on = "first"')
+        for step in archc.compile(text, passes=passes.format(on), calib=data, emit="onnx").passes
+    ]
+    assert errors[0] == pytest.approx(errors[1], rel=0.2) and float(errors[0]) > 1e-6

@@ -22,9 +22,9 @@ from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import run_passes
 from archc.targets.registry import BUILT_IN, find_target
-from archc.types.storage import Dense, Int8, Integers, NarrowFloat, PackedIntegers, Storage
+from archc.types.storage import Dense, Integers, NarrowFloat, PackedIntegers, Storage
 from archc.types.tensor_type import DType
-from tests.passes.graphs import Build, mlp, run
+from tests.passes.graphs import mlp, run
 from tests.passes.test_narrow_weights import correlated, data, error, network
 
 IMAGES = """
@@ -204,13 +204,17 @@ def test_a_budget_is_better_than_one_format_of_the_same_bytes() -> None:
     assert error(network, Quant(bytes=budget), data()) < error(network, Quant("int3"), data())
 
 
-def test_layers_without_a_metric_become_int8() -> None:
-    build = Build()
-    states = build.layer("lstm", build.input(5, 8), 64, name="rnn")
-    graph = build.done(build.layer("linear", states, 64, name="fc"))
-    run(graph, Quant(bytes=45_000), data={"x": correlated(40, 40).reshape(40, 5, 8)})
-    assert isinstance(graph.weights["rnn.weight_ih_l0"].storage, Int8)
-    assert isinstance(graph.weights["fc.weight"].storage, PackedIntegers | Int8)
+@pytest.mark.parametrize("operator", ["lstm", "gru"])
+def test_recurrent_layers_have_measured_formats(operator: str, tmp_path: Path) -> None:
+    text = f"model m {{ input x: f32[N, 5, 8]  output x -> rnn: {operator}(64) -> fc: linear(64) }}"
+    data = {"x": correlated(40, 40).reshape(40, 5, 8)}
+    compiled = archc.compile(text, passes="quant(bytes = 20kB)", calib=data, emit="onnx")
+    assert emitted_bytes(compiled, "onnx", tmp_path) <= 20_000
+    storages = {compiled.graph.weights[f"rnn.weight_{kind}_l0"].storage for kind in ("ih", "hh")}
+    assert any(isinstance(storage, PackedIntegers) for storage in storages)
+    (report,) = compiled.passes
+    losses = [float(each.figures["predicted_error"]) for each in report.remarks if "predicted_error" in each.figures]
+    assert report.error**2 / 4 < sum(losses) < 4 * report.error**2
 
 
 def test_remarks_have_the_effect_of_each_layer_on_the_outputs() -> None:
