@@ -138,6 +138,20 @@ def _advice(found: Sensitivity) -> str:
     return (
         f"in {name}, `{worst.layer}` hurts most: {_loss(loss)}{share}\n"
         f"to leave it in floats: --passes \"quant({name}, keep = '{worst.layer}')\""
+        f"{_correction(found, worst)}"
+    )
+
+
+def _correction(found: Sensitivity, worst: LayerSensitivity) -> str:
+    """Text on another layer whose measured loss is the largest of the measured ones; else empty."""
+    name = found.compared
+    losses = {each.layer: each.formats[name].measured for each in found.layers if name in each.formats}
+    measured = {layer: loss for layer, loss in losses.items() if loss is not None}
+    most = max(measured, key=lambda layer: measured[layer], default=worst.layer)
+    if most == worst.layer or worst.layer not in measured:
+        return ""
+    return (
+        f"\nmeasured, `{most}` hurts more: {_loss(measured[most])}, and `{worst.layer}` {_loss(measured[worst.layer])}"
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archc.driver.sensitivity import known_formats
+from archc.cli import sensitivity_report
+from archc.compression.layer_sensitivity import FormatEffect, LayerSensitivity
+from archc.driver.sensitivity import Sensitivity, known_formats
 from tests.cli.conftest import SPECS, Run
 
 CNN = SPECS / "cnn.arch"
@@ -75,3 +77,11 @@ def test_warnings(run: Run) -> None:
     result = run("sensitivity", CNN, "--sizes", "N=2", "--formats", "int8", "--measure", "0")
     assert "`--sizes` has no effect without `--passes`" in result.err
     assert run("sensitivity", CNN, "--sizes", "N=2", "--formats", "int8", "--strict").status == 1
+
+
+def test_a_layer_with_a_larger_measured_loss_is_named() -> None:
+    effects = {"a": FormatEffect(1, 1e-3, 20.0, 1e-4), "b": FormatEffect(1, 1e-4, 20.0, 2e-3)}
+    layers = tuple(LayerSensitivity(name, "linear", 1, None, {"int3": effect}) for name, effect in effects.items())
+    text = sensitivity_report._advice(Sensitivity(("int3",), "int3", layers))
+    assert "in int3, `a` hurts most: 1.0e-03" in text
+    assert text.endswith("measured, `b` hurts more: 2.0e-03, and `a` 1.0e-04")
