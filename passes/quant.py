@@ -136,6 +136,7 @@ class Quant(Pass):
         "symmetric": ("format", tuple(PACKED)),
         "format": ("bytes", (None,)),
         "method": ("training", (False,)),
+        "training": ("format", (None, "int8", *PACKED)),  # also a condition of `method`
         "keep_io": ("format", ("f16", "bf16")),
     }
     example = 'quant(int8, keep = "head")'

@@ -197,3 +197,12 @@ def test_large_tokens_do_not_spoil_the_bias_for_small_ones(name: Format) -> None
         run(graph, Quant(name, method=method, **scheme), data={"x": tokens_of_sizes(0)})  # type: ignore[arg-type]
         errors[method] = (evaluate(graph, held_out)["y0"] - before)[:, [1, 3]].norm()
     assert errors["gptq"] < 3 * errors["rtn"]
+
+
+@pytest.mark.parametrize(("name", "warns"), [("f16", True), ("f8e4m3", True), ("int8", False), ("int4", False)])
+def test_a_method_without_integers_gives_a_warning(name: Format, warns: bool) -> None:
+    found = Diagnostics()
+    list(run_passes(mlp(64, 32, 8), [Quant(name, method="rtn")], Calibration(mlp(64, 32, 8)), diagnostics=found))
+    assert [one.message.split(" has")[0] for one in found if one.code == "option-without-effect"] == (
+        ["`method` of `quant`"] if warns else []
+    )
