@@ -15,7 +15,7 @@ from archc.types.storage import Int8, Masked
 
 from ._int8_weights import StoredWeights, channel_axes, stored_weights
 from ._layer_effects import EffectMeter
-from ._narrow_weights import calibration_batches, can_use_data
+from ._narrow_weights import calibration_batches, data_obstacle
 
 LARGEST_BOUND = 0.2
 """Largest lower bound on the scale of a weight that is chosen by data, as a share of the scale.
@@ -44,16 +44,14 @@ def store_by_data(
         meter: gets the quantized weights.
     """
     given = list(layers)
-    axes = channel_axes(given)
-    formats = {layer: {"weight": Int8(axes.get(layer.weights.get("weight", "")))} for layer in given}
-    nodes = {layer.node: layer for layer in given if _fits(graph, layer, formats[layer], least)}
+    nodes = {layer.node: layer for layer in given if int8_data_obstacle(graph, layer, least) is None}
     stored: dict[Layer, StoredWeights] = {}
 
     def store(node: Node, found: QuantizedMatrix) -> None:
         context.progress(f"quantize {node.path} ({len(stored) + 1} of {len(nodes)})")
         path = node.weights["weight"]
         values = {path: graph.weight_values(path)}
-        context.rewriter.set_storage(path, formats[nodes[node]]["weight"], found.stored)
+        context.rewriter.set_storage(path, _format(nodes[node]), found.stored)
         if found.bias is not None:
             context.rewriter.set_weight(node.weights["bias"], found.bias)
         stored[nodes[node]] = stored_weights(graph, values, "gptq")
@@ -61,17 +59,37 @@ def store_by_data(
 
     if nodes:
         steps = Lockstep(graph, calibration_batches(graph, context), rounding)
-        of_nodes = {node: formats[layer]["weight"] for node, layer in nodes.items()}
+        of_nodes = {node: _format(layer) for node, layer in nodes.items()}
         quantize_sequentially(graph, steps, of_nodes, {}, store, refit=not rounding)
     return stored
 
 
-def _fits(graph: Graph, layer: Layer, formats: Mapping[str, Int8], least: Mapping[str, Array]) -> bool:
-    """Return whether the data can choose a weight: it is dense, of one layer, with scales of channels."""
-    if layer.tied_to is not None or layer.op.has(SELECTS_ROWS) or not can_use_data(graph, layer, formats):
-        return False
-    path, storage = layer.weights["weight"], formats["weight"]
-    if storage.axis is None or layer.node.transposed or isinstance(graph.weights[path].storage, Masked):
-        return False
+def int8_data_obstacle(graph: Graph, layer: Layer, least: Mapping[str, Array]) -> str | None:
+    """Reason why the calibration data cannot choose the int8 weight of a layer, or None.
+
+    Args:
+        least: see `store_by_data`.
+    """
+    if layer.tied_to is not None:
+        return f"its weight is also that of `{layer.tied_to}`"
+    if layer.op.has(SELECTS_ROWS):
+        return "in int8, the rows of a table always are"
+    storage = _format(layer)
+    obstacle = data_obstacle(graph, layer, dict.fromkeys(layer.weights, storage))
+    if obstacle is not None:
+        return obstacle
+    path = layer.weights["weight"]
+    if storage.axis is None:
+        return f"`{layer.op.name}` has no axis of channels"
+    if layer.node.transposed:
+        return "its weight is transposed"
+    if isinstance(graph.weights[path].storage, Masked):
+        return "its masked elements must stay zero"
     scale = storage.encode(path, graph.weight_values(path))[f"{path}_scale"]
-    return bool((least.get(path, 0.0) <= LARGEST_BOUND * scale).all())
+    if (least.get(path, 0.0) > LARGEST_BOUND * scale).any():
+        return "its bias is so large that it determines the scales"
+    return None
+
+
+def _format(layer: Layer) -> Int8:
+    return Int8(channel_axes([layer]).get(layer.weights.get("weight", "")))

@@ -10,23 +10,25 @@ from typing import Literal
 from archc.analysis.layers import Layer
 from archc.compression.observers import Observer, observe, observe_by_error
 from archc.compression.ranges import DynamicRange, Range
+from archc.compression.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.quantize import Granularity
+from archc.ops.recurrent import Recurrent
 from archc.passmanager import Context
 
 from ._equalization import equalize
 from ._fake_quantization import fake_quantize_as_int8
 from ._granularity import dynamic_ranges
-from ._int8_by_data import store_by_data
+from ._int8_by_data import int8_data_obstacle, store_by_data
 from ._int8_weights import Obstacles, StoredWeights, channel_axes, minimum_scales, store_as_int8
 from ._integer_operators import integer_operators, operators_without_range, remark_on_operators, share_ranges
 from ._layer_effects import EffectMeter
 from ._operand_ranges import change_unclear, ranges_of
-from ._quant_remarks import remark_on_foldable, remark_on_layer
+from ._quant_remarks import remark_on_foldable, remark_on_layer, remark_on_nearest
 from ._quantize_dequantize import QdqInserter, QdqPlan
 from ._quantized_values import quantized_operands, results_to_quantize
 from ._recurrent_operands import quantize_inside, quantizes_inside
-from ._recurrent_weights import fits_recurrent, round_recurrent
+from ._recurrent_weights import recurrent_obstacle, round_recurrent
 from ._schemes import Scheme, SchemeChoice
 from ._smoothing import smooth
 
@@ -51,8 +53,8 @@ class Int8Layers:
     training: bool
     by_data: bool
 
-    def quantize(self, graph: Graph, context: Context, obstacles: Obstacles) -> Collection[Layer]:
-        """Quantize the selected layers, add remarks on all layers, and return the quantized ones."""
+    def quantize(self, graph: Graph, context: Context, obstacles: Obstacles) -> Mapping[Layer, Scheme]:
+        """Quantize the selected layers, add remarks on all layers, and return those with schemes."""
         schemes = self.choice.schemes(graph, context, obstacles)
         dynamic = self._dynamic_ranges(graph, context, schemes)
         self._scale_channels(graph, context, schemes, dynamic)
@@ -64,8 +66,11 @@ class Int8Layers:
         meter = EffectMeter(graph, context, () if self.training else schemes)
         stored = self._store(graph, context, schemes, obstacles, rounding, meter)
         for layer in schemes:
-            if quantizes_inside(layer) and self.choice.scheme != "weight" and not self.training:
-                quantize_inside(graph, context, layer, self.choice.break_even.recurrent_step)
+            if quantizes_inside(layer) and self.choice.scheme != "weight":
+                if self.training:
+                    context.note(layer.path, "its operands stay in floats in training")
+                else:
+                    quantize_inside(graph, context, layer, self.choice.break_even.recurrent_step)
         for layer, weights in meter.with_effects(stored).items():
             remark_on_layer(context, layer, schemes[layer], ranges.get(layer, []), weights)
         return schemes
@@ -180,10 +185,30 @@ class Int8Layers:
             if self.training:
                 stored[layer] = fake_quantize_as_int8(graph, context, layer, names, axes)
             else:
-                fits = axes is not None and not obstacles[layer] and fits_recurrent(graph, context, layer)
-                rounded = round_recurrent(graph, context, layer) if fits else {}
+                rounded = self._rounded_by_data(graph, context, layer, obstacles, least)
                 stored[layer] = store_as_int8(graph, context, layer, names, axes, least, rounded)
         return stored
+
+    def _rounded_by_data(
+        self, graph: Graph, context: Context, layer: Layer, obstacles: Obstacles, least: Mapping[str, Array]
+    ) -> Mapping[str, Encoded]:
+        """Weights of a recurrent layer, by path, or none and a remark with the reason."""
+        if not self.by_data:
+            return {}
+        recurrent = isinstance(layer.op, Recurrent)
+        if not self._per_channel:
+            reason: str | None = "the whole weight has one scale"
+        elif obstacles[layer]:
+            reason = "some of its weights stay as they are"
+        elif recurrent:
+            reason = recurrent_obstacle(graph, context, layer)
+        else:
+            reason = int8_data_obstacle(graph, layer, least)
+        if reason is None and recurrent:
+            return round_recurrent(graph, context, layer)
+        if reason is not None:
+            remark_on_nearest(context, layer, reason)
+        return {}
 
 
 def _static_ranges(layer: Layer, plan: QdqPlan) -> list[Range]:

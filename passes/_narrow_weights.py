@@ -22,7 +22,7 @@ from archc.types.storage import Integers, Masked, NarrowFloat, Storage
 
 from ._int8_weights import StoredWeights
 from ._layer_effects import EffectMeter
-from ._quant_remarks import remark_on_weights
+from ._quant_remarks import remark_on_nearest, remark_on_weights
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +42,12 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
     """
     nodes: dict[Node, Layer] = {}
     sharing: dict[Node, list[Node]] = {}
-    for layer in formats if by_data else ():
-        if can_use_data(graph, layer, formats[layer]):
+    for layer, of_weights in formats.items() if by_data else ():
+        obstacle = data_obstacle(graph, layer, of_weights)
+        if obstacle is not None:
+            if any(isinstance(storage, Integers) for storage in of_weights.values()):
+                remark_on_nearest(context, layer, obstacle)
+        else:
             first = next((node for node, other in nodes.items() if other.weights == layer.weights), layer.node)
             nodes.setdefault(first, layer)
             sharing.setdefault(first, []).append(layer.node)
@@ -81,10 +85,10 @@ def formats_in_range(graph: Graph, context: Context, formats: Formats) -> Format
     return {layer: of_weights for layer, of_weights in found.items() if of_weights}
 
 
-def can_use_data(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) -> bool:
-    """Return whether the integers of a layer's weight can be chosen by the calibration data."""
-    storage = of_weights.get("weight")
-    return len(of_weights) == 1 and isinstance(storage, Integers) and matrix_obstacle(graph, layer) is None
+def data_obstacle(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) -> str | None:
+    """Reason why the calibration data cannot choose the integers of a layer's weight, or None."""
+    others = [storage for storage in of_weights.values() if not isinstance(storage, Integers)]
+    return f"`{others[0]}` is a format of floats" if others else matrix_obstacle(graph, layer)
 
 
 def calibration_batches(graph: Graph, context: Context) -> Sequence[Mapping[str, torch.Tensor]]:

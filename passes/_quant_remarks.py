@@ -74,6 +74,11 @@ def remark_on_weights(
     )
 
 
+def remark_on_nearest(context: Context, layer: Layer, reason: str) -> None:
+    """Note the reason why the calibration data do not choose the integers of a layer."""
+    context.note(layer.path, f"rounded to nearest: {reason}")
+
+
 def effect_text(snr_db: float | None, output_error: float | None) -> str:
     """Text for the effect of a layer, to append to a remark; see `LayerEffect`."""
     ratio = "" if snr_db is None else f", signal-to-noise ratio {snr_db:.1f} dB"

@@ -31,6 +31,11 @@ def quantizes_inside(layer: Layer) -> bool:
     return isinstance(layer.op, Recurrent)
 
 
+def computes_in_integers(layer: Layer) -> bool:
+    """Return whether `quantize_inside` has chosen a layer."""
+    return isinstance(layer.op, Recurrent) and bool(layer.op.dynamic)
+
+
 def quantize_inside(graph: Graph, context: Context, layer: Layer, limits: Mapping[str, int]) -> None:
     """Set `dynamic` to the layers that become faster and stay accurate, with notes.
 

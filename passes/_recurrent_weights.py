@@ -19,19 +19,27 @@ if TYPE_CHECKING:
     import torch
 
 
-def fits_recurrent(graph: Graph, context: Context, layer: Layer) -> bool:
-    """Return whether `round_recurrent` applies: one use, one operand, dense weights of its own."""
+def recurrent_obstacle(graph: Graph, context: Context, layer: Layer) -> str | None:
+    """Reason why `round_recurrent` does not apply to a recurrent layer, or None."""
     node = layer.node
-    return (
-        isinstance(layer.op, Recurrent)
-        and layer.op.adds_products
-        and context.calibration.real
-        and len(layer.nodes) == len(node.operands) == 1
-        and layer.tied_to is None
-        and not node.transposed
-        and all(graph.weights[path].storage.elementwise for path in node.weights.values())
-        and all(np.isfinite(graph.weight_values(path)).all() for path in node.weights.values())
-    )
+    assert isinstance(layer.op, Recurrent)
+    if not layer.op.adds_products:
+        return f"a gate of `{layer.op.name}` multiplies the product of the state"
+    if not context.calibration.real:
+        return "there are no calibration data"
+    if len(layer.nodes) > 1:
+        return f"it has {len(layer.nodes)} uses"
+    if len(node.operands) > 1:
+        return "it is given its first state"
+    if layer.tied_to is not None:
+        return f"it shares weights with `{layer.tied_to}`"
+    if node.transposed:
+        return "a weight is transposed"
+    if not all(graph.weights[path].storage.elementwise for path in node.weights.values()):
+        return "not all its weights are dense"
+    if not all(np.isfinite(graph.weight_values(path)).all() for path in node.weights.values()):
+        return "a weight is not finite"
+    return None
 
 
 def round_recurrent(graph: Graph, context: Context, layer: Layer) -> dict[str, Encoded]:

@@ -48,10 +48,10 @@ class SchemeChoice:
         asked = self.scheme
         wanted = select(graph, self.on, self.keep)
         work = work_at(graph, context.sizes)
-        inapplicable = {layer.path: _obstacle(layer, found) for layer, found in obstacles.items()}
+        never = {layer.path: _no_integer_form(layer) for layer in obstacles}
         reasons = {
-            path: "not selected" if reason is None and not wanted(path) else reason
-            for path, reason in inapplicable.items()
+            layer.path: never[layer.path] or (_obstacle(layer, found) if wanted(layer.path) else "not selected")
+            for layer, found in obstacles.items()
         }
         schemes: dict[Layer, Scheme] = {}
         static: set[Node] = set()
@@ -60,11 +60,8 @@ class SchemeChoice:
             if reason is None:
                 stays = [other for other in layer.sharing if reasons.get(other, "it has another role") is not None]
                 reason = f"it shares its weight with `{stays[0]}`, which is not quantized" if stays else None
-            if inapplicable[layer.path] is not None:
-                context.inapplicable(layer.path, inapplicable[layer.path] or "")
-                continue
             if reason is not None:
-                context.left(layer.path, reason)
+                (context.left if never[layer.path] is None else context.inapplicable)(layer.path, reason)
                 continue
             schemes[layer] = self._scheme_for(graph, layer, work(layer.node), static)
             if schemes[layer] == "static":
@@ -85,7 +82,7 @@ class SchemeChoice:
                     self._between_floats(amount, alone[layer]) if layer in alone else self._few(context, layer, amount)
                 )
                 context.note(layer.path, f"`{asked}` would be slower: {few}")
-            elif scheme != asked and amount and not (asked == "dynamic" and quantizes_inside(layer)):
+            elif scheme != asked and amount and not quantizes_inside(layer):
                 context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{asked}`")
             for reason in obstacles[layer].values():
                 context.note(layer.path, reason)
@@ -139,16 +136,21 @@ class SchemeChoice:
         return f"between floats, {group} {work:,} multiply-adds, fewer than {self.break_even.isolated:,}"
 
 
-def _obstacle(layer: Layer, obstacles: Mapping[str, str]) -> str | None:
-    """Reason why a layer stays in floats even if it is selected, or None.
-
-    Args:
-        obstacles: the weights that cannot become integers, by name, each with the reason.
-    """
+def _no_integer_form(layer: Layer) -> str | None:
+    """Reason why no layer of this kind can have int8 weights, or None."""
     if not layer.quantizable.schemes:
         return f"`{layer.op.name}` has no integer form"
     if not layer.weights:
         return "its weight is a vector: in int8 each element would need its own scale"
+    return None
+
+
+def _obstacle(layer: Layer, obstacles: Mapping[str, str]) -> str | None:
+    """Reason why all weights of a layer stay as they are, or None.
+
+    Args:
+        obstacles: the weights that cannot become integers, by name, each with the reason.
+    """
     return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
 

@@ -10,7 +10,7 @@ from archc.analysis.layers import Layer
 from archc.compression.observers import PERCENTILE, Observer
 from archc.compression.weight_formats import GROUP, PACKED, Format, storage_of
 from archc.ir.graph import Graph
-from archc.passmanager import FLOAT_WEIGHTS, Context, Pass
+from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Storage
 from archc.types.tensor_type import DType
@@ -19,9 +19,10 @@ from ._byte_budget import formats_within
 from ._fake_quantization import AskedFormat, convert, fake_quantize_layers, is_fake_quantized
 from ._half_precision import compute_in
 from ._int8_layers import Int8Layers
-from ._int8_weights import obstacles_of_layers
+from ._int8_weights import Obstacles, obstacles_of_layers
 from ._narrow_weights import formats_in_range, store_weights
 from ._quant_remarks import remark_on_foldable
+from ._quant_warnings import warn_of_float_operands, warn_of_float_weights, warn_of_nearest
 from ._schemes import Scheme, SchemeChoice
 
 
@@ -257,15 +258,21 @@ class Quant(Pass):
         if not self.training and is_fake_quantized(graph):
             asked = AskedFormat(self.format, self.group, self.symmetric, self.bytes)
             convert(graph, context, asked, self.on, self.keep)
-        elif self.bytes is None and self.format in (None, "int8"):
-            self._quantize_to_int8(graph, context)
-        elif self.bytes is None and self.format in ("f16", "bf16") and self.keep_io is not None:
+            return
+        if self.bytes is None and self.format in ("f16", "bf16") and self.keep_io is not None:
             remark_on_foldable(graph, context, set(graph.nodes()))
             compute_in(graph, context, DType(self.format), self.keep_io, self.on, self.keep)
+            return
+        obstacles = obstacles_of_layers(graph)
+        warn_of_float_weights(graph, context, str(self), obstacles, select(graph, self.on, self.keep))
+        if self.bytes is None and self.format in (None, "int8"):
+            self._quantize_to_int8(graph, context, obstacles)
         else:
-            self._store_weights(graph, context)
+            self._store_weights(graph, context, obstacles)
+        if self.method == "gptq" and not self.training:
+            warn_of_nearest(context, str(self))
 
-    def _quantize_to_int8(self, graph: Graph, context: Context) -> None:
+    def _quantize_to_int8(self, graph: Graph, context: Context, obstacles: Obstacles) -> None:
         """Store weights as int8, and quantize operands by `scheme`."""
         layers = Int8Layers(
             self._choice(self.scheme, context),
@@ -276,12 +283,14 @@ class Quant(Pass):
             self.training,
             self._uses_data(context),
         )
-        if layers.quantize(graph, context, obstacles_of_layers(graph)) and not self.training:
+        schemes = layers.quantize(graph, context, obstacles)
+        if self.scheme != "weight":
+            warn_of_float_operands(context, str(self), schemes)
+        if schemes and not self.training:
             self._warn_of_plain_method(context)
 
-    def _store_weights(self, graph: Graph, context: Context) -> None:
+    def _store_weights(self, graph: Graph, context: Context, obstacles: Obstacles) -> None:
         """Store weights in fewer bits; operands stay in floats."""
-        obstacles = obstacles_of_layers(graph)
         layers = list(self._choice("weight", context).schemes(graph, context, obstacles))
         names = {layer: [name for name in layer.weights if name not in obstacles[layer]] for layer in layers}
         formats: Mapping[Layer, Mapping[str, Storage]]

@@ -61,7 +61,7 @@ def error(graph: Graph, wanted: Graph) -> float:
 
 
 def equalized(report: PassReport) -> dict[str, str]:
-    return {layer: text for layer, text in remarks(report, "note").items() if "channels equalized" in text}
+    return {each.layer: each.message for each in report.remarks if "channels equalized" in each.message}
 
 
 def pairs(graph: Graph) -> list[Pair]:

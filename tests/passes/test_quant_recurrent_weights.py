@@ -47,10 +47,13 @@ def test_calibration_data_reduce_the_error_on_other_data(layer: str) -> None:
     assert error(fitted, exact, correlated(2)) < 0.8 * error(plain, exact, correlated(2))
 
 
-def test_the_weights_of_gru_are_rounded_to_nearest() -> None:
-    text = "model m { input x: f32[N, T, 16]  output y = x -> r: gru(24) }"
+@pytest.mark.parametrize(
+    ("layer", "fit"), [("gru(24)", PASS), ("lstm(24)", 'quant(scheme = "weight", method = "rtn")')]
+)
+def test_the_weights_of_gru_and_of_the_plain_method_are_rounded_to_nearest(layer: str, fit: str) -> None:
+    text = f"model m {{ input x: f32[N, T, 16]  output y = x -> r: {layer} }}"
     plain = archc.compile(text, passes=PASS).graph
-    fitted = archc.compile(text, passes=PASS, calib={"x": correlated(1)}).graph
+    fitted = archc.compile(text, passes=fit, calib={"x": correlated(1)}).graph
     for path in plain.weights:
         np.testing.assert_array_equal(fitted.weight_values(path), plain.weight_values(path))
 
