@@ -58,7 +58,7 @@ ROWS = {
     "depthwise": 2,
     "quantize_dynamic": 6,
     "quantizers": 4,
-    "streaming_quant": 1,
+    "streaming_quant": 2,
     "resnet_static": 5,
 }
 
