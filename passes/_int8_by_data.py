@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from archc.analysis.layers import Layer
 from archc.compression.lockstep import Lockstep
-from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
+from archc.compression.quantized_matrix import QuantizedMatrix, quantizer
+from archc.compression.sequential import compress_sequentially
 from archc.compression.weight_formats import Array
 from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
@@ -51,7 +52,7 @@ def store_by_data(
         context.progress(f"quantize {node.path} ({len(stored) + 1} of {len(nodes)})")
         path = node.weights["weight"]
         values = {path: graph.weight_values(path)}
-        context.rewriter.set_storage(path, _format(nodes[node]), found.stored)
+        context.rewriter.set_storage(path, _format(nodes[node]), found.result)
         if found.bias is not None:
             context.rewriter.set_weight(node.weights["bias"], found.bias)
         stored[nodes[node]] = stored_weights(graph, values, "gptq")
@@ -59,8 +60,8 @@ def store_by_data(
 
     if nodes:
         steps = Lockstep(graph, calibration_batches(graph, context), rounding)
-        of_nodes = {node: _format(layer) for node, layer in nodes.items()}
-        quantize_sequentially(graph, steps, of_nodes, {}, store, refit=not rounding)
+        of_nodes = {node: quantizer(_format(layer)) for node, layer in nodes.items()}
+        compress_sequentially(graph, steps, of_nodes, {}, store, refit=not rounding)
     return stored
 
 

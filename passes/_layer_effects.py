@@ -9,7 +9,7 @@ from archc.analysis.layers import Layer
 from archc.compression.layer_effects import layer_effects, original_weights
 from archc.compression.layer_error import measured
 from archc.compression.output_metric import LARGEST_MODEL
-from archc.compression.sequential import QuantizedMatrix
+from archc.compression.quantized_matrix import QuantizedMatrix
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 

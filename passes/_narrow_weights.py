@@ -13,8 +13,9 @@ from archc.compression.bounded_batches import MEMORY, bounded_batches
 from archc.compression.lockstep import Lockstep
 from archc.compression.matrix_layers import matrix_obstacle
 from archc.compression.output_metric import LARGEST_MODEL, OutputMetric, output_metric
+from archc.compression.quantized_matrix import QuantizedMatrix, quantizer
 from archc.compression.sensitivity import layer_statistics
-from archc.compression.sequential import QuantizedMatrix, quantize_sequentially
+from archc.compression.sequential import compress_sequentially
 from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
@@ -159,7 +160,7 @@ def _quantize_by_data(
         context.progress(f"quantize {node.path} ({done} of {len(nodes)})")
         layer, path = nodes[node], node.weights["weight"]
         values = graph.weight_values(path)
-        context.rewriter.set_storage(path, formats[layer]["weight"], found.stored)
+        context.rewriter.set_storage(path, formats[layer]["weight"], found.result)
         outcome[layer].add_error(values, graph.weight_values(path))
         outcome[layer].rows = found.rows
         meter.note(node, found)
@@ -167,9 +168,11 @@ def _quantize_by_data(
             context.rewriter.set_weight(node.weights["bias"], found.bias)
 
     of_nodes = {
-        node: storage for node, layer in nodes.items() if isinstance(storage := formats[layer]["weight"], Integers)
+        node: quantizer(storage)
+        for node, layer in nodes.items()
+        if isinstance(storage := formats[layer]["weight"], Integers)
     }
-    quantize_sequentially(graph, Lockstep(graph, batches), of_nodes, metrics, store)
+    compress_sequentially(graph, Lockstep(graph, batches), of_nodes, metrics, store)
 
 
 def _tied_metric(

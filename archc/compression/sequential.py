@@ -1,13 +1,11 @@
-"""Quantization of weights layer by layer, each layer on the outputs of the quantized layers before it."""
+"""Compression of weights layer by layer, each layer on the outputs of the compressed layers before it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from archc.compression.gptq import quantize_matrix
-from archc.compression.grids import Grid, find_grid
 from archc.compression.lockstep import Lockstep
 from archc.compression.moments import Moments
 from archc.compression.output_metric import OutputMetric
@@ -15,11 +13,12 @@ from archc.compression.shrinkage import independent_parts
 from archc.declaration.traits import ADDS, INFERENCE_IDENTITY
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node
-from archc.types.storage import Integers
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+Result = TypeVar("Result")
 
 ROWS_PER_COLUMN = 16
 """Number of rows for each column of a weight, with `LEAST_ROWS` more, above which rows are left out.
@@ -34,80 +33,118 @@ SIGNIFICANCE = 2
 
 
 @frozen_by_identity
-class QuantizedMatrix:
-    """A quantized weight.
+class LayerProblem:
+    """The approximation of one weight, on the operands that its layer gets in the compressed model.
 
     Attributes:
-        stored: the stored tensors by path.
-        bias: the refitted bias; None if the layer has none.
-        rows: number of rows of calibration data.
-        fitted: the weight before its rounding, if it was refitted; else None.
+        path: path of the weight.
+        weight: the weight of the original model.
+        target: the matrix to approximate, [channels, columns], channels along the first axis of the weight: the
+            original weight, refitted to the operands if this was asked for.  None without moments.
+        moments: moments of the operands, for each group of channels.  Empty for a layer that selects rows of its
+            weight, and for operands that are not finite.
+        metric: metric of the layer's result, if it is known.
     """
 
-    stored: Mapping[str, np.ndarray]
+    path: str
+    weight: np.ndarray
+    target: torch.Tensor | None
+    moments: Sequence[Moments]
+    metric: OutputMetric | None
+
+    @property
+    def parts(self) -> Sequence[torch.Tensor]:
+        """The target for each group of channels."""
+        import torch
+
+        assert self.target is not None, "there are moments"
+        return torch.split(self.target, len(self.target) // len(self.moments))
+
+
+@frozen_by_identity
+class Approximation(Generic[Result]):
+    """An approximation of a weight.
+
+    Attributes:
+        result: what a caller of `compress_sequentially` needs to change the graph.
+        values: the approximate matrix, [channels, columns]; None if it is not needed for the bias.
+    """
+
+    result: Result
+    values: torch.Tensor | None
+
+
+@frozen_by_identity
+class CompressedMatrix(Generic[Result]):
+    """A compressed weight.
+
+    Attributes:
+        result: the result of the solver.
+        bias: the refitted bias; None if the layer has none.
+        rows: number of rows of calibration data.
+        fitted: the weight before its compression, if it was refitted; else None.
+    """
+
+    result: Result
     bias: np.ndarray | None
     rows: int
     fitted: np.ndarray | None = None
 
 
-Store = Callable[[Node, QuantizedMatrix], None]
-"""Function that writes a quantized weight into the graph."""
+Solver = Callable[[LayerProblem], Approximation[Result]]
+"""Function that approximates a weight."""
+Store = Callable[[Node, CompressedMatrix[Result]], None]
+"""Function that writes a compressed weight into the graph."""
 
 
-def quantize_sequentially(
+def compress_sequentially(
     graph: Graph,
     steps: Lockstep,
-    formats: Mapping[Node, Integers],
+    solvers: Mapping[Node, Solver[Result]],
     metrics: Mapping[Node, OutputMetric],
-    store: Store,
+    store: Store[Result],
     refit: bool = True,
 ) -> None:
-    """Quantize the weights of layers by GPTQ, in the order of the data flow.
+    """Compress the weights of layers in the order of the data flow.
 
     For a product of the operand with the weight, the original weight is first refitted to the outputs of the original
-    model on the operand of the compressed one, if `refit` is True; after GPTQ, the bias absorbs the mean of the
-    remaining error.  For a layer that ends a residual branch, the target also contains the error of the branch's other
-    operand.  For a layer that selects rows of its weight, such as `embedding`, the metric of its result takes the place
-    of the Hessian.
+    model on the operand of the compressed one, if `refit` is True; after the compression, the bias absorbs the mean of
+    the remaining error.  For a layer that ends a residual branch, the target also contains the error of the branch's
+    other operand.
 
     Args:
-        formats: the storage format of the weight, for each node; each layer has one node.
+        solvers: compresses the weight, for each node; each layer has one node.
         metrics: the output metrics of nodes; rows without an effect on the outputs are left out.
         store: called once for each node.
-        refit: False to quantize the original weights.
+        refit: False to compress the original weights.
     """
-    left = dict(formats)
+    left = dict(solvers)
     for node in steps.nodes():
-        storage = left.pop(node, None)
-        if storage is None:
+        solver = left.pop(node, None)
+        if solver is None:
             continue
-        path = node.weights["weight"]
-        metric = metrics.get(node)
-        sample = node.op.weight_rows(next(steps.operands(node))[1][:1])
-        if sample is None:
-            found = _quantize_rows(storage, path, graph.weight_values(path), None if metric is None else metric.matrix)
-        else:
-            found = _quantize_product(graph, steps, node, storage, sample, metric, refit)
-        store(node, found)
+        store(node, _compressed(graph, steps, node, solver, metrics.get(node), refit))
         steps.changed(*node.weights.values())
         if not left:
             break  # the rest of the model need not be evaluated
 
 
-def _quantize_product(
+def _compressed(
     graph: Graph,
     steps: Lockstep,
     node: Node,
-    storage: Integers,
-    sample: torch.Tensor,
+    solver: Solver[Result],
     metric: OutputMetric | None,
     refit: bool,
-) -> QuantizedMatrix:
+) -> CompressedMatrix[Result]:
     import torch
 
     path, bias_path = node.weights["weight"], node.weights.get("bias")
-    weight = _tensor(graph, path)
-    rows = torch.from_numpy(storage.rows(weight.numpy()).copy())
+    weight = graph.weight_values(path)
+    sample = node.op.weight_rows(next(steps.operands(node))[1][:1])
+    if sample is None:
+        return CompressedMatrix(solver(LayerProblem(path, weight, None, (), metric)).result, None, 0)
+    rows = _tensor(weight).flatten(1)
     groups, _, columns = sample.shape
     channels = len(rows) // groups
     parts = torch.split(rows, channels)
@@ -116,24 +153,16 @@ def _quantize_product(
         for group, each in enumerate(moments):
             each.add(x[group], y[:, group * channels : (group + 1) * channels], sizes)
     if not all(each.finite for each in moments):
-        return _quantize_rows(storage, path, weight.numpy(), None)
+        return CompressedMatrix(solver(LayerProblem(path, weight, None, (), None)).result, None, 0)
     fitted = torch.cat([each.refitted() for each in moments]) if refit else rows
-    importance = torch.cat([each.hessian.diagonal().expand(channels, -1) for each in moments])
-    grid = find_grid(storage, fitted, importance)
-    q = torch.cat(
-        [
-            quantize_matrix(part, each.hessian, grid.of_channels(number * channels, channels))
-            for number, (each, part) in enumerate(zip(moments, torch.split(fitted, channels)))
-        ]
-    )
-    values = torch.split(grid.values(q), channels)
+    found = solver(LayerProblem(path, weight, fitted, moments, metric))
     bias = None
-    if bias_path is not None:
-        before = torch.split(_tensor(graph, bias_path), channels)
-        biases = [_refitted_bias(*each) for each in zip(moments, before, parts, values)]
-        bias = torch.cat(biases).to(weight.dtype).numpy()
-    before_rounding = storage.from_rows(fitted.numpy(), tuple(weight.shape)) if refit else None
-    return QuantizedMatrix(_stored(storage, path, q, grid, weight), bias, moments[0].count, before_rounding)
+    if bias_path is not None and found.values is not None:
+        before = torch.split(_tensor(graph.weight_values(bias_path)), channels)
+        biases = [_refitted_bias(*each) for each in zip(moments, before, parts, torch.split(found.values, channels))]
+        bias = torch.cat(biases).to(rows.dtype).numpy()
+    before_rounding = fitted.numpy().reshape(weight.shape) if refit else None
+    return CompressedMatrix(found.result, bias, moments[0].count, before_rounding)
 
 
 def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -152,32 +181,6 @@ def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, val
     variance = (error @ hessian * error).sum(dtype=mean.dtype) / max(moments.count, 1)
     known = 1 - SIGNIFICANCE**2 * variance / shift.square().sum()  # NaN without a shift and without an error
     return bias + known.nan_to_num(0.0).clamp(min=0) * shift
-
-
-def _quantize_rows(storage: Integers, path: str, values: np.ndarray, metric: torch.Tensor | None) -> QuantizedMatrix:
-    """Quantize the rows of a weight, a part of them at a time: such weights are the largest of a model."""
-    import numpy as np
-    import torch
-
-    if metric is None:
-        return QuantizedMatrix(storage.encode(path, values), None, 0)
-    hessian = metric if metric.dim() == 2 else metric.diag()
-    rows = storage.rows(values)
-    count = max(1, CHUNK // max(1, rows.shape[1]))
-    parts = []
-    for start in range(0, len(rows), count):
-        chunk = torch.from_numpy(rows[start : start + count].copy())
-        grid = find_grid(storage, chunk, hessian.diagonal())
-        q = quantize_matrix(chunk, hessian, grid)
-        shape = (len(chunk), *values.shape[1:])
-        parts.append(storage.pack(path, q.numpy(), grid.scale.numpy(), grid.zero_point.numpy(), shape))
-    return QuantizedMatrix({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, None, 0)
-
-
-def _stored(
-    storage: Integers, path: str, q: torch.Tensor, grid: Grid, weight: torch.Tensor
-) -> Mapping[str, np.ndarray]:
-    return storage.pack(path, q.numpy(), grid.scale.numpy(), grid.zero_point.numpy(), tuple(weight.shape))
 
 
 def _rows_and_targets(
@@ -231,7 +234,7 @@ def _residual_errors(graph: Graph, steps: Lockstep, node: Node) -> Iterator[torc
         yield None
 
 
-def _tensor(graph: Graph, path: str) -> torch.Tensor:
+def _tensor(array: np.ndarray) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(graph.weight_values(path).copy())
+    return torch.from_numpy(array.copy())
