@@ -14,7 +14,7 @@ NAMES: dict[Measure, str] = {"params": "parameters", "macs": "multiply-adds", "b
 
 @dataclass(frozen=True)
 class ModelBudget:
-    """What remains of a model after a pass, as a share or as a number.
+    """Upper bound on what remains of a model after a pass, as a share or as a number.
 
     Attributes:
         measure: what is counted, over the whole model: parameters, multiply-adds of one run, or bytes of the emitted
@@ -39,7 +39,7 @@ class ModelBudget:
 
 
 def model_budget(step: str, params: float | None, macs: float | None, bytes: float | None = None) -> ModelBudget | None:
-    """The budget that the options `params`, `macs` and `bytes` of a pass give; None if none of them is given.
+    """Budget that the options `params`, `macs` and `bytes` of a pass give; None without them.
 
     Args:
         step: name of the pass.
