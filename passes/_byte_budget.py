@@ -10,7 +10,7 @@ import numpy as np
 from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate
 from archc.compression.matrix_layers import matrix_obstacle
-from archc.compression.output_error import OutputError
+from archc.compression.output_error import OutputError, measured_ratio
 from archc.compression.output_metric import output_metric
 from archc.compression.sensitivity import RoundingLoss, layer_statistics
 from archc.compression.weight_formats import Format, storage_of
@@ -30,8 +30,6 @@ CANDIDATES: tuple[tuple[Format, int | None], ...] = (
 
 MEASURED_BATCHES = 2
 """Number of batches of calibration data on which the error of the outputs is measured for each layer."""
-MOST_RATIO = 32
-"""Largest correction of a predicted error, up or down."""
 MARGIN = 100
 """Rounding of an advised budget, upwards; programs name their passes, and a larger number is longer."""
 ROUNDS = 6
@@ -216,15 +214,10 @@ def _measured_options(
 
 
 def _measured_ratio(graph: Graph, node: Node, loss: RoundingLoss, probe: Storage, errors: OutputError) -> float:
-    """Measured error of the outputs with a weight in the format `probe`, relative to the prediction.
-
-    The prediction takes the errors of different positions for independent.  In an attention layer, for example, they
-    are not: the measured error of the weights of MiniLM's values is an eighth of the prediction.
-    """
+    """Measured error of the outputs with a weight in the format `probe`, relative to the prediction."""
     rounded, path = loss.rounded(probe), node.weights["weight"]
     weights = {path: rounded.values}
     if rounded.shift is not None:
         bias = node.weights["bias"]
         weights[bias] = graph.weight_values(bias) + rounded.shift
-    predicted, measured = loss.of(probe), errors.of(weights)
-    return 1.0 if measured is None or not predicted else min(MOST_RATIO, max(1 / MOST_RATIO, measured / predicted))
+    return measured_ratio(errors.of(weights), loss.of(probe))

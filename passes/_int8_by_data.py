@@ -14,9 +14,10 @@ from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.storage import Int8, Masked
 
+from ._calibration_batches import calibration_batches
 from ._int8_weights import StoredWeights, channel_axes, stored_weights
 from ._layer_effects import EffectMeter
-from ._narrow_weights import calibration_batches, data_obstacle
+from ._narrow_weights import data_obstacle
 
 LARGEST_BOUND = 0.2
 """Largest lower bound on the scale of a weight that is chosen by data, as a share of the scale.
@@ -59,7 +60,7 @@ def store_by_data(
         meter.note(node, found)
 
     if nodes:
-        steps = Lockstep(graph, calibration_batches(graph, context), rounding)
+        steps = Lockstep(graph, calibration_batches(graph, context, "GPTQ"), rounding)
         of_nodes = {node: quantizer(_format(layer)) for node, layer in nodes.items()}
         compress_sequentially(graph, steps, of_nodes, {}, store, refit=not rounding)
     return stored

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archc.analysis.layers import Layer
-from archc.compression.bounded_batches import MEMORY, bounded_batches
 from archc.compression.lockstep import Lockstep
 from archc.compression.matrix_layers import matrix_obstacle
 from archc.compression.output_metric import LARGEST_MODEL, OutputMetric, output_metric
@@ -21,6 +20,7 @@ from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.storage import Integers, Masked, NarrowFloat, Storage
 
+from ._calibration_batches import calibration_batches
 from ._int8_weights import StoredWeights
 from ._layer_effects import EffectMeter
 from ._quant_remarks import remark_on_nearest, remark_on_weights
@@ -92,19 +92,6 @@ def data_obstacle(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage])
     return f"`{others[0]}` is a format of floats" if others else matrix_obstacle(graph, layer)
 
 
-def calibration_batches(graph: Graph, context: Context) -> Sequence[Mapping[str, torch.Tensor]]:
-    """Batches of calibration data for sequential quantization, with a note if some are left out."""
-    batches = list(context.calibration.batches())
-    used = bounded_batches(graph, batches)
-    if len(used) < len(batches):
-        context.note(
-            graph.name,
-            f"GPTQ uses {len(used)} of {len(batches)} batches of the calibration data: the activations of more batches"
-            f" need over {MEMORY / 1e9:.1f} GB",
-        )
-    return used
-
-
 class _Outcome:
     """Error of the weights of a layer; if GPTQ was used, its rows of data."""
 
@@ -144,7 +131,7 @@ def _quantize_by_data(
     Args:
         sharing: all nodes that use the weight, for each first node.
     """
-    batches = calibration_batches(graph, context)
+    batches = calibration_batches(graph, context, "GPTQ")
     context.progress("measure the effect of each layer on the outputs")
     small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL
     used = [node for users in sharing.values() for node in users]

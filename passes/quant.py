@@ -21,6 +21,7 @@ from ._half_precision import compute_in
 from ._int8_layers import Int8Layers
 from ._int8_weights import Obstacles, obstacles_of_layers
 from ._narrow_weights import formats_in_range, store_weights
+from ._plain_method import warn_without_data
 from ._quant_remarks import remark_on_foldable
 from ._quant_warnings import warn_of_float_operands, warn_of_float_weights, warn_of_nearest
 from ._schemes import Scheme, SchemeChoice
@@ -287,7 +288,7 @@ class Quant(Pass):
         if self.scheme != "weight":
             warn_of_float_operands(context, str(self), schemes)
         if schemes and not self.training:
-            self._warn_of_plain_method(context)
+            self._warn_without_data(context)
 
     def _store_weights(self, graph: Graph, context: Context, obstacles: Obstacles) -> None:
         """Store weights in fewer bits; operands stay in floats."""
@@ -318,7 +319,7 @@ class Quant(Pass):
             fake_quantize_layers(graph, context, formats)
             return
         if formats:
-            self._warn_of_plain_method(context)
+            self._warn_without_data(context)
         formats = formats_in_range(graph, context, formats)
         store_weights(graph, context, formats, by_data=self._uses_data(context))
 
@@ -329,13 +330,7 @@ class Quant(Pass):
         """Return whether weights are chosen by the calibration data."""
         return self.method == "gptq" or (self.method is None and context.calibration.real)
 
-    def _warn_of_plain_method(self, context: Context) -> None:
-        """Warn if trained weights have no data; random inputs have a warning of their own."""
-        calibration = context.calibration
-        if self.method is None and calibration.trained and not calibration.real and not calibration.asked:
-            context.diagnostics.warn(
-                "plain-method",
-                f"`{self}` rounds weights to nearest, since there are no calibration data",
-                help="give representative inputs with `--calib FILE`, for a smaller error by GPTQ; or ask for the plain"
-                ' method: `method = "rtn"`',
-            )
+    def _warn_without_data(self, context: Context) -> None:
+        if self.method is None:
+            effect = f"`{self}` rounds weights to nearest, since there are no calibration data"
+            warn_without_data(context, effect, "a smaller error by GPTQ", 'method = "rtn"')
