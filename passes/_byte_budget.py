@@ -9,11 +9,12 @@ import numpy as np
 
 from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate
-from archc.compression.matrix_layers import matrix_obstacle
-from archc.compression.output_error import OutputError, measured_ratio
-from archc.compression.output_metric import output_metric
-from archc.compression.sensitivity import RoundingLoss, layer_statistics
-from archc.compression.weight_formats import Format, storage_of
+from archc.compression.calibration.layer_statistics import layer_statistics
+from archc.compression.calibration.matrix_layers import matrix_obstacle
+from archc.compression.calibration.output_error import OutputError, measured_ratio
+from archc.compression.calibration.output_metric import output_metric
+from archc.compression.quantization.rounding_loss import RoundingLoss
+from archc.compression.quantization.weight_formats import Format, storage_of
 from archc.diagnostics import error
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context

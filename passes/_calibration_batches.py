@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from archc.compression.bounded_batches import MEMORY, bounded_batches
+from archc.compression.calibration.bounded_batches import MEMORY, bounded_batches
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from archc.analysis.channels import Channels, keeps_axis
 from archc.analysis.layers import Layer
-from archc.compression.equalization import STRENGTHS, Equalization, Pair, best_equalizations
-from archc.compression.ranges import DynamicRange
+from archc.compression.quantization.equalization import STRENGTHS, Equalization, Pair, best_equalizations
+from archc.compression.quantization.ranges import DynamicRange
 from archc.declaration.traits import AFFINE_IN_WEIGHT, Homogeneous
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from archc.analysis.layers import Layer, layers_with_weights
-from archc.compression.weight_formats import Format
+from archc.compression.quantization.weight_formats import Format
 from archc.diagnostics import error
 from archc.ir.graph import Graph
 from archc.ops.fake_quantize import FakeQuantize

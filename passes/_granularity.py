@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from archc.analysis.layers import Layer
-from archc.compression.layer_error import errors_of_ranges
-from archc.compression.ranges import DynamicRange
+from archc.compression.quantization.layer_error import errors_of_ranges
+from archc.compression.quantization.ranges import DynamicRange
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.quantize import Granularity
 from archc.passmanager import Context

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archc.compression.layer_effects import LayerEffect, layer_effects
-from archc.compression.layer_error import measured
+from archc.compression.calibration.layer_effects import LayerEffect, layer_effects
+from archc.compression.quantization.layer_error import measured
 from archc.declaration.base import Operator, OperatorError
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Scope, Value

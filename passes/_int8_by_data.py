@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from archc.analysis.layers import Layer
-from archc.compression.lockstep import Lockstep
-from archc.compression.quantized_matrix import QuantizedMatrix, quantizer
-from archc.compression.sequential import compress_sequentially
-from archc.compression.weight_formats import Array
+from archc.compression.calibration.lockstep import Lockstep
+from archc.compression.calibration.sequential import compress_sequentially
+from archc.compression.quantization.quantized_matrix import QuantizedMatrix, quantizer
+from archc.compression.quantization.weight_formats import Array
 from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context

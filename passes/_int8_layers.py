@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from archc.analysis.layers import Layer
-from archc.compression.observers import Observer, observe, observe_by_error
-from archc.compression.ranges import DynamicRange, Range
-from archc.compression.weight_formats import Array, Encoded
+from archc.compression.quantization.observers import Observer, observe, observe_by_error
+from archc.compression.quantization.ranges import DynamicRange, Range
+from archc.compression.quantization.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.quantize import Granularity
 from archc.ops.recurrent import Recurrent

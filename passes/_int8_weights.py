@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from archc.analysis.layers import Layer, layers_with_weights
-from archc.compression.weight_formats import Array, Encoded
+from archc.compression.quantization.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node
 from archc.ir.match import NoMatch, any_value, match, pattern, result_of
 from archc.passmanager import Context

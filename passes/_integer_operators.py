@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from archc.compression.ranges import Range
+from archc.compression.quantization.ranges import Range
 from archc.declaration.traits import CLIPS, INTEGER_KERNEL, LAYOUT_ONLY, RELU
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.match import chain_before

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from archc.analysis.layers import Layer
-from archc.compression.layer_effects import layer_effects, original_weights
-from archc.compression.layer_error import measured
-from archc.compression.output_metric import LARGEST_MODEL
-from archc.compression.quantized_matrix import QuantizedMatrix
+from archc.compression.calibration.layer_effects import layer_effects, original_weights
+from archc.compression.calibration.output_metric import LARGEST_MODEL
+from archc.compression.quantization.layer_error import measured
+from archc.compression.quantization.quantized_matrix import QuantizedMatrix
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archc.analysis.layers import Layer
-from archc.compression.lockstep import Lockstep
-from archc.compression.matrix_layers import matrix_obstacle
-from archc.compression.output_metric import LARGEST_MODEL, OutputMetric, output_metric
-from archc.compression.quantized_matrix import QuantizedMatrix, quantizer
-from archc.compression.sensitivity import layer_statistics
-from archc.compression.sequential import compress_sequentially
+from archc.compression.calibration.layer_statistics import layer_statistics
+from archc.compression.calibration.lockstep import Lockstep
+from archc.compression.calibration.matrix_layers import matrix_obstacle
+from archc.compression.calibration.output_metric import LARGEST_MODEL, OutputMetric, output_metric
+from archc.compression.calibration.sequential import compress_sequentially
+from archc.compression.quantization.quantized_matrix import QuantizedMatrix, quantizer
 from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archc.analysis.layers import Layer
-from archc.compression.ranges import Range
+from archc.compression.quantization.ranges import Range
 from archc.ir.graph import Node, Value
 from archc.passmanager import Context
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from types import MappingProxyType
 
 from archc.analysis.layers import Layer
-from archc.compression.ranges import Range
+from archc.compression.quantization.ranges import Range
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archc.compression.ranges import Range
+from archc.compression.quantization.ranges import Range
 from archc.declaration.traits import INTEGER_KERNEL
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.match import chain_before

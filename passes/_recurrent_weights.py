@@ -1,4 +1,4 @@
-"""Rewriting of the weights of recurrent layers, which `archc.compression.recurrent` rounds."""
+"""Rewriting of the weights of recurrent layers, rounded by the calibration data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archc.analysis.layers import Layer
-from archc.compression.recurrent import rounded_layers
-from archc.compression.weight_formats import Encoded
+from archc.compression.quantization.recurrent import rounded_layers
+from archc.compression.quantization.weight_formats import Encoded
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node
 from archc.ops.recurrent import Recurrent

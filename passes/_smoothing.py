@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from archc.analysis.layers import Layer
-from archc.compression.ranges import DynamicRange
-from archc.compression.smoothing import STRENGTHS, Smoothing, best_smoothings
+from archc.compression.quantization.ranges import DynamicRange
+from archc.compression.quantization.smoothing import STRENGTHS, Smoothing, best_smoothings
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.arithmetic import Mul
 from archc.ops.create import Constant

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from archc.analysis.layers import Layer
-from archc.compression.observers import PERCENTILE, Observer
-from archc.compression.weight_formats import GROUP, PACKED, Format, storage_of
+from archc.compression.quantization.observers import PERCENTILE, Observer
+from archc.compression.quantization.weight_formats import GROUP, PACKED, Format, storage_of
 from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute

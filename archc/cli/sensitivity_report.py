@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from archc.cli import output
 from archc.cli.figures import new_figure, save_figure
-from archc.compression.layer_sensitivity import FormatEffect, LayerSensitivity
-from archc.compression.weight_formats import Format
+from archc.compression.quantization.layer_sensitivity import FormatEffect, LayerSensitivity
+from archc.compression.quantization.weight_formats import Format
 from archc.driver.sensitivity import Sensitivity
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 
-from archc.compression.layer_sensitivity import LayerSensitivity, layer_sensitivities, worst_first
-from archc.compression.weight_formats import Format
+from archc.compression.quantization.layer_sensitivity import LayerSensitivity, layer_sensitivities, worst_first
+from archc.compression.quantization.weight_formats import Format
 from archc.diagnostics import silent
 from archc.driver.compilation import Compilation
 from archc.driver.emission import needs_weights

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import archc
-from archc.compression import bounded_batches as module
-from archc.compression.bounded_batches import bounded_batches
+from archc.compression.calibration import bounded_batches as module
+from archc.compression.calibration.bounded_batches import bounded_batches
 from archc.ir.graph import Graph
 
 

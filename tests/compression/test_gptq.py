@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.compression.gptq import quantize_matrix
-from archc.compression.grids import CLIPPING, Grid, find_grid
+from archc.compression.quantization.gptq import quantize_matrix
+from archc.compression.quantization.grids import CLIPPING, Grid, find_grid
 from archc.types.storage import Int2, Int3, Int4, Int5, Int6, Int8, Integers
 from archc.types.tensor_type import DType
 
@@ -106,7 +106,7 @@ def test_clipping_never_increases_the_weighted_error(storage: Integers, seed: in
 def test_the_clipped_range_has_the_smallest_error_of_all_shares(
     storage: Integers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archc.compression.grids.BLOCK", 64)  # several blocks, and a shorter last one
+    monkeypatch.setattr("archc.compression.quantization.grids.BLOCK", 64)  # several blocks, and a shorter last one
     weight, hessian = problem(3, channels=7, columns=19)
     values, weights = (
         storage.split(each) for each in (weight.numpy(), hessian.diagonal().float().expand(7, -1).numpy().copy())

@@ -11,8 +11,8 @@ import torch
 
 import archc
 from archc.analysis.layers import layers_with_weights
-from archc.compression.layer_effects import layer_effects, original_weights
-from archc.compression.output_error import OutputError
+from archc.compression.calibration.layer_effects import layer_effects, original_weights
+from archc.compression.calibration.output_error import OutputError
 from archc.driver.compiled import Compiled
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Node

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from archc.analysis.layers import layers_with_weights
-from archc.compression.layer_sensitivity import LayerSensitivity, layer_sensitivities, worst_first
-from archc.compression.output_metric import output_metric
-from archc.compression.sensitivity import RoundingLoss, layer_statistics, torch_from
-from archc.compression.weight_formats import Format, storage_of
+from archc.compression.calibration.layer_statistics import layer_statistics
+from archc.compression.calibration.output_metric import output_metric
+from archc.compression.quantization.layer_sensitivity import LayerSensitivity, layer_sensitivities, worst_first
+from archc.compression.quantization.rounding_loss import RoundingLoss, torch_from
+from archc.compression.quantization.weight_formats import Format, storage_of
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import archc
-from archc.compression.lockstep import Lockstep
+from archc.compression.calibration.lockstep import Lockstep
 from archc.interpreter.evaluate import evaluate, evaluate_all
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter

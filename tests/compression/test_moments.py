@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from archc.compression.moments import RIDGE, Moments
-from archc.compression.shrinkage import independent_parts
+from archc.compression.calibration.moments import RIDGE, Moments
+from archc.compression.calibration.shrinkage import independent_parts
 
 Array = np.ndarray[Any, Any]
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.compression.histograms import BINS, Batches, Histogram, extremes, histograms
-from archc.compression.observers import OBSERVERS, Observer, observe, observe_by_error
-from archc.compression.ranges import Range
+from archc.compression.quantization.histograms import BINS, Batches, Histogram, extremes, histograms
+from archc.compression.quantization.observers import OBSERVERS, Observer, observe, observe_by_error
+from archc.compression.quantization.ranges import Range
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.passes.quant import Quant

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-import archc.compression.output_metric as module
-from archc.compression.output_metric import output_metric
-from archc.compression.sensitivity import RoundingEffect, RoundingLoss, layer_statistics
+import archc.compression.calibration.output_metric as module
+from archc.compression.calibration.layer_statistics import layer_statistics
+from archc.compression.calibration.output_metric import output_metric
+from archc.compression.quantization.rounding_loss import RoundingEffect, RoundingLoss
 from archc.interpreter.evaluate import evaluate
 from archc.ir.rewriter import Rewriter
 from archc.types.dims import symbol

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archc.compression.histograms import BINS
-from archc.compression.observers import observe
+from archc.compression.quantization.histograms import BINS
+from archc.compression.quantization.observers import observe
 from archc.passmanager.calibration import Calibration
 from tests.passes.graphs import Build
 

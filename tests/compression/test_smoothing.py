@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from archc.compression.histograms import Batches
-from archc.compression.smoothing import STRENGTHS, best_smoothings, smoothing_scales
+from archc.compression.quantization.histograms import Batches
+from archc.compression.quantization.smoothing import STRENGTHS, best_smoothings, smoothing_scales
 from tests.passes.graphs import mlp
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import archc
-from archc.compression import matrix_layers
-from archc.compression.weight_formats import storage_of
+from archc.compression.calibration import matrix_layers
+from archc.compression.quantization.weight_formats import storage_of
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.latency import facts_on
 from archc.ir.graph import Graph

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from archc.compression import moments
+from archc.compression.calibration import moments
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.pipelines import parse_passes
 from archc.interpreter.evaluate import evaluate

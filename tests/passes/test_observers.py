@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from archc.compression.observers import OBSERVERS, Observer, observe
-from archc.compression.ranges import Range
+from archc.compression.quantization.observers import OBSERVERS, Observer, observe
+from archc.compression.quantization.ranges import Range
 from archc.interpreter.evaluate import evaluate
 from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration

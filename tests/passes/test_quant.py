@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
-from archc.compression.ranges import Range
+from archc.compression.quantization.ranges import Range
 from archc.ir.graph import Graph
 from archc.passes.fold import Fold
 from archc.passes.quant import Quant

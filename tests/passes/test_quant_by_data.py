@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from archc.compression.weight_formats import Format
+from archc.compression.quantization.weight_formats import Format
 from archc.diagnostics import Diagnostics
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from archc.analysis.layers import layers_with_weights
-from archc.compression.equalization import STRENGTHS, Pair, best_equalizations
+from archc.compression.quantization.equalization import STRENGTHS, Pair, best_equalizations
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter

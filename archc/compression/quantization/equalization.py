@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archc.analysis.channels import Array, Channels
-from archc.compression.channel_extremes import FOLDS, ChannelExtremes, channel_extremes, split_samples
-from archc.compression.histograms import Batches
-from archc.compression.layer_error import measured, squared_norm
-from archc.compression.ranges import DynamicRange, Rounding
-from archc.compression.smoothing import smoothing_scales
+from archc.compression.quantization.channel_extremes import FOLDS, ChannelExtremes, channel_extremes, split_samples
+from archc.compression.quantization.histograms import Batches
+from archc.compression.quantization.layer_error import measured, squared_norm
+from archc.compression.quantization.ranges import DynamicRange, Rounding
+from archc.compression.quantization.smoothing import smoothing_scales
 from archc.declaration.traits import Homogeneous, Quantizable
 from archc.ir.graph import Graph, Node, Value
 from archc.types.storage import Int8

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from archc.compression.histograms import Batches
-from archc.compression.ranges import Rounding
+from archc.compression.quantization.histograms import Batches
+from archc.compression.quantization.ranges import Rounding
 from archc.ir.graph import Graph, Node, Value
 from archc.weights.dtype_conversion import to_torch
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archc.compression.output_gradients import output_gradients, sample_count
+from archc.compression.calibration.output_gradients import output_gradients, sample_count
 from archc.declaration.traits import DECODES
 from archc.frozen_dataclass import frozen_dataclass
 from archc.interpreter.evaluate import bind_sizes, evaluate_all, run_node

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from archc.compression.output_gradients import sample_count
+from archc.compression.calibration.output_gradients import sample_count
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.types.storage import Dense

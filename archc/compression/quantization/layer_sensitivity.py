@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from archc.analysis.layers import Layer, layers_with_weights
-from archc.compression.layer_error import measured
-from archc.compression.matrix_layers import matrix_obstacle
-from archc.compression.output_error import OutputError
-from archc.compression.output_metric import OutputMetric, output_metric
-from archc.compression.sensitivity import LayerStatistics, RoundingLoss, layer_statistics, torch_from
-from archc.compression.weight_formats import Format, storage_of
+from archc.compression.calibration.layer_statistics import LayerStatistics, layer_statistics
+from archc.compression.calibration.matrix_layers import matrix_obstacle
+from archc.compression.calibration.output_error import OutputError
+from archc.compression.calibration.output_metric import OutputMetric, output_metric
+from archc.compression.quantization.layer_error import measured
+from archc.compression.quantization.rounding_loss import RoundingLoss, torch_from
+from archc.compression.quantization.weight_formats import Format, storage_of
 from archc.declaration.traits import SELECTS_ROWS
 from archc.diagnostics import silent
 from archc.ir.graph import Graph, Node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archc.compression.grids import Grid
+from archc.compression.quantization.grids import Grid
 
 if TYPE_CHECKING:
     import torch

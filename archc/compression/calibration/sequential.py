@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from archc.compression.lockstep import Lockstep
-from archc.compression.moments import Moments
-from archc.compression.output_metric import OutputMetric
-from archc.compression.shrinkage import independent_parts
+from archc.compression.calibration.lockstep import Lockstep
+from archc.compression.calibration.moments import Moments
+from archc.compression.calibration.output_metric import OutputMetric
+from archc.compression.calibration.shrinkage import independent_parts
 from archc.declaration.traits import ADDS, INFERENCE_IDENTITY
 from archc.frozen_dataclass import frozen_by_identity
 from archc.ir.graph import Graph, Node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from archc.compression.shrinkage import LEAST_SAMPLES, SampleVariance, squared_norm
+from archc.compression.calibration.shrinkage import LEAST_SAMPLES, SampleVariance, squared_norm
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from archc.compression.gptq import quantize_matrix
-from archc.compression.grids import find_grid
-from archc.compression.sequential import Approximation, CompressedMatrix, LayerProblem, Solver
+from archc.compression.calibration.sequential import Approximation, CompressedMatrix, LayerProblem, Solver
+from archc.compression.quantization.gptq import quantize_matrix
+from archc.compression.quantization.grids import find_grid
 from archc.types.storage import Integers
 
 if TYPE_CHECKING:

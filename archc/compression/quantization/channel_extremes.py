@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from archc.compression.histograms import Batches
-from archc.compression.ranges import Range
+from archc.compression.quantization.histograms import Batches
+from archc.compression.quantization.ranges import Range
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
-from archc.compression.clipping import least_divergence_range, least_error_range, percentile_range
-from archc.compression.histograms import Batches, Histogram, extremes, histograms
-from archc.compression.layer_error import errors_of_ranges
-from archc.compression.ranges import Range
+from archc.compression.quantization.clipping import least_divergence_range, least_error_range, percentile_range
+from archc.compression.quantization.histograms import Batches, Histogram, extremes, histograms
+from archc.compression.quantization.layer_error import errors_of_ranges
+from archc.compression.quantization.ranges import Range
 from archc.ir.graph import Graph, Node, Value
 
 Observer = Literal["minmax", "percentile", "entropy", "mse"]

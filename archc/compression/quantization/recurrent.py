@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archc.compression.gptq import quantize_matrix
-from archc.compression.grids import Grid
-from archc.compression.moments import Moments
-from archc.compression.weight_formats import Array, Encoded
+from archc.compression.calibration.moments import Moments
+from archc.compression.quantization.gptq import quantize_matrix
+from archc.compression.quantization.grids import Grid
+from archc.compression.quantization.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node
 from archc.ops.recurrent import Recurrent
 from archc.types.storage import Int8, NarrowFloat

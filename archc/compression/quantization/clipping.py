@@ -8,8 +8,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from archc.compression.histograms import Histogram
-from archc.compression.ranges import LEVELS, Range
+from archc.compression.quantization.histograms import Histogram
+from archc.compression.quantization.ranges import LEVELS, Range
 
 Array: TypeAlias = npt.NDArray[np.float64]
 Loss: TypeAlias = Callable[[Array, Array, float, float, float], float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from archc.compression.output_gradients import output_gradients, sample_count
+from archc.compression.calibration.output_gradients import output_gradients, sample_count
 from archc.frozen_dataclass import frozen_by_identity
 from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Node, Value

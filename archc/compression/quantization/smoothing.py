@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from archc.compression.channel_extremes import channel_extremes, split_samples
-from archc.compression.histograms import Batches
-from archc.compression.layer_error import measured, squared_norm
-from archc.compression.ranges import DynamicRange, Rounding
+from archc.compression.quantization.channel_extremes import channel_extremes, split_samples
+from archc.compression.quantization.histograms import Batches
+from archc.compression.quantization.layer_error import measured, squared_norm
+from archc.compression.quantization.ranges import DynamicRange, Rounding
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:

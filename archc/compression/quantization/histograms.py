@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from archc.compression.ranges import Range
+from archc.compression.quantization.ranges import Range
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:

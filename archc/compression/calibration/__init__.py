@@ -1,0 +1,1 @@
+"""Statistics of layers on calibration data, and compression layer by layer on them."""

@@ -1,0 +1,1 @@
+"""Quantization of weights and operands: ranges, grids and solvers."""
