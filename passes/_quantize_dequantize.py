@@ -76,8 +76,7 @@ class QdqInserter:
         users = self._graph.consumers(value)
         quantized = self._insert(value, node, "in" if node in users else "out")
         self._ranges[quantized] = self._ranges[value]
-        for user in users:
-            self._rewriter.set_operands(user, tuple(quantized if v is value else v for v in user.operands))
+        self._rewriter.replace_uses(value, quantized, users)
         for name, output in self._graph.outputs.items():
             if output is value:
                 self._rewriter.output(name, quantized)

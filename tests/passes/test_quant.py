@@ -325,3 +325,31 @@ def test_macs_of_a_convolution_depend_on_the_image_size_of_the_data() -> None:
 
     assert with_data(4)["conv"].startswith("weight")
     assert with_data(40)["conv"].startswith("static")
+
+
+BLOCKS = """
+block Unit(kernel) { input x  output x -> conv: conv2d(16, kernel, padding = "same") -> relu }
+block Reduce {
+    input x
+    output (x -> down: conv2d(16, 3, stride = 2) -> relu, x -> max_pool2d(3, stride = 2)) -> concat(dim = 1)
+}
+block Mixed {
+    input x
+    output (x -> wide: Unit(3), x -> avg_pool2d(3, stride = 1, padding = 1) -> pooled: Unit(1)) -> concat(dim = 1)
+}
+model m {
+    input image: f32[N, 16, 16, 16]
+    x = image -> stem: Unit(3) -> reduce: Reduce
+    for i in 0..2 { x = x -> mixed[i]: Mixed }
+    output x -> flatten -> fc: linear(10)
+}
+"""
+
+
+def test_blocks_have_the_quantized_values_as_inputs() -> None:
+    """Each input of a block is used in the block, else its name would be lost in the text."""
+    graph = archc.compile(BLOCKS, passes="quant(least = 0)").graph
+    scopes = {scope for node in graph.nodes() for scope in node.scope.ancestors()}
+    for scope in scopes:
+        for value in scope.inputs:
+            assert any(scope in user.scope.ancestors() for user in graph.consumers(value)), scope.path
