@@ -320,6 +320,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     return None if match is None else f"did you mean `{match}`?"
 
 
+def abbreviated(word: str, known: Iterable[str]) -> list[str]:
+    """The known names that begin with a word of at least two characters; case and underscores are ignored."""
+    start = squashed(word)
+    return [name for name in known if len(start) > 1 and squashed(name).startswith(start)]
+
+
 def _notes(notes: Iterable[Note | str]) -> tuple[Note, ...]:
     return tuple(note if isinstance(note, Note) else Note(note) for note in notes)
 

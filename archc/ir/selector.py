@@ -40,7 +40,8 @@ class SelectorError(Exception):
     @classmethod
     def nothing(cls, pattern: str, paths: Sequence[str]) -> SelectorError:
         """Return the error for a glob that matches none of the paths."""
-        close = nearest(pattern.replace("*", ""), [*paths, *{path.rpartition(".")[2] for path in paths}])
+        near = nearest(pattern.replace("*", ""), [*paths, *{path.rpartition(".")[2] for path in paths}])
+        close = _longer(pattern, paths) or near
         shown = ", ".join(f"`{path}`" for path in paths[:6]) + (", ..." if len(paths) > 6 else "")
         known = f"the layers are {shown}" if paths else "the model has no layers"
         help = f"did you mean `{close}`?" if close else known
@@ -49,7 +50,8 @@ class SelectorError(Exception):
     @classmethod
     def no_kind(cls, pattern: str, kinds: Sequence[str]) -> SelectorError:
         """Return the error for a glob that matches none of the kinds of operators in a model."""
-        close = nearest(pattern.removeprefix(KIND).replace("*", ""), kinds)
+        glob = pattern.removeprefix(KIND)
+        close = _longer(glob, kinds) or nearest(glob.replace("*", ""), kinds)
         shown = ", ".join(f"`{KIND}{kind}`" for kind in kinds[:6]) + (", ..." if len(kinds) > 6 else "")
         known = f"the kinds are {shown}" if kinds else "the model has no operators"
         help = f"did you mean `{KIND}{close}`?" if close else known
@@ -101,6 +103,12 @@ class Selector:
             of_kinds = pattern.startswith(KIND)
             if not any(map(expression.match, own if of_kinds else known)):
                 raise SelectorError.no_kind(pattern, own) if of_kinds else SelectorError.nothing(pattern, known)
+
+
+def _longer(glob: str, names: Sequence[str]) -> str | None:
+    """Return `glob*` if it matches a name and `glob` has several characters; None otherwise."""
+    longer = f"{glob}*"
+    return longer if len(glob) > 1 and any(map(re.compile(_expression(longer)).match, names)) else None
 
 
 def _expression(pattern: str) -> str:

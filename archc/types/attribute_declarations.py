@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from archc.diagnostics import did_you_mean
 from archc.extension_failure import is_outside
-from archc.types.attributes import convert, type_text
+from archc.types.attribute_types import convert, type_text
 
 _TYPES = ("int", "float", "bool", "str", "tuple")
 """Names of the types that most attributes have, for the help on a misspelt one."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
 import sys
 import types
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import takewhile
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from archc.diagnostics import did_you_mean
 from archc.frozen_dataclass import frozen_dataclass
+from archc.types.attribute_suggestions import choice_help, unquoted
+from archc.types.attribute_types import convert, type_text
 from archc.types.dims import SymbolicDim
 from archc.types.tensor_type import DType
 
@@ -174,7 +175,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
         )
     values: dict[str, Any] = {}
     for position, (info, value) in enumerate(zip(slots, positional)):
-        values[info.name] = _coerced(info, noun, value, position)
+        values[info.name] = _coerced(info, infos, noun, value, position)
     for name, value in named.items():
         if name not in by_name:
             known = ", ".join(f"`{info.name}`" for info in infos)
@@ -186,7 +187,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
             )
         if name in values:
             raise AttributeProblem(f"duplicate-{word}", f"{noun} gets `{name}` twice", name)
-        values[name] = _coerced(by_name[name], noun, value, name)
+        values[name] = _coerced(by_name[name], infos, noun, value, name)
     missing = [info.name for info in infos if info.required and info.name not in values]
     if missing:
         wanted = " and ".join(f"`{name}`" for name in missing)
@@ -200,14 +201,14 @@ def _by_name(infos: Sequence[AttributeInfo]) -> str | None:
     return f"give other attributes by name: {names}" if names else None
 
 
-def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) -> Any:
+def _coerced(info: AttributeInfo, infos: Sequence[AttributeInfo], noun: str, value: Any, argument: str | int) -> Any:
     fits, converted = convert(value, info.type)
     if not fits:
         raise AttributeProblem(
             "wrong-type",
             f"`{info.name}` of {noun} must be {info.type_text}, got {_shown(value)}",
             argument,
-            nearest_choice(value, info.type) or unquoted(value, info.type),
+            unquoted(value, info.type) or choice_help(value, info.type, {each.name: each.type for each in infos}),
         )
     return converted
 
@@ -280,105 +281,3 @@ def _shown(value: Any) -> str:
         text = value_text(value)
         return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
     return f"a {type(value).__name__.lower()}"
-
-
-# Types of attributes ------------------------------------------------------------------------------------------
-
-_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
-
-
-def convert(value: Any, wanted: Any) -> tuple[bool, Any]:
-    """Convert a value of the language to a type, such as 2 to the float 2.0.
-
-    Args:
-        wanted: an annotation: a class, a union, a `Literal` or a tuple of these.
-
-    Returns:
-        True and the converted value, or False if the value is not of the type.
-    """
-    origin = get_origin(wanted)
-    if origin in (Union, types.UnionType):
-        for option in get_args(wanted):
-            fits, converted = convert(value, option)
-            if fits:
-                return True, converted
-        return False, None
-    if origin is Literal:
-        # In Python, 1 == True.  Equal values must therefore also have equal types.
-        choices = get_args(wanted)
-        if isinstance(value, DType):  # a choice such as `f16` is also the name of a dtype
-            value = value.value
-        return (True, value) if any(value == c and type(value) is type(c) for c in choices) else (False, None)
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            return False, None
-        item_types = get_args(wanted)
-        if len(item_types) == 2 and item_types[1] is Ellipsis:
-            item_types = (item_types[0],) * len(value)
-        if len(item_types) != len(value):
-            return False, None
-        converted = [convert(item, item_type) for item, item_type in zip(value, item_types)]
-        return all(fits for fits, _ in converted), tuple(item for _, item in converted)
-    if wanted is Any:
-        return True, value
-    if wanted is type(None) or wanted is None:
-        return value is None, None
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return True, float(value)
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool), value
-    if wanted is str and isinstance(value, DType):
-        return False, None
-    return isinstance(value, wanted), value
-
-
-_WORDS = {
-    int: "an integer",
-    float: "a number",
-    bool: "`true` or `false`",
-    str: "a string",
-    DType: "a dtype",
-    SymbolicDim: "a size",
-    types.EllipsisType: "`...`",
-}
-
-
-def type_text(wanted: Any) -> str:
-    """Return the description of a type: `an integer`, `a tuple of integers`, `"zeros" or "same"`."""
-    origin = get_origin(wanted)
-    if origin in (Union, types.UnionType):
-        options = [option for option in get_args(wanted) if option is not type(None)]
-        if SymbolicDim in options and int in options:  # "a size" includes integers
-            options = [option for option in options if option is not int]
-        return " or ".join(type_text(option) for option in options)
-    if origin is Literal:
-        return " or ".join(f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in get_args(wanted))
-    if origin is tuple:
-        items = get_args(wanted)
-        if len(items) == 2 and items[1] is Ellipsis:
-            item = type_text(items[0])
-            if " or " in item:
-                return f"a tuple of items, each {item}"
-            return f"a tuple of {item.removeprefix('an ').removeprefix('a ')}s"
-        return f"({', '.join(type_text(item).removeprefix('an ').removeprefix('a ') for item in items)})"
-    name: str = getattr(wanted, "type_phrase", "") or getattr(wanted, "__name__", str(wanted))
-    return _WORDS.get(wanted, name)
-
-
-def nearest_choice(value: Any, wanted: Any) -> str | None:
-    """Return help that suggests the `Literal` choice most similar to a string, or None."""
-    choices: Iterable[Any] = get_args(wanted) if get_origin(wanted) is Literal else ()
-    if not choices and get_origin(wanted) in (Union, types.UnionType):
-        choices = [c for option in get_args(wanted) if get_origin(option) is Literal for c in get_args(option)]
-    return did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else None
-
-
-def unquoted(value: Any, wanted: Any) -> str | None:
-    """Return help for a number or Boolean in quotes; None for any other value."""
-    if not isinstance(value, str):
-        return None
-    text = value.strip()
-    inside: Any = {"true": True, "false": False}.get(text)
-    if _NUMBER.fullmatch(text):
-        inside = float(text) if "." in text else int(text)
-    return f"remove the quotes: `{text}`" if inside is not None and convert(inside, wanted)[0] else None

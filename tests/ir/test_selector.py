@@ -84,6 +84,21 @@ def test_kinds_of_operators() -> None:
     assert not Selector.of("linear").matches("fc", "linear")
 
 
+@pytest.mark.parametrize(
+    ("glob", "way"),
+    [
+        ("conv", "did you mean `conv*`?"),
+        ("h.*.u", "did you mean `h.*.u*`?"),
+        ("kind:conv", "did you mean `kind:conv*`?"),
+        ("kind:l", "the kinds are `kind:conv2d`, `kind:linear`"),
+    ],
+)
+def test_the_beginning_of_a_name_is_completed(glob: str, way: str) -> None:
+    with pytest.raises(SelectorError) as problem:
+        Selector.of(glob).check(["conv1", "conv2", "h.0.up"], ["conv2d", "linear"])
+    assert problem.value.help == way
+
+
 def test_each_kind_must_be_in_the_model() -> None:
     Selector.of(("kind:lin*", "fc")).check(["fc"], ["linear", "relu"])
     with pytest.raises(SelectorError, match="`kind:linaer` matches no layer") as problem:

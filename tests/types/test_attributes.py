@@ -130,6 +130,37 @@ def test_a_near_name_or_choice_is_suggested() -> None:
         assert problem.value.help == way
 
 
+@dataclass(frozen=True)
+class Choices:
+    """Class with attributes of words."""
+
+    form: Literal["int8", "f16", "bf16", "f8e4m3", "f8e5m2"] | None = attribute(None)
+    plan: Literal["static", "dynamic"] = attribute("static")
+    width: int = attribute(0)
+
+
+@pytest.mark.parametrize(
+    ("named", "way"),
+    [
+        ({"form": "f8"}, "did you mean `f8e4m3` or `f8e5m2`?"),
+        ({"plan": "dyn"}, "did you mean `dynamic`?"),
+        ({"form": 8}, "did you mean `int8`?"),
+        ({"form": "16"}, "did you mean `f16` or `bf16`?"),
+        ({"form": "dynamic"}, 'did you mean `plan = "dynamic"`?'),
+        ({"plan": DType.f16}, 'did you mean `form = "f16"`?'),
+        ({"width": "static"}, 'did you mean `plan = "static"`?'),
+        ({"width": "8"}, "remove the quotes: `8`"),
+        ({"form": "f"}, None),
+        ({"form": 7}, None),
+        ({"form": True}, None),
+    ],
+)
+def test_choices_that_a_wrong_value_may_mean_are_suggested(named: dict[str, Any], way: str | None) -> None:
+    with pytest.raises(AttributeProblem) as problem:
+        bind(Choices, "`choices`", (), named)
+    assert problem.value.help == way
+
+
 def test_a_number_in_quotes_is_told_to_leave_them_out() -> None:
     for positional, way in ((("3", 1), "remove the quotes: `3`"), (("0.5", 1), None), (("three", 1), None)):
         with pytest.raises(AttributeProblem) as problem:
