@@ -28,8 +28,15 @@ REPORTS = ("json", "html")
 
 _FILE = (str, os.PathLike, type(None))
 _VALUES = (bool, int, float, str, tuple, list, DType)
-_NAMES = ("open", "emit")  # arguments that are lists of names
+_NAMES = ("open", "emit", "formats")  # arguments that are lists of names
 _NOT_NEGATIVE = ("seed", "depth")
+
+
+def _known_formats() -> str:
+    """Phrase for the argument `formats`."""
+    from archc.compression.weight_formats import Format  # imports numpy
+
+    return 'a text such as "int8,int4", or a list of ' + ", ".join(f'"{name}"' for name in get_args(Format))
 
 
 def _known_targets() -> str:
@@ -53,6 +60,9 @@ _TAKES: dict[str, tuple[tuple[Any, ...], str | Callable[[], str]]] = {
     "open": ((Sequence,), "a list of names of blocks"),
     "folder": ((str, os.PathLike), "a path"),
     "emit": ((str, Sequence, type(None)), _known_targets),
+    "formats": ((str, Sequence, type(None)), _known_formats),
+    "group": ((int, type(None)), "an integer or None"),
+    "sort": ((str, type(None)), 'the name of a format, or "file"'),
     "check": ((bool, type(None)), "True, False or None"),
     "single_file": ((bool, type(None)), "True, False or None"),
     "measure": ((bool,), "True or False"),
@@ -144,6 +154,11 @@ def _plain(value: Any) -> Any:
     return [*map(_plain, value)] if isinstance(value, list) else value
 
 
+def names_of(given: str | Sequence[str]) -> list[str]:
+    """Names that are given as a list or as a text such as "int8,int4"."""
+    return [name.strip() for name in given.split(",")] if isinstance(given, str) else list(given)
+
+
 def targets_of(emit: str | Sequence[str] | None, with_weights: bool) -> list[Target]:
     """Targets to write, in the order of the registry.
 
@@ -159,7 +174,7 @@ def targets_of(emit: str | Sequence[str] | None, with_weights: bool) -> list[Tar
     check_types(emit=emit)
     if emit is None:
         return default_targets(with_weights)
-    names = [name.strip() for name in emit.split(",")] if isinstance(emit, str) else list(emit)
+    names = names_of(emit)
     wrong = next((name for name in names if find_target(name) is None), None)
     if wrong is not None or not names:
         raise ValueError(f"`emit` takes {_known_targets()}, not " + (repr(wrong) if names else "an empty one"))

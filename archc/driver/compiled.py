@@ -70,7 +70,7 @@ class Compiled(Compilation):
 
     def sensitivity(
         self,
-        formats: Sequence[str] | None = None,
+        formats: str | Sequence[str] | None = None,
         group: int | None = None,
         sort: str | None = None,
         measure: int = 3,
@@ -81,7 +81,8 @@ class Compiled(Compilation):
         The errors are those on the calibration data that the model was compiled with.
 
         Args:
-            formats: names of formats of `quant`; by default int8, int6, int4, int3, int2, f16 and bf16.
+            formats: names of formats of `quant`, as a list or as a text such as "int8,int4"; by default int8, int6,
+                int4, int3, int2, f16 and bf16.
             group: number of elements with a common scale, for int2 to int6; by default 32.
             sort: the format whose loss decides the order of the layers, or "file"; by default "int4" or the first one.
             measure: number of the worst layers whose loss is also measured, one layer at a time.
@@ -94,7 +95,7 @@ class Compiled(Compilation):
         """
         from archc.driver.sensitivity import sensitivity
 
-        check_types(progress=progress)
+        check_types(progress=progress, formats=formats, group=group, sort=sort)
         return sensitivity(self, formats, group, sort, measure, progress)
 
     def write(

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 from archc.compression.quantization.layer_sensitivity import LayerSensitivity, layer_sensitivities, worst_first
 from archc.compression.quantization.weight_formats import Format
 from archc.diagnostics import silent
+from archc.driver.arguments import names_of
 from archc.driver.compilation import Compilation
 from archc.driver.emission import needs_weights
 from archc.frozen_dataclass import frozen_dataclass
@@ -78,7 +79,7 @@ class Sensitivity:
 
 def sensitivity(
     compiled: Compilation,
-    formats: Sequence[str] | None = None,
+    formats: str | Sequence[str] | None = None,
     group: int | None = None,
     sort: str | None = None,
     measure: int = MEASURED,
@@ -86,7 +87,7 @@ def sensitivity(
 ) -> Sensitivity:
     """The sensitivities of the layers of a compiled model; see `Compiled.sensitivity`."""
     known = known_formats()
-    wanted = FORMATS if formats is None else tuple(dict.fromkeys(formats))
+    wanted = FORMATS if formats is None else tuple(dict.fromkeys(names_of(formats)))
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
         raise ValueError(f"formats are {', '.join(known)}, got {', '.join(unknown) or 'none'}")

@@ -81,6 +81,18 @@ def test_trained_weights_on_random_inputs() -> None:
     assert [each.code for each in warned] == ["random-calibration"]
 
 
+@pytest.mark.parametrize(("formats", "names"), [("int4", ("int4",)), ("int8, f16", ("int8", "f16"))])
+def test_formats_as_a_text(formats: str, names: tuple[str, ...]) -> None:
+    assert archc.compile(SCALAR).sensitivity(formats, measure=0).formats == names
+
+
+@pytest.mark.parametrize("options", [{"formats": 4}, {"formats": [4]}, {"group": 2.5}, {"sort": 4}])
+def test_arguments_of_a_wrong_type(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(TypeError, match=rf"`{name}` takes .*, (not|and one item is) (int|float)"):
+        archc.compile(SCALAR).sensitivity(**options)
+
+
 def test_a_model_without_weights() -> None:
     with pytest.raises(ArchcError) as refused:
         archc.compile(NET, weights="none").sensitivity()
