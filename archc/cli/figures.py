@@ -39,3 +39,8 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     except (OSError, ValueError) as problem:
         raise error("plot-not-written", f"`{path}` cannot be written: {problem}") from None
+
+
+def written(path: Path) -> str:
+    """The written file and its size, below the figures of a command."""
+    return f"\nwritten:\n  {path}  {path.stat().st_size:,} bytes"

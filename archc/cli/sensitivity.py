@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from archc.cli import options, output
+from archc.cli import figures, options, output
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import Diagnostics
 
@@ -117,4 +117,6 @@ def run(arguments: argparse.Namespace) -> int:
     output.diagnostics(found)
     print(f"weights: {compiled.weights}\ncalibration: {compiled.calibration}\n")
     print(sensitivity_report.text(report))
+    if arguments.plot is not None:
+        print(figures.written(arguments.plot))
     return 0

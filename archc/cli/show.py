@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.cli import options, output, pass_report, sweep
+from archc.cli import figures, options, output, pass_report, sweep
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import Diagnostics, Source
 
@@ -135,6 +135,8 @@ def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
     else:
         output.diagnostics(found)
         print(sweep.text(over, points))
+        if arguments.plot is not None:
+            print(figures.written(arguments.plot))
     return 0
 
 

@@ -31,6 +31,7 @@ def test_tables_and_figure(run: Run, data: Path, tmp_path: Path) -> None:
     assert len(titles) == 4
     assert "only weights are rounded" in result.out
     assert "in int8, `" in result.out and "keep = '" in result.out
+    assert result.out.endswith(f"\n\nwritten:\n  {figure}  {figure.stat().st_size:,} bytes\n")
     assert "conv1" in figure.read_text() or "<svg" in figure.read_text()
 
 

@@ -64,10 +64,11 @@ def test_a_bar_is_as_long_as_its_share() -> None:
     assert bar(0) == "" and len(bar(1)) == 2 * len(bar(0.5)) and bar(0.51) != bar(0.5)
 
 
-def test_a_figure_is_drawn(file: Path, tmp_path: Path) -> None:
+def test_a_figure_is_drawn(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert main(["show", str(file), "--sweep", "depth=1..3", "--plot", str(tmp_path / "depth.svg")]) == 0
     assert "<svg" in (tmp_path / "depth.svg").read_text()
+    assert f"written:\n  {tmp_path / 'depth.svg'}  " in capsys.readouterr().out
 
 
 def test_a_value_that_the_model_refuses_is_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
