@@ -111,10 +111,16 @@ def _smallest(
         return found
     program = least - size.weight_bytes(found)
     enough = -(-(least + MARGIN) // MARGIN) * MARGIN
+    notes = [f"{size.fixed:,} bytes are weights that stay in floats, and {program:,} are the program itself"]
+    by_target = size.by_target(found)
+    if len(by_target) > 1:
+        largest, *others = sorted(by_target, key=lambda target: -by_target[target])
+        rest = ", ".join(f"`{target}` {by_target[target]:,}" for target in others)
+        notes.append(f"these are the bytes for `{largest}`; the program has fewer for other targets: {rest}")
     raise error(
         "budget-too-small",
         f"`quant` cannot store `{graph.name}` in {budget:,} bytes: with the smallest formats, it has {least:,}",
-        notes=[f"{size.fixed:,} bytes are weights that stay in floats, and {program:,} are the program itself"],
+        notes=notes,
         help=f"give at least `bytes = {enough}`, or use a smaller model",
     )
 

@@ -34,13 +34,13 @@ Formats = Mapping[str, Storage]
 
 
 class ProgramSize:
-    """The bytes of a program for each choice of formats of its weights.
+    """The bytes of the largest emitted program for each choice of formats of the weights.
 
     The bytes are those of emitted programs with weights of zeros.  Without targets, and above `LARGEST_EMITTED`, they
     are estimated.
 
     Args:
-        measure: the bytes of an emitted graph; see `TargetFacts.program_bytes`.
+        measure: the bytes of the emitted programs of a graph; see `TargetFacts.program_bytes`.
         choices: the possible formats of weights, by path; other weights stay as they are.
 
     Attributes:
@@ -80,8 +80,12 @@ class ProgramSize:
         return self._program + self.weight_bytes(formats) + unpacking
 
     def _emitted(self, formats: Formats) -> int | None:
+        return max(self.by_target(formats).values(), default=None)
+
+    def by_target(self, formats: Formats) -> Mapping[str, int]:
+        """Bytes of the emitted programs by target, with weights in these formats; empty if not known."""
         if self.weight_bytes(formats) > LARGEST_EMITTED:
-            return None
+            return {}
         return self._measure(with_zeros(self._graph, formats))
 
     def weight_bytes(self, formats: Formats) -> int:

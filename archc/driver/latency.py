@@ -17,7 +17,7 @@ from archc.codegen.target import DEFAULT_FORM, Form, ModelToEmit, Runtime, Targe
 from archc.diagnostics import ArchcError, error
 from archc.driver import budget
 from archc.driver.isolation import Ended, isolated
-from archc.driver.program_bytes import largest_of
+from archc.driver.program_bytes import bytes_of
 from archc.driver.target_files import reported
 from archc.driver.weights_file import needs_weights_file, write_weights
 from archc.interpreter.sample_inputs import in_own_dtypes
@@ -58,7 +58,7 @@ def facts_on(
         [target.name for target in emitted],
         {name: limit for name, limit in limits.items() if limit is not None},
         measure_on(calibration),
-        largest_of(emitted, source_name, passes, form),
+        bytes_of(emitted, source_name, passes, form),
     )
 
 

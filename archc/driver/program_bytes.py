@@ -15,22 +15,22 @@ from archc.ir.graph import Graph
 from archc.passmanager.targets import ProgramBytes
 
 
-def largest_of(
+def bytes_of(
     targets: Sequence[Target], source_name: str, passes: Sequence[str], form: Form = DEFAULT_FORM
 ) -> ProgramBytes:
-    """Counter of the bytes of the largest program of several targets, for `TargetFacts.program_bytes`.
+    """Counter of the bytes of the programs of several targets, for `TargetFacts.program_bytes`.
 
     Args:
         source_name, passes: the name of the source file and the passes, which the programs contain as text.
         form: the form of the programs.
     """
 
-    def measure(graph: Graph) -> int | None:
+    def measure(graph: Graph) -> dict[str, int]:
         model = ModelToEmit(graph, source_name, None, passes, form=form)
         try:
-            return max((_bytes(model, target) for target in targets), default=None)
+            return {target.name: _bytes(model, target) for target in targets}
         except ArchcError:  # reported again when the model is written
-            return None
+            return {}
 
     return measure
 

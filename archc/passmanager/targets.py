@@ -55,12 +55,13 @@ class BreakEven:
         )
 
 
-ProgramBytes = Callable[[Graph], int | None]
-"""Function that returns the bytes of the emitted program of a graph, or None if they are not known."""
+ProgramBytes = Callable[[Graph], Mapping[str, int]]
+"""Function that returns the bytes of emitted programs of a graph by target; empty if not known."""
 
 
-def unknown_bytes(graph: Graph) -> None:
-    """Return None: the value of `TargetFacts.program_bytes` if nothing emits programs."""
+def unknown_bytes(graph: Graph) -> dict[str, int]:
+    """Return nothing: the value of `TargetFacts.program_bytes` if nothing emits programs."""
+    return {}
 
 
 @frozen_dataclass
@@ -72,7 +73,7 @@ class TargetFacts:
         break_even: for each target whose runtime has integer kernels, by name.
         latencies: measures the latencies of several graphs, which run in turns; a fair comparison needs this.
         program_bytes: emits a graph, and returns the bytes of the program with its weights and the files that it
-            imports, for the emitted target with the most bytes; None if a target cannot express the graph.
+            imports, for each emitted target; empty if a target cannot express the graph.
     """
 
     emitted: Sequence[str] = ()
