@@ -149,7 +149,7 @@ def _store(graph: Graph, context: Context, layer: str, trained: Mapping[Weight, 
     kinds = ", ".join(dict.fromkeys(map(str, trained.values())))
     context.rewrote(
         layer,
-        f"{kinds} as trained: {before:,} bytes become {after:,}",
+        f"{kinds} as trained: {before:,} bytes of weights become {after:,}",
         format=kinds,
         method="training",
         bytes_before=before,

@@ -58,7 +58,7 @@ def remark_on_weights(
     """
     where = "weight" if stored.count == 1 else f"{stored.count} weights"
     noise = effect_text(stored.snr_db, stored.output_error)
-    size = "" if stored.after == stored.before else f", {stored.before:,} bytes become {stored.after:,}"
+    size = "" if stored.after == stored.before else f", {stored.before:,} bytes of weights become {stored.after:,}"
     how = f"{stored.formats} {_METHODS[stored.method]}"
     message = f"{scheme}{how}, {stored.error:.2%} error in the {where}{noise}{size}{seen}"
     context.rewrote(

@@ -38,6 +38,8 @@ _EXPLANATIONS = {
     " constant scales or with scales of each run; with `weight`, it computes in floats.",
     "method": "Method: how weights are rounded: `gptq` compensates the errors on the calibration data, `rtn` rounds to"
     " nearest, `training` rounds in each run.",
+    "after": "Bytes: all stored tensors of the layer, with biases. Weights that several layers share count in the first"
+    " of these layers. The text on a layer counts its quantized weights only, also shared ones.",
     "error": "Weight error: relative error of the weights, in the Frobenius norm.",
     "own": "Own SNR: signal-to-noise ratio of the result with the rounding of this layer's weights and operands as the"
     " only noise.",
@@ -168,8 +170,8 @@ def _layer(
         "format": ", ".join(layer.get("formats", ())) or str(figures.get("format", "")),
         "scheme": str(figures.get("scheme", "")),
         "method": str(figures.get("method", "")),
-        "before": _count(layer.get("bytes_before", figures.get("bytes_before"))),
-        "after": _count(layer.get("bytes_after", figures.get("bytes_after"))),
+        "before": _count(layer.get("bytes_before")),
+        "after": _count(layer.get("bytes_after")),
         "error": error_text(figures["error"]) if _is_number(figures.get("error")) else "",
         "own": f"{figures['snr_db']:.1f}" if _is_number(figures.get("snr_db")) else "",
         "noise": "" if ratio is None else f"{ratio:.1f}",

@@ -143,6 +143,19 @@ def test_the_page_explains_the_columns_of_int8_layers(tmp_path: Path) -> None:
         assert any(text.startswith(title) for text in page.texts)
 
 
+def test_the_page_says_which_bytes_a_row_and_a_remark_count(tmp_path: Path) -> None:
+    text = "model net { input i: i64[N]  output i -> e: embedding(90, 64) -> fc: linear(90, weight = e.weight) }"
+    compiled = archc.compile(text, passes="quant(int4)", baseline=True)
+    report = compiled.write(tmp_path, emit="arch", report="html")
+    page = page_of(tmp_path)
+    (embedding, linear), weight = page.layers.values(), report["passes"][0]["remarks"][0]["figures"]
+    for row in (embedding, linear):
+        said = f"{weight['bytes_before']:,} bytes of weights become {weight['bytes_after']:,}"
+        assert said in row["what was done, or why not"]
+    assert embedding["bytes after"] == f"{weight['bytes_after']:,}" and linear["bytes after"] == "360"  # the bias
+    assert any("with biases. Weights that several layers share count in the first" in each for each in page.texts)
+
+
 def test_without_passes_the_page_has_figures_and_files(tmp_path: Path) -> None:
     archc.compile(TEXT).write(tmp_path, emit="onnx", report="html", check=False)
     page = page_of(tmp_path)

@@ -76,7 +76,7 @@ def test_the_conversion_leaves_other_layers() -> None:
         "fc2": "not selected",
         "fc3": "it was trained without fake quantization",
     }
-    assert remarks(report, "rewrote") == {"fc1": "int4 as trained: 2,048 bytes become 352"}
+    assert remarks(report, "rewrote") == {"fc1": "int4 as trained: 2,048 bytes of weights become 352"}
     assert isinstance(graph.weights["fc2.weight"].storage, FakeQuantized)
     (report,) = run(graph, Quant("int2", group=8))
     assert graph.weights["fc2.weight"].storage.name == "int2"
