@@ -34,7 +34,7 @@ _NOT_NEGATIVE = ("seed", "depth")
 
 def _known_formats() -> str:
     """Phrase for the argument `formats`."""
-    from archc.compression.weight_formats import Format  # imports numpy
+    from archc.compression.quantization.weight_formats import Format  # imports numpy
 
     return 'a text such as "int8,int4", or a list of ' + ", ".join(f'"{name}"' for name in get_args(Format))
 
