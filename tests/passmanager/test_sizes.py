@@ -102,7 +102,7 @@ def test_every_command_warns_of_sizes_that_it_assumed(
     file = tmp_path / "net.arch"
     file.write_text(NET)
     output = {"compile": ["-o", str(tmp_path / "out"), "--emit", "torch"], "draw": ["-o", str(tmp_path / "n.svg")]}
-    line = [command, str(file), "--passes", "quant", *output.get(command, [])]
+    line = [command, str(file), "--passes", 'quant(scheme = "weight")', *output.get(command, [])]
     assert main(line) == 0
     said = capsys.readouterr().err
     assert "warning[assumed-size]" in said and "`H` = 16 and `W` = 16" in said and '--sizes "H=16,W=16"' in said
