@@ -42,7 +42,7 @@ LEVELS = [
 
 FLOORS = {
     "language": [{"printing"}, {"elaboration"}, {"syntax"}],
-    "compression": [{"quantization"}, {"calibration"}],
+    "compression": [{"quantization", "pruning"}, {"calibration"}],
     "codegen": [{"target"}, {"pipeline"}, {"torch", "onnx"}, {"outline"}, {"templates", "python_source"}],
 }
 """Levels of the subpackages of a room, highest first."""

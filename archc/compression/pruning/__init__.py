@@ -1,0 +1,1 @@
+"""Pruning of single elements of weights: patterns, scores and solvers."""
