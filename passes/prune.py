@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from archc.analysis.coupling import Coupling
+from archc.compression.pruning.sparsity import KeptPattern
 from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
 from ._channel_pruning import choose_groups, remark_on_channels, remove_groups
-from ._magnitude_pruning import mask_smallest
+from ._element_pruning import ElementPruning, mask_elements
+from ._plain_method import warn_without_data
 
 
 @dataclass(frozen=True)
 class Prune(Pass):
-    """Set the smallest weights to zero permanently, or remove whole channels.
+    """Set single weights to zero permanently, or remove whole channels.
 
-    `scheme = "magnitude"` masks the single weights with the smallest absolute values (Han et al. 2015, "Learning both
-    Weights and Connections for Efficient Neural Networks").  In the emitted text, the layer has `weight = masked`.  A
-    mask is stored with the weight, so masked elements stay zero in further training.  Weights that are contracted with
-    data are pruned; biases and norms are not.  With `scope = "global"`, one threshold holds for all selected layers;
-    with `"layer"`, each layer loses the same share.  The share includes weights that were masked by an earlier `prune`.
-    The pass warns if a global threshold removes more than (1 + sparsity) / 2 of the weights of a layer.  Masks do not
-    make PyTorch or ONNX Runtime faster, but the files compress better.
+    By default, single weights are masked.  In the emitted text, the layer has `weight = masked`.  A mask is stored with
+    the weight, so masked elements stay zero in further training.  Weights that are contracted with data are pruned;
+    biases and norms are not.  The share `sparsity` includes weights that were masked by an earlier `prune`.  Masks do
+    not make PyTorch or ONNX Runtime faster, but the files compress better.
+
+    With calibration data, elements are masked by SparseGPT: layer by layer, on the outputs of the pruned layers before,
+    the elements that stay compensate for each masked element, and the bias absorbs the mean of the remaining error
+    (Frantar and Alistarh 2023, "SparseGPT").  A channel of a result counts by its effect on the outputs, which is
+    measured by their gradients, without labels.  With `scope = "global"`, a layer loses more or less than the share
+    `sparsity`, by the effect of its elements on the outputs; with `"layer"`, all layers lose this share.
+
+    `method = "wanda"` masks the elements of each row with the smallest |w|·‖x‖, for the operand x, and refits only the
+    bias (Sun et al. 2023, "A Simple and Effective Pruning Approach for Large Language Models"): it is faster, and less
+    accurate.  Both methods apply to linear layers and convolutions with one use outside scans; other weights are pruned
+    by magnitude.
+
+    Without data, or with `method = "magnitude"`, the weights with the smallest absolute values are masked (Han et al.
+    2015, "Learning both Weights and Connections for Efficient Neural Networks").  With `scope = "global"`, one
+    threshold holds for all selected layers; with `"layer"`, each layer loses the same share.  The pass warns if a
+    global threshold removes more than (1 + sparsity) / 2 of the weights of a layer.  `scheme = "magnitude"` is short
+    for `method = "magnitude"`.
+
+    `pattern = "2:4"`, in place of `sparsity`, keeps 2 of each 4 consecutive elements of a row of the weight as a matrix
+    [result channels, inputs], by any of these methods.  Layers whose weight has its inputs along the first axis, such
+    as transposed convolutions, keep their weights.
 
     `scheme = "channel"` removes whole channels, so that layers become narrower, smaller and faster.  Channels that can
     only be removed together form a group.  Examples are channel k of both operands of an addition, the channels of an
@@ -48,12 +70,28 @@ class Prune(Pass):
 
     preserves = "approximate"
     needs = (UNDIVIDED, FLOAT_WEIGHTS)
-    effective_with = {"multiple": ("scheme", ("channel",))}
+    effective_with = {
+        "multiple": ("scheme", ("channel",)),
+        "pattern": ("scheme", ("element", "magnitude")),
+    }
     example = 'prune(0.5, scheme = "channel", keep = "stem")'
 
-    sparsity: float = attribute(doc="share of the weights, or of the channel groups, to remove: from 0 to below 1")
-    scheme: Literal["magnitude", "channel"] = attribute(
-        "magnitude", keyword=True, doc="mask single weights (`magnitude`) or remove channels (`channel`)"
+    sparsity: float | None = attribute(
+        None, doc="share of the weights, or of the channel groups, to remove: from 0 to below 1"
+    )
+    pattern: str | None = attribute(
+        None, doc='`"2:4"` keeps 2 of each 4 consecutive elements of a row of a weight', keyword=True
+    )
+    scheme: Literal["element", "channel", "magnitude"] = attribute(
+        "element",
+        keyword=True,
+        doc="mask single weights (`element`; `magnitude`: by their absolute values) or remove channels (`channel`)",
+    )
+    method: Literal["sparsegpt", "wanda", "magnitude"] | None = attribute(
+        None,
+        doc='how single weights are chosen: "sparsegpt" and "wanda" use the calibration data, "magnitude" does not; '
+        'default: "sparsegpt" if there are data',
+        keyword=True,
     )
     scope: Literal["global", "layer"] = attribute(
         "global", keyword=True, doc="rank the weights or groups of the whole model together, or those of each layer"
@@ -69,7 +107,35 @@ class Prune(Pass):
     )
 
     def check(self) -> None:
-        if not 0 <= self.sparsity < 1:
+        if self.sparsity is None and self.pattern is None:
+            raise AttributeProblem(
+                "missing-option",
+                "`prune` needs `sparsity` or `pattern`",
+                help='write `prune(0.5)`, or `prune(pattern = "2:4")`',
+            )
+        if self.sparsity is not None and self.pattern is not None:
+            raise AttributeProblem(
+                "conflicting-options",
+                "`prune` takes `sparsity` or `pattern`, got both",
+                "pattern",
+                "remove `pattern`",
+            )
+        if self.pattern is not None and _kept_pattern(self.pattern) is None:
+            raise AttributeProblem(
+                "bad-option",
+                f"`pattern` of `prune` must be `n:m` with 1 <= n < m, got `{self.pattern}`",
+                "pattern",
+                'for example `pattern = "2:4"`: 2 of each 4 elements stay',
+            )
+        allowed: dict[str, tuple[str | None, ...]] = {"magnitude": (None, "magnitude"), "channel": (None, "magnitude")}
+        if self.method not in allowed.get(self.scheme, (self.method,)):
+            raise AttributeProblem(
+                "bad-option",
+                f'`method = "{self.method}"` of `prune` masks single weights, got `scheme = "{self.scheme}"`',
+                "method",
+                "remove `scheme`, or remove `method`",
+            )
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise AttributeProblem(
                 "bad-option", f"`sparsity` of `prune` must be from 0 to below 1, got {self.sparsity}", "sparsity"
             )
@@ -80,11 +146,36 @@ class Prune(Pass):
 
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
-        if self.scheme == "magnitude":
-            mask_smallest(graph, context, self.sparsity, self.scope, wanted)
+        if self.scheme != "channel":
+            self._mask(graph, context, wanted)
             return
+        assert self.sparsity is not None, "`check` requires it"
         coupling = Coupling(graph)
         removed = {group.number for group in choose_groups(coupling, self.sparsity, self.scope, wanted, self.multiple)}
         remark_on_channels(context, coupling, removed, wanted)
         if removed:
             remove_groups(context, coupling, removed)
+
+    def _mask(self, graph: Graph, context: Context, wanted: Callable[[str], bool]) -> None:
+        """Mask single elements of weights."""
+        method = "magnitude" if self.scheme == "magnitude" else self.method
+        if method is None and not context.calibration.real:
+            method = "magnitude"
+            warn_without_data(
+                context,
+                f"`{self}` masks the smallest weights, since there are no calibration data",
+                "a smaller error by SparseGPT",
+                'method = "magnitude"',
+            )
+        goal = self.sparsity if self.pattern is None else _kept_pattern(self.pattern)
+        assert goal is not None, "`check` requires one"
+        by_data = None if method == "magnitude" else method or "sparsegpt"
+        mask_elements(graph, context, ElementPruning(goal, by_data, self.scope), wanted)
+
+
+def _kept_pattern(text: str) -> KeptPattern | None:
+    """Pattern of a text such as `2:4`; None if it is malformed."""
+    found = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text)
+    if found is None or int(found[1]) >= int(found[2]):
+        return None
+    return KeptPattern(int(found[1]), int(found[2]))
