@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from archc.driver.graph_views import draw, print_graph
     from archc.ir.graph import Graph, Node, Value
     from archc.passmanager import Context, Pass, select
+    from archc.shrinking.entry_point import shrink
+    from archc.shrinking.shrunk import Shrunk
     from archc.targets.registry import register_target
     from archc.types.attributes import AttributeProblem, attribute
     from archc.types.tensor_type import DType, TensorType
@@ -49,6 +51,7 @@ _HOMES = {
     "Pass": "archc.passmanager",
     "Runtime": "archc.codegen.target",
     "Target": "archc.codegen.target",
+    "Shrunk": "archc.shrinking.shrunk",
     "TensorType": "archc.types.tensor_type",
     "Value": "archc.ir.graph",
     "attribute": "archc.types.attributes",
@@ -60,6 +63,7 @@ _HOMES = {
     "print_graph": "archc.driver.graph_views",
     "register_target": "archc.targets.registry",
     "select": "archc.passmanager",
+    "shrink": "archc.shrinking.entry_point",
     "traits": "archc.declaration",
 }
 
@@ -79,6 +83,7 @@ __all__ = [
     "Parameter",
     "Pass",
     "Runtime",
+    "Shrunk",
     "Target",
     "TensorType",
     "Value",
@@ -91,6 +96,7 @@ __all__ = [
     "print_graph",
     "register_target",
     "select",
+    "shrink",
     "traits",
 ]
 

@@ -40,7 +40,19 @@ examples:
 """
 
 
-COMMANDS = ("compile", "check", "fmt", "show", "draw", "sensitivity", "ops", "passes", "explain", "completion")
+COMMANDS = (
+    "compile",
+    "check",
+    "fmt",
+    "show",
+    "draw",
+    "sensitivity",
+    "shrink",
+    "ops",
+    "passes",
+    "explain",
+    "completion",
+)
 
 
 def make_parser(commands: Sequence[str] = COMMANDS) -> Parser:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from archc.cli import check_report, latency_text, options, output, pass_report
+from archc.cli import options, output
 from archc.cli.plugins import load_plugins
+from archc.cli.reports import check_report, latency_text, pass_report
 from archc.codegen.python_source import Activations
 from archc.codegen.target import OnnxOperators
 from archc.diagnostics import Diagnostics, error

@@ -170,6 +170,11 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
         default="",
         help="passes with options (\"lowrank(energy=0.95, on='fc*'), quant\"), or the name of a `pipeline` in the file",
     )
+    add_weights(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the weights and the calibration data."""
     parser.add_argument(
         "--weights",
         metavar="FILE",

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _groups(arguments: argparse.Namespace, found: Diagnostics) -> int:
     """Print the channel groups of a model; this needs no weights."""
     from archc.analysis.coupling import Coupling
-    from archc.cli import group_table
+    from archc.cli.reports import group_table
     from archc.compiler import parse
     from archc.driver.parsing import parse_settings
 

@@ -25,7 +25,7 @@ passes of your own](../how-to/extending.md). `make reference` generates this pag
 """
 
 _SECTIONS = {
-    "Compile a model": ("parse", "compile", "Compiled", "draw", "print_graph"),
+    "Compile a model": ("parse", "compile", "Compiled", "shrink", "Shrunk", "draw", "print_graph"),
     "Errors": ("ArchcError", "Diagnostic", "Diagnostics"),
     "The graph": ("Graph", "Node", "Value", "TensorType", "DType"),
     "Targets": ("Target", "Runtime", "ModelToEmit", "register_target"),

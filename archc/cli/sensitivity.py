@@ -83,7 +83,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from archc.cli import sensitivity_report
+    from archc.cli.reports import sensitivity_report
     from archc.driver.sensitivity import FILE, FORMATS, default_sort, known_formats
 
     found = Diagnostics()

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.cli import figures, options, output, pass_report, sweep
+from archc.cli import figures, options, output, sweep
 from archc.cli.plugins import load_plugins
+from archc.cli.reports import pass_report
 from archc.diagnostics import Diagnostics, Source
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from archc.cli import layer_table, stage_table, width_table
+    from archc.cli.reports import layer_table, stage_table, width_table
     from archc.passmanager.sizes import choose_sizes
 
     found = Diagnostics()
@@ -175,7 +176,7 @@ def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
 
 
 def _print(graph: Graph, sizes: Mapping[str, int], given: bool) -> None:
-    from archc.cli import layer_table
+    from archc.cli.reports import layer_table
     from archc.ir.given_sizes import settings_text
 
     print(output.heading(f"model {graph.name}"))

@@ -30,12 +30,13 @@ def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absol
     Raises:
         ArchcError: a file cannot be read or parsed.
     """
-    module = load_module(_source(text), diagnostics, allow_absolute_imports)
+    module = load_module(open_source(text), diagnostics, allow_absolute_imports)
     diagnostics.check()
     return module
 
 
-def _source(text: str | Path | Source) -> Source:
+def open_source(text: str | Path | Source) -> Source:
+    """The text itself, or the text of the file."""
     if isinstance(text, Source):
         return text
     if isinstance(text, Path) or (text.endswith(".arch") and "\n" not in text):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archc.cli import sensitivity_report
+from archc.cli.reports import sensitivity_report
 from archc.compression.quantization.layer_sensitivity import FormatEffect, LayerSensitivity
 from archc.driver.sensitivity import Sensitivity, known_formats
 from tests.cli.conftest import SPECS, Run

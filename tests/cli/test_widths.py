@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import archc
-from archc.cli.width_table import Width, compare
+from archc.cli.reports.width_table import Width, compare
 from tests.cli.conftest import SPECS, Run
 
 PRUNE = 'prune(0.5, scheme = "channel", scope = "layer", multiple = 1)'

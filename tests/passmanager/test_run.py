@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import archc
-from archc.cli.pass_report import explanation
+from archc.cli.reports.pass_report import explanation
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.ops.arithmetic import Neg
 from archc.passmanager.base import REGISTERED

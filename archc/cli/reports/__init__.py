@@ -1,0 +1,1 @@
+"""Texts and figures that commands print: reports and tables."""

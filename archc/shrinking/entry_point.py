@@ -1,0 +1,141 @@
+"""`archc.shrink`: find the pipeline that makes a model small and keeps its outputs."""
+
+from __future__ import annotations
+
+import os
+import time as clock
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archc.compiler import compile
+from archc.diagnostics import Diagnostics, Source, silent
+from archc.driver.arguments import check_types, targets_of
+from archc.driver.compiled import Compiled
+from archc.driver.parsing import open_source
+from archc.shrinking.agreement import measure_of
+from archc.shrinking.amounts import amount, seconds, share
+from archc.shrinking.candidates import CandidatePlan
+from archc.shrinking.goal import Goal, Quantity, limit_of
+from archc.shrinking.record import Record, key_of
+from archc.shrinking.samples import divide
+from archc.shrinking.search import Search
+from archc.shrinking.shrunk import RECIPE, Shrunk
+from archc.types.attributes import value_text
+
+
+def shrink(
+    text: str | Path | Source,
+    *,
+    calib: str | Path | Mapping[str, Any],
+    under: float | str | None = None,
+    macs: float | str | None = None,
+    params: float | str | None = None,
+    keep: float | str | None = None,
+    measure: str = "cosine",
+    time: float | str | None = None,
+    output: str | Path | None = None,
+    timed: bool = True,
+    dry_run: bool = False,
+    emit: str | Sequence[str] | None = None,
+    seed: int = 0,
+    set: Mapping[str, Any] | None = None,
+    diagnostics: Diagnostics | None = None,
+    progress: Callable[[str], None] = silent,
+    **options: Any,
+) -> Shrunk:
+    """Search for the pipeline that makes a model small and keeps its outputs.
+
+    The data are divided: 60 % of the samples are calibration data of the passes, 20 % choose among pipelines, and
+    20 % give the verdict on the chosen one.  The candidates divide what must remain between channel pruning and low
+    rank, and end in floats, int8 or a mixture of bits.
+
+    Args:
+        calib: an .npz file, or arrays by input name, with samples along the first axis.
+        under: largest number of bytes of an emitted program, such as "15MB", or a share of the bytes.
+        macs, params: largest number of multiply-adds and of parameters: a share up to 1, or a number.
+        keep: least agreement with the original model, such as 0.99 or "99%".
+        measure: "cosine" of the outputs, "top1" for the share of equal predictions, or "package.module:function" for
+            a function of the outputs, the expected outputs and the inputs.
+        time: seconds, or a text such as "10m", after which no trial begins.
+        output: folder for the record of trials and for `Shrunk.write`; a later search with the same arguments
+            continues the record.
+        timed: False to measure no latency.
+        dry_run: True to plan the first candidates, and to try none.
+        options: further options of `archc.compile`, such as `weights`, `rename`, `model` and `sizes`.
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        ValueError: an amount cannot be read, or there is no goal.
+        ArchcError: the text, the weights, the data or the options have errors.
+    """
+    check_types(text=text, calib=calib, seed=seed, set=set, diagnostics=diagnostics, progress=progress, emit=emit)
+    if all(each is None for each in (under, macs, params, keep)):
+        raise ValueError("give a goal: `under`, `macs`, `params` or `keep`")
+    found = diagnostics if diagnostics is not None else Diagnostics()
+    targets = [target.name for target in targets_of(emit, with_weights=True)]
+    shared = {**options, "emit": targets, "seed": seed}
+    original = compile(text, calib=calib, set=set, diagnostics=found, progress=progress, **shared)
+    assert original.data is not None, "the data are given"
+    samples = divide(original.data.arrays, seed)
+    chosen_measure = measure_of(measure)
+
+    def compiled(passes: str) -> Compiled:
+        return compile(text, passes=passes, calib=samples.calibration, set=set, **shared)
+
+    before = [] if not compiled("fold").passes[0].changed else ["fold"]
+    key = key_of(original.graph, original.data.arrays, [measure, targets, seed, timed, before, original.form])
+    folder = None if output is None else Path(output)
+    search = Search(compiled, original, samples, chosen_measure, targets, Record(folder, key), timed, progress)
+    figures = search.figures(original)
+    given: dict[Quantity, float | str | None] = {"bytes": under, "macs": macs, "params": params}
+    goal = Goal(
+        {
+            quantity: limit_of(_number(each, quantity), figures.of(quantity))
+            for quantity, each in given.items()
+            if each is not None
+        },
+        share(keep) if isinstance(keep, str) else keep,
+    )
+    limit = None if time is None else clock.monotonic() + (seconds(time) if isinstance(time, str) else time)
+    plan = CandidatePlan(goal, figures, before)
+    planned = {passes: plan.predicted(passes) for passes in plan.first()}
+    complete = not dry_run and search.run(goal, plan, list(planned), limit)
+    chosen = None if dry_run else search.chosen(goal)
+    recipe = None if chosen is None else _recipe(text, folder, original.name, set, chosen.passes)
+    model = None
+    if recipe is not None and chosen is not None:
+        passes = RECIPE if chosen.passes else ""
+        model = compile(recipe, passes=passes, calib=samples.calibration, diagnostics=found, baseline=True, **shared)
+    return Shrunk(
+        goal=goal,
+        measure=measure,
+        original=figures,
+        planned=planned,
+        trials=list(search.record.trials.values()),
+        chosen=chosen,
+        verdict=None if model is None else search.verdict(model),
+        compiled=model,
+        complete=complete,
+        calibration=samples.calibration,
+        recipe="" if recipe is None else recipe.text,
+        folder=folder,
+    )
+
+
+def _number(given: float | str, quantity: Quantity) -> float:
+    return amount(given, "bytes" if quantity == "bytes" else "a number") if isinstance(given, str) else given
+
+
+def _recipe(
+    text: str | Path | Source, folder: Path | None, model: str, set: Mapping[str, Any] | None, passes: str
+) -> Source:
+    """The text of `recipe.arch`: a file of a model is imported, and a text is repeated."""
+    pipeline = f"# Chosen by `archc shrink`.\npipeline {RECIPE} = {passes}\n" if passes else ""
+    source = open_source(text)
+    if source.path is None or folder is None:
+        return Source(f"{source.text.rstrip()}\n\n{pipeline}", "recipe.arch", source.path)
+    path = Path(os.path.relpath(source.path.absolute(), folder.absolute())).as_posix()
+    settings = ", ".join(f"{name} = {value_text(value)}" for name, value in (set or {}).items())
+    derived = f"model {model} = source.{model}" + (f"({settings})" if settings else "")
+    return Source(f'import "{path}" as source\n\n{derived}\n\n{pipeline}', "recipe.arch", folder / "recipe.arch")

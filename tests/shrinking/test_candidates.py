@@ -1,0 +1,75 @@
+"""Candidates: what they keep, and how later rounds come nearer."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+
+from archc.shrinking.candidates import ROUNDS, CandidatePlan
+from archc.shrinking.goal import Figures, Goal
+from archc.shrinking.trial import Trial
+
+ORIGINAL = Figures(1_000_000, 2_000_000, 250_000, {})
+
+
+def budgets(passes: str, name: str) -> list[int]:
+    return [int(number) for number in re.findall(rf"{name} = (\d+)", passes)]
+
+
+@pytest.mark.parametrize("name", ["macs", "params"])
+def test_every_structure_ends_at_the_limit(name: str) -> None:
+    limit = 120_000
+    plan = CandidatePlan(Goal({name: limit}, None), ORIGINAL, ["fold"])  # type: ignore[dict-item]
+    found = plan.first()
+    assert all(passes.startswith("fold") for passes in found)
+    structures = [passes for passes in found if budgets(passes, name)]
+    assert len(structures) == 4
+    for passes in structures:
+        numbers = budgets(passes, name)
+        assert numbers[-1] == limit
+        assert numbers == sorted(numbers, reverse=True)
+    both = next(passes for passes in structures if len(budgets(passes, name)) == 2)
+    assert budgets(both, name)[0] == pytest.approx(math.sqrt(limit * getattr(ORIGINAL, name)), rel=1e-4)
+
+
+def test_every_structure_under_a_byte_limit_ends_in_the_budget_of_bytes() -> None:
+    found = CandidatePlan(Goal({"bytes": 100_000}, None), ORIGINAL).first()
+    assert "quant(bytes = 100000)" in found
+    structures = [passes for passes in found if "params" in passes]
+    assert structures and all(passes.endswith("-> quant(bytes = 100000)") for passes in structures)
+
+
+@pytest.mark.parametrize("goal", [Goal({"macs": 1_000_000}, None), Goal({"bytes": 100_000}, 0.9), Goal({}, 0.9)])
+def test_later_rounds_try_new_candidates_and_find_a_better_split(goal: Goal) -> None:
+    """The agreement of this imaginary model is best if pruning keeps m^0.75."""
+
+    def tried(passes: str) -> Trial:
+        first = (budgets(passes, "macs") or budgets(passes, "params") or [0])[0]
+        total = ORIGINAL.macs if "macs" in passes else ORIGINAL.params
+        wanted = 0.5**0.75
+        agreement = 1 - abs(first / total - wanted) if "prune" in passes else 0.5
+        size = (budgets(passes, "bytes") or [ORIGINAL.bytes])[-1]
+        macs = (budgets(passes, "macs") or [ORIGINAL.macs])[-1]
+        return Trial(passes, Figures(size, macs, ORIGINAL.params, {}), agreement, 0.0)
+
+    plan = CandidatePlan(goal, ORIGINAL)
+    names = plan.first()
+    trials = [tried(passes) for passes in names]
+    for round in range(1, ROUNDS + 1):
+        new = plan.refined(trials, round)
+        assert not set(new) & {each.passes for each in trials}
+        trials += [tried(passes) for passes in new]
+    if "macs" in goal.limits:
+        splits = [budgets(each.passes, "macs")[0] / ORIGINAL.macs for each in trials if "prune" in each.passes]
+        assert any(abs(split - 0.5**0.75) < 1e-3 for split in splits)
+    assert len(trials) > len(names)
+
+
+def test_estimates_use_up_the_budgets() -> None:
+    plan = CandidatePlan(Goal({"bytes": 100_000}, None), ORIGINAL)
+    for passes in plan.first():
+        predicted = plan.predicted(passes)
+        assert predicted.bytes == (100_000 if "bytes" in passes else 250_000 if passes else 1_000_000)
+        assert predicted.params <= ORIGINAL.params
