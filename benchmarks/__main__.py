@@ -33,6 +33,7 @@ SCRIPTS = {
     "quantize_dynamic": "ONNX Runtime's quantizer on emitted models",
     "speaker": "The speaker encoder with trained weights, in int8",
     "quantizers": "Quantizers of a Transformer with trained weights",
+    "structures": "A Transformer with trained weights, factorized, narrowed and masked",
     "recurrent_int8": "Recurrent layers in int8 in ONNX Runtime",
     "packed_weights": "Forms of int4 weights in ONNX",
     "onnx_forms": "Quantized models with and without operators of ONNX Runtime",

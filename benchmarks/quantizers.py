@@ -44,6 +44,7 @@ import numpy as np
 import torch
 
 import archc
+from archc.driver.compiled import Compiled
 from benchmarks.embeddings import Agreement, Array, Feeds, Split, agreement, batches, compile_minilm, rows, split
 from benchmarks.programs import (
     COMPILED,
@@ -95,11 +96,16 @@ class Row:
     failure: str = ""
 
 
-def archc_candidate(passes: str) -> Candidate:
-    """The programs that archc emits for a pipeline, each target in a folder of its own."""
+def archc_candidate(passes: str, seen: Callable[[Compiled], object] = id) -> Candidate:
+    """The programs that archc emits for a pipeline, each target in a folder of its own.
+
+    Args:
+        seen: called with the compiled model.
+    """
 
     def build(calibration: Feeds, folder: Path) -> Mapping[str, Program]:
         compiled = compile_minilm(passes, calibration)
+        seen(compiled)
         for target in ("onnx", "torch"):
             compiled.write(folder / target, emit=target, check=False)
         module = load_emitted(folder / "torch" / "minilm.py")
@@ -239,7 +245,7 @@ def main() -> None:
         options.calibration, options.held = min(options.calibration, 40), min(options.held, 200)
         options.runtimes = [name for name in options.runtimes if name != "compiled"]
     options.out.mkdir(parents=True, exist_ok=True)
-    _quiet(options.out)
+    quiet(options.out)
     torch.set_num_threads(1)
     samples = [split(seed, options.calibration, options.held, SHAPES[0][1]) for seed in range(options.splits)]
     runtimes = [RUNTIMES[name] for name in options.runtimes]
@@ -255,7 +261,7 @@ def main() -> None:
     print(f"\n{', '.join(_versions())}; medians of {options.splits} splits")
 
 
-def _quiet(folder: Path) -> None:
+def quiet(folder: Path) -> None:
     """Show the progress of this script only, and keep the cache of `torch.compile` in `folder`."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str((folder / "torchinductor").absolute())
     warnings.simplefilter("ignore")
