@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from archc.analysis.layers import Layer
-from archc.compression.allocation import Option, allocate
+from archc.compression.allocation import Option, allocate_total
 from archc.compression.calibration.layer_statistics import layer_statistics
 from archc.compression.calibration.matrix_layers import matrix_obstacle
 from archc.compression.calibration.output_error import OutputError, measured_ratio
@@ -33,8 +32,6 @@ MEASURED_BATCHES = 2
 """Number of batches of calibration data on which the error of the outputs is measured for each layer."""
 MARGIN = 100
 """Rounding of an advised budget, upwards; programs name their passes, and a larger number is longer."""
-ROUNDS = 6
-"""Number of allocations after which the best one that fits is taken."""
 
 
 def formats_within(
@@ -71,7 +68,8 @@ def formats_within(
     _smallest(graph, size, choices, budget)  # before the gradients, which take longer
     options = _options(graph, context, stored, choices, size, by_data)
     smallest = _smallest(graph, size, {path: [each.choice for each in own] for path, own in options.items()}, budget)
-    chosen = _allocated(size, options, smallest, budget)
+    first = {path: next(option for option in own if option.choice == smallest[path]) for path, own in options.items()}
+    chosen = allocate_total(options, budget, first, lambda choice: size.of(_formats(choice)))
     context.note(
         graph.name,
         f"formats within {budget:,} bytes: the program has {size.of(_formats(chosen)):,}; expected squared error of the"
@@ -131,41 +129,6 @@ Choice = Mapping[str, Option[Storage]]
 
 def _formats(chosen: Choice) -> dict[str, Storage]:
     return {path: option.choice for path, option in chosen.items()}
-
-
-def _allocated(
-    size: ProgramSize, options: Mapping[str, Sequence[Option[Storage]]], smallest: Mapping[str, Storage], budget: int
-) -> Choice:
-    """The options with the smallest loss whose program has at most `budget` bytes.
-
-    The bytes of a program that are not the costs of options, the reserve, differ a little between choices.  So the
-    reserve is taken from the choice before, or by bisection between reserves that are too small and large enough.
-    """
-    best: Choice = {
-        path: next(option for option in own if option.choice == smallest[path]) for path, own in options.items()
-    }
-    too_small, enough = -math.inf, math.inf
-    reserve = size.of(smallest) - _cost(best)
-    for _ in range(ROUNDS):
-        chosen: Choice = allocate(options, budget - reserve) or best
-        total = size.of(_formats(chosen))
-        if total <= budget:
-            best, enough = min(best, chosen, key=_loss), reserve
-        else:
-            too_small = reserve
-        found = total - _cost(chosen)
-        if enough <= found or (found <= too_small and enough - too_small < 2):
-            break
-        reserve = found if too_small < found else int(too_small + enough) // 2
-    return best
-
-
-def _cost(chosen: Choice) -> int:
-    return sum(option.cost for option in chosen.values())
-
-
-def _loss(chosen: Choice) -> float:
-    return sum(option.loss for option in chosen.values())
 
 
 def _options(

@@ -1,125 +1,166 @@
-"""Best low-rank approximation of a matrix, and its storage as two factors."""
+"""Factors of weights: computed from the weights or by calibration data, and put into the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from archc.analysis.layers import Layer
-from archc.ir.graph import Graph
+from archc.compression.calibration.lockstep import Lockstep
+from archc.compression.calibration.matrix_layers import matrix_obstacle
+from archc.compression.calibration.output_metric import LARGEST_MODEL, OutputMetric, output_metric
+from archc.compression.calibration.sequential import CompressedMatrix, compress_sequentially
+from archc.compression.low_rank import Array, Factors, Svd, factorizer
+from archc.declaration.base import Operator
+from archc.ir.graph import Graph, Node
+from archc.ir.rewriter import Rewriter
 from archc.passmanager import Context
 from archc.types.storage import LowRankStorage
 
-Array = npt.NDArray[Any]
+from ._calibration_batches import calibration_batches
+from ._low_rank_matrices import Matrix
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
-class Svd:
-    """Singular value decomposition of an m × n matrix, for truncation to any rank r ≤ min(m, n).
+class Evidence:
+    """Calibration data, and the effect of layers on the outputs.
 
     Attributes:
-        values: the singular values, the largest first.
-        left: U · diag(values), m × min(m, n).
-        right: V, n × min(m, n).
+        batches: the data.
+        metrics: output metric of the node of each matrix whose factors can be chosen by the data; None if it is not
+            known.
     """
 
-    values: Array
-    left: Array
-    right: Array
-
-    @classmethod
-    def of(cls, matrix: Array) -> Svd:
-        """Decompose a finite matrix, in float64.
-
-        The singular vectors of the smaller side are computed as the eigenvectors of W Wᵀ or WᵀW.  For a 4096 × 1024
-        matrix on one core, this takes 0.5 s, a third of the time of a full decomposition.  Squaring W loses half of the
-        digits of the *smallest* singular values.  The loss is about 1e-8 of the largest singular value, which is less
-        than the precision of a float32 weight.  One factor is the product of the matrix itself and the eigenvectors,
-        which are orthonormal.  So at full rank, the product of both factors equals the matrix to all digits.
-        """
-        import torch
-
-        wide = matrix.shape[0] < matrix.shape[1]
-        tall = torch.from_numpy(np.ascontiguousarray(matrix.T if wide else matrix, dtype=np.float64))
-        vectors = torch.linalg.eigh(tall.T @ tall).eigenvectors.flip(1)
-        images = tall @ vectors
-        values = images.norm(dim=0)
-        if wide:  # tallᵀ = vectors · imagesᵀ: left and right swap, so the singular values move to the other factor
-            unit = images / values.where(values > 0, 1)
-            return cls(values.numpy(), (vectors * values).numpy(), unit.numpy())
-        return cls(values.numpy(), images.numpy(), vectors.numpy())
+    batches: Sequence[Mapping[str, torch.Tensor]]
+    metrics: Mapping[Node, OutputMetric | None]
 
     @property
-    def total(self) -> float:
-        """Squared Frobenius norm of the matrix."""
-        return float(np.square(self.values).sum())
+    def known_metrics(self) -> dict[Node, OutputMetric]:
+        """The metrics without None."""
+        return {node: metric for node, metric in self.metrics.items() if metric is not None}
 
-    def kept(self, rank: int) -> float:
-        """Share of the squared Frobenius norm that a rank keeps; the rest is the squared error."""
-        return float(np.square(self.values[:rank]).sum()) / self.total if self.total else 1.0
-
-    def error(self, rank: int) -> float:
-        """Relative error ‖W - BA‖ / ‖W‖ in the Frobenius norm, the minimum for the rank (Eckart, Young 1936)."""
-        return float(np.sqrt(np.square(self.values[rank:]).sum() / self.total)) if self.total else 0.0
-
-    def rank_for(self, energy: float) -> int:
-        """Smallest rank that keeps the share `energy` of the squared norm."""
-        if not self.total:
-            return 1
-        shares = np.cumsum(np.square(self.values)) / self.total
-        return min(int(np.searchsorted(shares, energy - 1e-12)) + 1, len(self.values))
-
-    def factors(self, rank: int) -> tuple[Array, Array]:
-        """Factors A (r × n) and B (m × r) with W ≈ BA.
-
-        For W = U · diag(s) · Vᵀ, the factors are B = U · diag(√s) and A = diag(√s) · Vᵀ, whose elements have similar
-        magnitudes.  With B = U · diag(s) and A = Vᵀ, the columns of B would differ more in magnitude.  If B were then
-        stored as int8, with one scale for each row, the columns of small singular values could become zero.
-        """
-        root = np.sqrt(self.values[:rank])
-        safe = np.where(root > 0, root, 1)
-        return (self.right[:, :rank] * root).T, self.left[:, :rank] / safe
+    @classmethod
+    def collect(cls, graph: Graph, context: Context, matrices: Sequence[Matrix]) -> Evidence:
+        """Measure the effects of the layers of matrices."""
+        nodes = []
+        for matrix in matrices:
+            obstacle = matrix_obstacle(graph, matrix.layer)
+            if obstacle is None:
+                nodes.append(matrix.layer.node)
+            else:
+                context.note(matrix.layer.path, f"plain singular value decomposition: {obstacle}")
+        batches = calibration_batches(graph, context, "`lowrank`")
+        metrics: Mapping[Node, OutputMetric] = {}
+        if sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL:
+            context.progress("measure the effect of each layer on the outputs")
+            metrics = output_metric(graph, nodes, batches)
+        return cls(batches, {node: metrics.get(node) for node in nodes})
 
 
-Ranks = Callable[[Svd], list[int]]
-"""Function that gives candidate ranks; `store_factors` uses the smallest one."""
+@dataclass
+class Outcome:
+    """Factors of weights, and what they change.
 
-
-def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) -> None:
-    """Store each weight of a layer as two factors if they are smaller, and add a remark on each weight.
-
-    The layer still computes with the product, so its multiply-adds do not change.
+    Attributes:
+        factors: by matrix.
+        errors: relative errors of the weights in the Frobenius norm.
     """
-    for name, path in layer.weights.items():
-        values = graph.weight_values(path)
-        matrix = values.reshape(len(values), -1)
-        title = name if len(layer.weights) > 1 else "its weight"
-        if not np.isfinite(matrix).all():
-            context.left(layer.path, f"{title} has NaN or infinite elements")
-            continue
-        svd = Svd.of(matrix)
-        m, n = matrix.shape
-        rank = min(ranks(svd))
-        before, after = m * n, rank * (m + n)
-        figures = {"rank": rank, "full_rank": min(m, n), "parameters_before": before, "parameters_after": after}
-        if after >= before:
-            why = f"would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}"
-            context.left(layer.path, f"{title}: rank {rank} of {min(m, n)} {why}", **figures)
-            continue
-        right, left = svd.factors(rank)
-        stored = {path: left, f"{path}_right": right.reshape(rank, *values.shape[1:])}
-        dtype = values.dtype
-        storage = LowRankStorage(rank)
-        context.rewriter.set_storage(path, storage, {key: factor.astype(dtype) for key, factor in stored.items()})
-        context.rewrote(
-            layer.path,
-            f"{title} stored as {storage}: rank {rank} of {min(m, n)}, {after / before:.0%} of the parameters,"
-            f" {svd.error(rank):.1%} error in the weight",
-            **figures,
-            energy=round(svd.kept(rank), 6),
-            error=round(svd.error(rank), 6),
-        )
+
+    factors: dict[Matrix, Factors] = field(default_factory=dict)
+    errors: dict[Matrix, float] = field(default_factory=dict)
+
+    def add(self, matrix: Matrix, factors: Factors, values: Array) -> None:
+        """Add the factors of a weight with these values."""
+        error = np.linalg.norm(values.astype(np.float64) - factors.product) / (np.linalg.norm(values) or 1.0)
+        self.factors[matrix], self.errors[matrix] = factors, float(error)
+
+
+def factors_of(
+    graph: Graph,
+    context: Context,
+    ranks: Mapping[Matrix, int],
+    plain: Mapping[Matrix, Factors],
+    evidence: Evidence | None,
+) -> Outcome:
+    """Factors of the given ranks; the biases of layers change with them.
+
+    By calibration data, the layers are factorized in the order of the data flow, each on the operands that it gets
+    after the layers before it, and with the results of the original model as targets.
+
+    Args:
+        plain: factors that are known already, from the weights alone.
+        evidence: None to use no data.
+    """
+    outcome = Outcome()
+    by_data = {} if evidence is None else {m.layer.node: m for m in ranks if m.layer.node in evidence.metrics}
+    others = [matrix for matrix in ranks if matrix.layer.node not in by_data]
+    for matrix in others:
+        values = matrix.values(graph)
+        factors = plain[matrix] if matrix in plain else Factors.of(Svd.of(values), ranks[matrix], values.dtype)
+        outcome.add(matrix, factors, values)
+    if evidence is None or not by_data:
+        return outcome
+
+    def store(node: Node, found: CompressedMatrix[Factors]) -> None:
+        matrix = by_data[node]
+        context.progress(f"factorize {matrix.layer.path} ({len(outcome.factors) + 1} of {len(ranks)})")
+        outcome.add(matrix, found.result, matrix.values(graph))
+        _set_product(graph, context.rewriter, matrix, found.result)
+        if found.bias is not None:
+            context.rewriter.set_weight(node.weights["bias"], found.bias)
+
+    steps = Lockstep(graph, evidence.batches)
+    for matrix in others:  # the layers after them compensate their errors
+        _set_product(graph, context.rewriter, matrix, outcome.factors[matrix])
+        steps.changed(matrix.path)
+    solvers = {node: factorizer(ranks[matrix]) for node, matrix in by_data.items()}
+    compress_sequentially(graph, steps, solvers, evidence.known_metrics, store)
+    return outcome
+
+
+def _set_product(graph: Graph, rewriter: Rewriter, matrix: Matrix, factors: Factors) -> None:
+    weight = graph.weights[matrix.path]
+    rewriter.set_weight(matrix.path, factors.product.astype(factors.left.dtype).reshape(weight.shape))
+
+
+def put_factors(graph: Graph, rewriter: Rewriter, matrix: Matrix, factors: Factors) -> None:
+    """Replace a layer by two, or store its weight as two factors."""
+    shape = graph.weights[matrix.path].shape
+    if not matrix.splits:
+        right = factors.right.reshape(factors.rank, *shape[1:])
+        stored = {matrix.path: factors.left, f"{matrix.path}_right": right}
+        rewriter.set_storage(matrix.path, LowRankStorage(factors.rank), stored)
+        return
+    node = matrix.layer.node
+    bias = graph.weight_values(node.weights["bias"]) if "bias" in node.weights else None
+    first, second = split_layer(rewriter, matrix.layer.nodes, factors.rank)
+    for each, values in ((first, factors.right), (second, factors.left)):
+        path = each.weights["weight"]
+        rewriter.set_weight(path, values.reshape(graph.weights[path].shape))
+    if bias is not None:
+        rewriter.set_weight(second.weights["bias"], bias)
+
+
+def split_layer(rewriter: Rewriter, nodes: Sequence[Node], rank: int) -> tuple[Node, Node]:
+    """Replace a layer by two without values, and return the nodes of its first use.
+
+    Args:
+        nodes: the uses of the layer.
+    """
+    pair = nodes[0].op.factors(rank)
+    assert pair is not None, "`matrices_of_layers` has checked that the operator has factors"
+    pairs = [_split(rewriter, node, pair) for node in nodes]
+    for node, (_, second) in zip(nodes, pairs, strict=True):
+        rewriter.replace(node, second.results)
+    return pairs[0]
+
+
+def _split(rewriter: Rewriter, node: Node, pair: tuple[Operator, Operator]) -> tuple[Node, Node]:
+    first = rewriter.add(pair[0], node.operands, name=f"{node.name}.a", near=node)
+    second = rewriter.add(pair[1], first.results, name=f"{node.name}.b", near=node)
+    return first, second

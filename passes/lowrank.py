@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-
-from archc.analysis.layers import Layer, layers_with_weights
-from archc.declaration.base import Operator
-from archc.declaration.traits import FACTORED_STORAGE
-from archc.ir.graph import Graph, Node
+from archc.compression.low_rank import Factors, Svd
+from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
-from archc.types.storage import Dense
 
-from ._layers import work_at
-from ._low_rank_factors import Svd, store_factors
+from ._low_rank_factors import Evidence, factors_of, put_factors
+from ._low_rank_matrices import Matrix, finite_matrices, matrices_of_layers
+from ._model_budget import ModelBudget, model_budget
+from ._plain_method import warn_without_data
+from ._rank_allocation import Allocation, ranks_within
 
 DEFAULT_ENERGY = 0.85
 
@@ -27,13 +27,8 @@ lanes in vectors of 512 and 256 bits.  Measured on the second convolution of the
 one core, batch 32): rank 32 is 1.2 times as fast as the original layer, and rank 34 is 0.9 times as fast.
 """
 
-# Cost of the second operator in multiply-adds, measured with ONNX Runtime on one core at batch 1 and 32.  Linear layers
-# (the smallest 128 → 10, the largest 1024 → 1024) and convolutions became slower if the factors saved less than this
-# cost.
-OPERATOR_COST = 16_384
-"""Cost of a kernel call."""
-ELEMENT_COST = 100
-"""Cost of each element of the tensor between the two operators, which is written once and read once."""
+AMOUNTS = ("rank", "ratio", "energy", "params", "macs", "bytes")
+"""Options that determine the ranks."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +37,28 @@ class LowRank(Pass):
 
     `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A convolution
     becomes a convolution with the same kernel size and r output channels, then a convolution of kernel size 1 (Zhang et
-    al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1, without its use of data).  A and B come from
-    the truncated singular value decomposition of W, reshaped to a matrix with a row for each output channel.  BA is the
-    best approximation of rank r in the Frobenius norm (Eckart, Young 1936).
+    al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1).  A and B come from a truncated singular
+    value decomposition of W, reshaped to a matrix with a row for each output channel (Eckart, Young 1936).
 
     Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` are not split: each of their matrices is stored as two
     factors, `weight_ih_l0 = low_rank(16)`.  Such a layer has fewer parameters and bytes, but as many multiply-adds as
     before.
 
-    The rank is given by one of `rank`, `ratio` and `energy`.  A rank found by energy is rounded up to a multiple of the
-    vector width.  A layer is not factorized if r(m + n) ≥ mn, because the factors would be larger, or if other layers
-    share its weight.  Without `rank`, a layer is also not factorized if the saved multiply-adds are fewer than the cost
-    of one more operator.  Train for an epoch afterwards to recover accuracy.
+    The ranks are given by one of six options.  `rank`, `ratio` and `energy` hold for each layer; a rank found by energy
+    is rounded up to a multiple of the vector width.  `params`, `macs` and `bytes` say what remains of the whole model,
+    as a share or as a number: `params = 0.6`, `bytes = 30MB`.  The ranks, multiples of 8, then follow from the budget:
+    the sum of the expected errors of the outputs is minimal, and a layer stays dense where this is better.
+
+    With calibration data, the factors are those with the smallest expected error of the outputs at their rank.  For the
+    second moments H of the layer's operand and the effect G of errors in its result on the outputs, they are the best
+    approximation of W in the norm of tr(G ΔW H ΔWᵀ) (with H alone: Yuan et al. 2023, "ASVD"; Wang et al. 2024,
+    "SVD-LLM").  Layers are factorized in the order of the data flow, on the operands that the factorized layers before
+    give, and the biases absorb the mean error.  `energy` still counts singular values of W itself.  Without data, or
+    with `method = "svd"`, the factors come from W alone, and a budget minimizes the relative errors of the weights.
+
+    A layer is not factorized if r(m + n) ≥ mn, because the factors would be larger, or if other layers share its
+    weight.  Without `rank`, a layer is also not factorized if the saved multiply-adds are fewer than the cost of one
+    more operator.  Train for an epoch afterwards to recover accuracy.
     """
 
     name = "lowrank"
@@ -68,17 +73,34 @@ class LowRank(Pass):
         doc=f"least share of the squared singular values to keep; default: {DEFAULT_ENERGY}",
         keyword=True,
     )
+    params: float | None = attribute(
+        None, doc="parameters of the model that remain: a share up to 1, or a number", keyword=True
+    )
+    macs: float | None = attribute(
+        None, doc="multiply-adds of the model that remain: a share up to 1, or a number", keyword=True
+    )
+    bytes: float | None = attribute(
+        None,
+        doc="bytes of the emitted program that remain: a share up to 1, or a number such as `30MB`",
+        keyword=True,
+    )
+    method: Literal["svd"] | None = attribute(
+        None,
+        doc='"svd" factorizes the weights alone; default: by the calibration data, if there are any',
+        keyword=True,
+    )
     on: str | tuple[str, ...] | None = attribute(
         None, doc="layers to factorize: one glob or several; `kind:linear` selects by operator", keyword=True
     )
     keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
 
     def check(self) -> None:
-        given = [name for name in ("rank", "ratio", "energy") if getattr(self, name) is not None]
+        given = [name for name in AMOUNTS if getattr(self, name) is not None]
         if len(given) > 1:
+            names = ", ".join(f"`{name}`" for name in AMOUNTS[:-1])
             raise AttributeProblem(
                 "conflicting-options",
-                f"`lowrank` takes one of `rank`, `ratio` and `energy`, got `{given[0]}` and `{given[1]}`",
+                f"`lowrank` takes one of {names} and `{AMOUNTS[-1]}`, got `{given[0]}` and `{given[1]}`",
                 given[1],
                 f"remove `{given[1]}`",
             )
@@ -90,63 +112,60 @@ class LowRank(Pass):
                 raise AttributeProblem(
                     "bad-option", f"`{name}` of `lowrank` must be above 0 and at most 1, got {share}", name
                 )
+        self._budget()
+
+    def _budget(self) -> ModelBudget | None:
+        return model_budget("lowrank", self.params, self.macs, self.bytes)
 
     def run(self, graph: Graph, context: Context) -> None:
-        wanted = select(graph, self.on, self.keep)
-        work = work_at(graph, context.sizes)
-        for layer in layers_with_weights(graph):
-            reason = _obstacle(graph, layer)
-            if reason is not None:
-                context.inapplicable(layer.path, reason)
-                continue
-            if not wanted(layer.path):
-                context.left(layer.path, "not selected")
-                continue
-            if layer.op.has(FACTORED_STORAGE):
-                store_factors(graph, context, layer, self._ranks)
-            else:
-                self._factorize(graph, context, layer, work(layer.node))
+        order = {path: number for number, path in enumerate(graph.layers())}
+        matrices, budget = self._matrices(graph, context), self._budget()
+        by_data, plain = self.method is None and context.calibration.real, dict[Matrix, Factors]()
+        if budget is not None:
+            allocation = ranks_within(graph, context, matrices, budget, by_data)
+        else:
+            plain = self._plain_factors(graph, context, matrices)
+            evidence = Evidence.collect(graph, context, list(plain)) if by_data and plain else None
+            allocation = Allocation({matrix: factors.rank for matrix, factors in plain.items()}, evidence=evidence)
+        if allocation.ranks and self.method is None:
+            effect = f"`{self}` factorizes weights without regard to the operands, since there are no calibration data"
+            warn_without_data(context, effect, "a smaller error of the outputs", 'method = "svd"')
+        outcome = factors_of(graph, context, allocation.ranks, plain, allocation.evidence)
+        for matrix, factors in outcome.factors.items():
+            loss = allocation.losses.get(matrix, factors.loss)
+            _remark(graph, context, matrix, factors, outcome.errors[matrix], loss)
+            put_factors(graph, context.rewriter, matrix, factors)
+        context.remarks.sort(key=lambda remark: order.get(remark.layer, -1))
 
-    def _factorize(self, graph: Graph, context: Context, layer: Layer, work: int) -> None:
-        """Factorize a layer if the factors are smaller and faster; `work` is the layer's multiply-adds."""
-        (path,) = layer.weights.values()
-        weight, values = graph.weights[path], graph.weight_values(path)
-        matrix = values.reshape(len(values), -1)
-        if not np.isfinite(matrix).all():
-            context.left(layer.path, "its weight has NaN or infinite elements")
-            return
-        svd = Svd.of(matrix)
-        m, n = matrix.shape
-        reasons = {rank: self._obstacle_to_rank(work, rank, m, n) for rank in self._ranks(svd)}
-        rank = next((rank for rank, reason in reasons.items() if reason is None), min(reasons))
-        reason, before, after = reasons[rank], m * n, rank * (m + n)
-        figures = {"rank": rank, "full_rank": min(m, n), "parameters_before": before, "parameters_after": after}
-        shape = f"rank {rank} of {min(m, n)}"
-        if reason is not None:
-            context.left(layer.path, f"{shape} {reason}", **figures)
-            return
-        pair = layer.op.factors(rank)
-        assert pair is not None, "`_obstacle` has checked that the operator has factors"
-        down, up = svd.factors(rank)
-        nodes = [_split(context, node, pair) for node in layer.nodes]
-        for node, factor in zip(nodes[0], (down, up)):
-            path = node.weights["weight"]
-            shaped = factor.reshape(graph.weights[path].shape)
-            context.rewriter.set_weight(path, shaped.astype(values.dtype))
-        if "bias" in layer.node.weights:
-            bias = graph.weight_values(layer.node.weights["bias"])
-            context.rewriter.set_weight(nodes[0][1].weights["bias"], bias)
-        for node, (_, second) in zip(layer.nodes, nodes):
-            context.rewriter.replace(node, second.results)
-        context.rewrote(
-            layer.path,
-            f"{shape}, {after / before:.0%} of the parameters, {svd.error(rank):.1%} error in the weight",
-            **figures,
-            energy=round(svd.kept(rank), 6),
-            error=round(svd.error(rank), 6),
-            bytes_before=weight.nbytes,
-            bytes_after=after * weight.dtype.size,
-        )
+    def _matrices(self, graph: Graph, context: Context) -> list[Matrix]:
+        """The weights of selected layers, with a remark on the other layers."""
+        wanted = select(graph, self.on, self.keep)
+        found: list[Matrix] = []
+        for layer, matrices in matrices_of_layers(graph, context.sizes).items():
+            if isinstance(matrices, str):
+                context.inapplicable(layer.path, matrices)
+            elif not wanted(layer.path):
+                context.left(layer.path, "not selected")
+            else:
+                found += matrices
+        return finite_matrices(graph, context, found)
+
+    def _plain_factors(self, graph: Graph, context: Context, matrices: list[Matrix]) -> dict[Matrix, Factors]:
+        """Factors by the weights alone, of the rank that the options give, with a remark where there are none."""
+        found = {}
+        for matrix in matrices:
+            values = matrix.values(graph)
+            svd = Svd.of(values)
+            ranks = self._ranks(svd) if matrix.splits else [min(self._ranks(svd))]
+            reasons = {rank: self._obstacle(matrix, rank) for rank in ranks}
+            rank = next((rank for rank, reason in reasons.items() if reason is None), min(reasons))
+            if reasons[rank] is None:
+                found[matrix] = Factors.of(svd, rank, values.dtype)
+            else:
+                title = "" if len(matrix.layer.weights) == 1 and matrix.splits else f"{matrix.title}: "
+                reason = f"{title}rank {rank} of {matrix.full_rank} {reasons[rank]}"
+                context.left(matrix.layer.path, reason, **_figures(matrix, rank))
+        return found
 
     def _ranks(self, svd: Svd) -> list[int]:
         """Candidate ranks, the best one first."""
@@ -158,37 +177,42 @@ class LowRank(Pass):
         enough = svd.rank_for(self.energy if self.energy is not None else DEFAULT_ENERGY)
         return [min(-(-enough // step) * step, full) for step in ALIGNMENTS]
 
-    def _obstacle_to_rank(self, work: int, rank: int, m: int, n: int) -> str | None:
-        """Reason why a rank gives no gain, or None."""
-        before, after = m * n, rank * (m + n)
-        if after >= before:
-            return f"would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}"
-        if self.rank is not None:
-            return None
-        saved = work * (1 - after / before)
-        needed = max(OPERATOR_COST, ELEMENT_COST * work * rank / before)
-        if saved < needed:
-            return f"would be slower: it saves {saved:,.0f} multiply-adds, but a second operator costs {needed:,.0f}"
-        return None
+    def _obstacle(self, matrix: Matrix, rank: int) -> str | None:
+        """Reason why a rank gives no gain, or None; a given rank may make a layer slower."""
+        return matrix.obstacle_to_size(rank) or (None if self.rank is not None else matrix.obstacle_to_speed(rank))
 
 
-def _split(context: Context, node: Node, pair: tuple[Operator, Operator]) -> tuple[Node, Node]:
-    add = context.rewriter.add
-    first = add(pair[0], node.operands, name=f"{node.name}.a", near=node)
-    second = add(pair[1], first.results, name=f"{node.name}.b", near=node)
-    return first, second
+def _remark(graph: Graph, context: Context, matrix: Matrix, factors: Factors, error: float, loss: float | None) -> None:
+    """Add a remark on factors.
+
+    Args:
+        error: relative error of the weight.
+        loss: expected squared error of the outputs, if it is known.
+    """
+    rank, after, size = factors.rank, matrix.parameters_at(factors.rank), matrix.element_size
+    figures: dict[str, float | int | str] = {
+        **_figures(matrix, rank),
+        "energy": round(1 - error**2, 6),
+        "error": round(error, 6),
+        "bytes_before": matrix.parameters * size,
+        "bytes_after": after * size,
+    }
+    if loss is not None:
+        figures["predicted_error"] = loss
+    stored = "" if matrix.splits else f"{matrix.title} stored as low_rank({rank}): "
+    effect = "" if loss is None else f"; expected squared error of the outputs: {loss:.1e}"
+    context.rewrote(
+        matrix.layer.path,
+        f"{stored}rank {rank} of {matrix.full_rank}, {after / matrix.parameters:.0%} of the parameters,"
+        f" {error:.1%} error in the weight{effect}",
+        **figures,
+    )
 
 
-def _obstacle(graph: Graph, layer: Layer) -> str | None:
-    """Reason why a layer cannot be factorized at any rank, or None."""
-    if layer.op.has(FACTORED_STORAGE) and not layer.weights:
-        return "it has no matrix to factorize"
-    if layer.op.factors(1) is None and not layer.op.has(FACTORED_STORAGE):
-        return f"`{layer.op.name}` with these attributes does not split into two"
-    if layer.tied_to is not None:
-        return f"it shares its weight with `{layer.tied_to}`"
-    storages = (graph.weights[path].storage for path in layer.weights.values())
-    storage = next((storage for storage in storages if storage != Dense()), None)
-    if storage is not None:
-        return f"its weight is stored as {storage}: run `lowrank` first"
-    return None
+def _figures(matrix: Matrix, rank: int) -> Mapping[str, int]:
+    return {
+        "rank": rank,
+        "full_rank": matrix.full_rank,
+        "parameters_before": matrix.parameters,
+        "parameters_after": matrix.parameters_at(rank),
+    }

@@ -6,8 +6,9 @@ Multiply-adds and activations follow from the operators' signatures.  A node in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from archc.declaration.base import Operator
 from archc.declaration.operator_failure import OperatorFailure
 from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
@@ -72,6 +73,15 @@ class NodeCosts:
     def multiply_adds(self, node: Node) -> int:
         """Return the multiply-adds of all executions of a node."""
         return self.times(node) * multiply_adds(node, self._sizes)
+
+    def multiply_adds_of(self, node: Node, chain: Sequence[Operator]) -> int:
+        """Return the multiply-adds of operators in sequence that would replace a node."""
+        types, total = node.types, 0
+        for op in chain:
+            inference = op.infer(types)
+            total += evaluate(op.multiply_adds(inference, types), sizes=self._sizes)
+            types = inference.results
+        return self.times(node) * total
 
     def activations(self, node: Node) -> int:
         """Return the bytes of the results of all executions of a node."""

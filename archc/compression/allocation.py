@@ -1,8 +1,9 @@
-"""Allocation of a byte budget: one option for each layer, with the smallest summed loss."""
+"""Allocation of a budget: one option for each layer, with the smallest summed loss."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from archc.frozen_dataclass import frozen_dataclass
@@ -10,13 +11,16 @@ from archc.frozen_dataclass import frozen_dataclass
 Key = TypeVar("Key")
 Choice = TypeVar("Choice")
 
+ROUNDS = 6
+"""Number of allocations after which `allocate_total` takes the best one that fits."""
+
 
 @frozen_dataclass
 class Option(Generic[Choice]):
     """A way to compress one layer.
 
     Attributes:
-        cost: bytes of the layer.
+        cost: part of the budget, such as bytes of the layer.
         loss: expected squared error of the outputs; losses of layers are summed.
     """
 
@@ -50,6 +54,38 @@ def allocate(options: Mapping[Key, Sequence[Option[Choice]]], budget: int) -> di
     return _fill(options, chosen, budget)
 
 
+def allocate_total(
+    options: Mapping[Key, Sequence[Option[Choice]]],
+    budget: int,
+    smallest: Mapping[Key, Option[Choice]],
+    total: Callable[[Mapping[Key, Option[Choice]]], int],
+) -> Mapping[Key, Option[Choice]]:
+    """An option for each layer with a total of at most `budget`; a total is more than the sum of costs.
+
+    The rest of the total, the reserve, may differ a little between choices.  So the reserve is taken from the choice
+    before, or by bisection between reserves that are too small and large enough.
+
+    Args:
+        smallest: a choice within the budget.
+        total: the total of a choice, such as the bytes of a program with all weights.
+    """
+    best = smallest
+    too_small, enough = -math.inf, math.inf
+    reserve = total(best) - _cost(best)
+    for _ in range(ROUNDS):
+        chosen = allocate(options, budget - reserve) or best
+        whole = total(chosen)
+        if whole <= budget:
+            best, enough = min(best, chosen, key=_loss), reserve
+        else:
+            too_small = reserve
+        found = whole - _cost(chosen)
+        if enough <= found or (found <= too_small and enough - too_small < 2):
+            break
+        reserve = found if too_small < found else int(too_small + enough) // 2
+    return best
+
+
 def _at(options: Mapping[Key, Sequence[Option[Choice]]], price: float) -> dict[Key, Option[Choice]]:
     return {
         key: min(each, key=lambda option: (option.loss + price * option.cost, option.cost))
@@ -77,3 +113,7 @@ def _fill(
 
 def _cost(chosen: Mapping[Key, Option[Choice]]) -> int:
     return sum(option.cost for option in chosen.values())
+
+
+def _loss(chosen: Mapping[Key, Option[Choice]]) -> float:
+    return sum(option.loss for option in chosen.values())

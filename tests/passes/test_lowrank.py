@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.passes._low_rank_factors import Svd
+from archc.compression.low_rank import Svd
 from archc.passes.lowrank import LowRank
 from archc.passmanager import make_pass
 from archc.types.attributes import AttributeProblem
