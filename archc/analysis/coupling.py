@@ -84,6 +84,12 @@ class Coupling:
         assert isinstance(size, int), "axes of symbolic size do not shrink"
         return self._kept(self._first.get(tensor_axis), size, removed)
 
+    def group_numbers(self, tensor_axis: TensorAxis) -> Numbers:
+        """Return the number of the group of each element of an axis; -1 for the elements of a fixed axis."""
+        size, first = self.shrinkable.size(tensor_axis), self._first.get(tensor_axis)
+        assert isinstance(size, int), "axes of symbolic size do not shrink"
+        return np.full(size, -1, np.int64) if first is None else self._labels[first : first + size]
+
     def extents(self, node: Node, removed: Collection[int]) -> dict[str, Extent]:
         """Return the extents of a node's indices after the removal of groups."""
         uses = self.shrinkable.of_node(node)
