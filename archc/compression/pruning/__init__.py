@@ -1,1 +1,1 @@
-"""Pruning of single elements of weights: patterns, scores and solvers."""
+"""Pruning of elements and channels of weights: patterns, scores, losses and solvers."""
