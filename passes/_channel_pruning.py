@@ -29,16 +29,15 @@ def choose_groups(
     """
     norms = _Norms(coupling.graph)
     pools: list[list[tuple[float, ChannelGroup]]] = []
-    for family in coupling.families():
-        groups = [group for group in family if _is_removable(coupling, group) and all(map(wanted, group.producers))]
+    for groups in candidates(coupling, wanted):
         importances = np.array([norms.of(group) for group in groups])
         finite = np.isfinite(importances)  # groups with NaN or infinite weights cannot be ranked, and are kept
         if scope == "global" and finite.any():
             importances /= importances[finite].mean() or 1.0
         pools.append([(float(importances[k]), groups[k]) for k in np.flatnonzero(finite)])
-    candidates = [[ranked for pool in pools for ranked in pool]] if scope == "global" else pools
+    ranked_together = [[ranked for pool in pools for ranked in pool]] if scope == "global" else pools
     left = dict(coupling.sizes)
-    chosen = [group for pool in candidates for group in _least_important(pool, int(sparsity * len(pool)), left)]
+    chosen = [group for pool in ranked_together for group in _least_important(pool, int(sparsity * len(pool)), left)]
     if multiple == 1:
         return chosen
     numbers = {group.number for group in chosen}
@@ -47,6 +46,14 @@ def choose_groups(
         ranking = [group for _, group in sorted(pool, key=lambda ranked: ranked[0])]
         aligned += align_width(coupling, ranking, [group for group in ranking if group.number in numbers], multiple)
     return aligned
+
+
+def candidates(coupling: Coupling, wanted: Wanted) -> list[list[ChannelGroup]]:
+    """The groups that may be removed, in one list for each set of layers that produces them."""
+    return [
+        [group for group in family if _is_removable(coupling, group) and all(map(wanted, group.producers))]
+        for family in coupling.families()
+    ]
 
 
 def remove_groups(context: Context, coupling: Coupling, removed: set[int]) -> None:
@@ -165,14 +172,22 @@ def align_width(
         ranking: the removable groups of the family, the least important first.
         chosen: the groups to remove if any width is allowed.
     """
-    axis = _axis(coupling, ranking)
-    if not chosen or axis is None:
+    if not chosen or _axis(coupling, ranking) is None:
         return list(chosen)
-    size, each = axis
-    counts = [count for count in range(len(ranking) + 1) if count == 0 or (size - count * each) % multiple == 0]
-    fits = [count for count in counts if size - count * each > 0 and _leaves_elements(coupling, ranking[:count])]
+    counts = [0, *possible_counts(coupling, ranking, multiple)]
+    fits = [count for count in counts if _leaves_elements(coupling, ranking[:count])]
     nearest = min(fits, key=lambda count: (abs(count - len(chosen)), count))
     return list(ranking[:nearest])
+
+
+def possible_counts(coupling: Coupling, family: Sequence[ChannelGroup], multiple: int) -> list[int]:
+    """Numbers of groups, above 0, whose removal makes the width of their layer a multiple of `multiple`."""
+    axis = _axis(coupling, family)
+    counts = range(1, len(family) + 1)
+    if axis is None:
+        return [*counts]
+    size, each = axis
+    return [count for count in counts if size > count * each and (size - count * each) % multiple == 0]
 
 
 def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:

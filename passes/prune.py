@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from archc.analysis.coupling import Coupling
 from archc.compression.pruning.sparsity import KeptPattern
 from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
-from ._channel_pruning import choose_groups, remark_on_channels, remove_groups
+from ._channel_budget import prune_channels
 from ._element_pruning import ElementPruning, mask_elements
+from ._model_budget import ModelBudget, model_budget
 from ._plain_method import warn_without_data
 
 
@@ -55,15 +55,27 @@ class Prune(Pass):
     model in which every use of a removed channel reads zero.  Some groups always stay, such as groups with a channel of
     an input or output of the model, or of the operand of a layer norm.
 
-    The importance of a group is the L2 norm of all its weights (Li et al. 2017, "Pruning Filters for Efficient
-    ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together.  For this
-    ranking, the importances of a layer's groups are divided by their mean, so that the scale of the layer's weights has
-    no effect.  Layers whose results are added have common groups, and count as one layer.  With `"layer"`, each layer
-    loses the same share.
+    `sparsity` is the share of the groups that is removed.  Instead, `macs`, `params` or `bytes` is a budget: what
+    remains of the multiply-adds of one run, of the parameters, or of the bytes of the emitted program, as a share or as
+    a number.  `bytes` are those of the largest target that `--emit` names.
 
-    Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width between two
-    multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no smaller width is a
-    multiple.  No layer loses its last channel.
+    With calibration data, the groups are removed whose removal adds the least expected squared error to the outputs,
+    for each multiply-add, parameter or byte that it saves.  The error is measured by the gradients of the outputs,
+    without labels.  It takes into account that the weights that stay compensate for removed channels: then the columns
+    of linear layers and convolutions are fitted to their original results, layer by layer on the outputs of the pruned
+    layers before, and the bias absorbs the mean of the remaining error (Hassibi and Stork 1992, "Second order
+    derivatives for network pruning: Optimal Brain Surgeon"; Kurtic et al. 2023, "ZipLM").  Run `fold` before, so that
+    convolutions have a bias.  With `scope = "layer"`, each layer loses about the same share of its groups.
+
+    Without data, or with `method = "magnitude"`, the importance of a group is the L2 norm of all its weights (Li et al.
+    2017, "Pruning Filters for Efficient ConvNets", with the 2-norm), and the other weights do not change.  With
+    `scope = "global"`, the groups of the whole model are ranked together.  For this ranking, the importances of a
+    layer's groups are divided by their mean, so that the scale of the layer's weights has no effect.  Layers whose
+    results are added have common groups, and count as one layer.  With `"layer"`, each layer loses the same share.
+
+    Widths are rounded to the nearest `multiple`, or, under a budget, to a smaller one: kernels compute whole blocks of
+    channels, so a width between two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width
+    if no smaller width is a multiple.  No layer loses its last channel.
 
     Train for an epoch or two after either scheme.
     """
@@ -74,13 +86,22 @@ class Prune(Pass):
         "multiple": ("scheme", ("channel",)),
         "pattern": ("scheme", ("element", "magnitude")),
     }
-    example = 'prune(0.5, scheme = "channel", keep = "stem")'
+    example = 'prune(macs = 0.7, scheme = "channel", keep = "stem")'
 
     sparsity: float | None = attribute(
         None, doc="share of the weights, or of the channel groups, to remove: from 0 to below 1"
     )
     pattern: str | None = attribute(
         None, doc='`"2:4"` keeps 2 of each 4 consecutive elements of a row of a weight', keyword=True
+    )
+    macs: float | None = attribute(
+        None,
+        doc="multiply-adds of the whole model that remain, as a share up to 1 or a number: channels are removed",
+        keyword=True,
+    )
+    params: float | None = attribute(None, doc="parameters of the whole model that remain, likewise", keyword=True)
+    bytes: float | None = attribute(
+        None, doc="bytes of the emitted program that remain, likewise, such as `bytes = 12MB`", keyword=True
     )
     scheme: Literal["element", "channel", "magnitude"] = attribute(
         "element",
@@ -89,8 +110,9 @@ class Prune(Pass):
     )
     method: Literal["sparsegpt", "wanda", "magnitude"] | None = attribute(
         None,
-        doc='how single weights are chosen: "sparsegpt" and "wanda" use the calibration data, "magnitude" does not; '
-        'default: "sparsegpt" if there are data',
+        doc='how weights or channels are chosen: "sparsegpt" and "wanda" mask single weights by the calibration data, '
+        '"magnitude" goes by absolute values; default: "sparsegpt", or the error of the outputs for channels, if there '
+        "are data",
         keyword=True,
     )
     scope: Literal["global", "layer"] = attribute(
@@ -107,11 +129,16 @@ class Prune(Pass):
     )
 
     def check(self) -> None:
-        if self.sparsity is None and self.pattern is None:
+        self._check_budget()
+        if self.sparsity is None and self.pattern is None and self._budget is None:
             raise AttributeProblem(
                 "missing-option",
-                "`prune` needs `sparsity` or `pattern`",
-                help='write `prune(0.5)`, or `prune(pattern = "2:4")`',
+                "`prune` needs `sparsity`, `pattern` or a budget",
+                help='write `prune(0.5)`, `prune(pattern = "2:4")`, or `prune(macs = 0.7, scheme = "channel")`',
+            )
+        if self.pattern is not None and self.scheme == "channel":
+            raise AttributeProblem(
+                "bad-option", '`pattern` of `prune` masks single weights, got `scheme = "channel"`', "pattern"
             )
         if self.sparsity is not None and self.pattern is not None:
             raise AttributeProblem(
@@ -149,12 +176,41 @@ class Prune(Pass):
         if self.scheme != "channel":
             self._mask(graph, context, wanted)
             return
-        assert self.sparsity is not None, "`check` requires it"
-        coupling = Coupling(graph)
-        removed = {group.number for group in choose_groups(coupling, self.sparsity, self.scope, wanted, self.multiple)}
-        remark_on_channels(context, coupling, removed, wanted)
-        if removed:
-            remove_groups(context, coupling, removed)
+        amount: float | ModelBudget | None = self._budget or self.sparsity
+        assert amount is not None, "`check` requires one"
+        by_data = self.method is None and context.calibration.real
+        if self.method is None and not by_data:
+            warn_without_data(
+                context,
+                f"`{self}` ranks channels by the norms of their weights, since there are no calibration data",
+                "a smaller error by the effect of each channel",
+                'method = "magnitude"',
+            )
+        prune_channels(graph, context, amount, self.scope, wanted, self.multiple, by_data)
+
+    @property
+    def _budget(self) -> ModelBudget | None:
+        return model_budget(self.name, self.params, self.macs, self.bytes)
+
+    def _check_budget(self) -> None:
+        budget = self._budget
+        if budget is None:
+            return
+        if self.sparsity is not None or self.pattern is not None:
+            share = "`sparsity`, the share that is removed," if self.sparsity is not None else "`pattern`"
+            raise AttributeProblem(
+                "conflicting-options",
+                f"`prune` takes {share} or `{budget.measure}`, the amount that remains, got both",
+                budget.measure,
+                f"remove `{budget.measure}`",
+            )
+        if self.scheme != "channel":
+            raise AttributeProblem(
+                "bad-option",
+                f'`{budget.measure}` of `prune` needs `scheme = "channel"`, got "{self.scheme}"',
+                budget.measure,
+                f'write `prune({budget.measure} = {budget.amount:g}, scheme = "channel")`: masks keep all of them',
+            )
 
     def _mask(self, graph: Graph, context: Context, wanted: Callable[[str], bool]) -> None:
         """Mask single elements of weights."""
