@@ -34,10 +34,12 @@ class Evidence:
         batches: the data.
         metrics: output metric of the node of each matrix whose factors can be chosen by the data; None if it is not
             known.
+        frequencies: shares of the selected rows of tables.
     """
 
     batches: Sequence[Mapping[str, torch.Tensor]]
     metrics: Mapping[Node, OutputMetric | None]
+    frequencies: Mapping[Node, torch.Tensor] = field(default_factory=dict)
 
     @property
     def known_metrics(self) -> dict[Node, OutputMetric]:
@@ -118,7 +120,7 @@ def factors_of(
     for matrix in others:  # the layers after them compensate their errors
         _set_product(graph, context.rewriter, matrix, outcome.factors[matrix])
         steps.changed(matrix.path)
-    solvers = {node: factorizer(ranks[matrix]) for node, matrix in by_data.items()}
+    solvers = {node: factorizer(ranks[matrix], evidence.frequencies.get(node)) for node, matrix in by_data.items()}
     compress_sequentially(graph, steps, solvers, evidence.known_metrics, store)
     return outcome
 
@@ -139,7 +141,8 @@ def put_factors(graph: Graph, rewriter: Rewriter, matrix: Matrix, factors: Facto
     node = matrix.layer.node
     bias = graph.weight_values(node.weights["bias"]) if "bias" in node.weights else None
     first, second = split_layer(rewriter, matrix.layer.nodes, factors.rank)
-    for each, values in ((first, factors.right), (second, factors.left)):
+    values_of = (factors.left, factors.right.T) if matrix.selects_rows else (factors.right, factors.left)
+    for each, values in zip((first, second), values_of, strict=True):
         path = each.weights["weight"]
         rewriter.set_weight(path, values.reshape(graph.weights[path].shape))
     if bias is not None:

@@ -11,7 +11,7 @@ from archc.analysis.cost import NodeCosts
 from archc.analysis.layers import Layer, layers_with_weights
 from archc.compression.low_rank import Array
 from archc.declaration.base import Operator
-from archc.declaration.traits import FACTORED_STORAGE
+from archc.declaration.traits import FACTORED_STORAGE, SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 from archc.types.storage import Dense
@@ -49,6 +49,11 @@ class Matrix:
     work_per_rank: int
 
     @property
+    def selects_rows(self) -> bool:
+        """True for a table of vectors, such as the weight of an `embedding`."""
+        return self.layer.op.has(SELECTS_ROWS)
+
+    @property
     def parameters(self) -> int:
         """Number of elements of the weight."""
         return self.shape[0] * self.shape[1]
@@ -77,8 +82,11 @@ class Matrix:
         return None if after < before else f"would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}"
 
     def obstacle_to_speed(self, rank: int) -> str | None:
-        """Reason why a rank does not make the layer faster, or None.  Stored factors do not change its speed."""
-        if not self.splits:
+        """Reason why a rank does not make the layer faster, or None.
+
+        Stored factors do not change the speed.  A table is not factorized for speed.
+        """
+        if not self.splits or self.selects_rows:
             return None
         saved = self.work - self.multiply_adds_at(rank)
         needed = max(OPERATOR_COST * len(self.layer.nodes), ELEMENT_COST * self.work * rank / self.parameters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from archc.analysis.cost import cost, parameters
@@ -81,8 +81,7 @@ def ranks_within(
     least = total(smallest)
     if least > limit:
         raise _too_small(graph, budget, before, limit, least)
-    evidence = Evidence.collect(graph, context, list(candidates)) if by_data else None
-    losses = _losses_by_data(graph, context, candidates, evidence) if evidence else _losses(graph, candidates)
+    losses, evidence = _losses_by_data(graph, context, candidates) if by_data else (_losses(graph, candidates), None)
     options: dict[Matrix, list[Option[int | None]]] = {}
     for matrix, of_ranks in losses.items():
         options[matrix] = [Option(rank, _cost(matrix, rank, budget.measure), loss) for rank, loss in of_ranks.items()]
@@ -120,12 +119,13 @@ def _candidates(context: Context, matrix: Matrix, measure: Measure) -> list[int]
     if measure == "macs" and not matrix.splits:
         context.left(matrix.layer.path, f"factors of {matrix.title} would be stored, which saves no multiply-adds")
         return []
-    ranks = range(STEP, matrix.full_rank, STEP) or range(1, 2)
-    obstacles = {rank: matrix.obstacle_to_size(rank) or matrix.obstacle_to_speed(rank) for rank in ranks}
+    obstacles: dict[int, str | None] = {}
+    for rank in range(STEP, matrix.full_rank, STEP):
+        obstacles[rank] = matrix.obstacle_to_size(rank) or matrix.obstacle_to_speed(rank)
     found = [rank for rank, obstacle in obstacles.items() if obstacle is None]
     if not found:
-        first = min(obstacles)
-        context.left(matrix.layer.path, f"rank {first} of {matrix.full_rank} {obstacles[first]}")
+        reason = f"rank {STEP} of {matrix.full_rank} {obstacles[STEP]}" if obstacles else f"has at most rank {STEP}"
+        context.left(matrix.layer.path, reason if obstacles else f"{matrix.title} {reason}")
     return found
 
 
@@ -190,15 +190,17 @@ def _losses(graph: Graph, candidates: Mapping[Matrix, Sequence[int]]) -> dict[Ma
 
 
 def _losses_by_data(
-    graph: Graph, context: Context, candidates: Mapping[Matrix, Sequence[int]], evidence: Evidence
-) -> dict[Matrix, dict[int, float]]:
-    """Expected squared errors of the outputs, for the weights whose effect is known.
+    graph: Graph, context: Context, candidates: Mapping[Matrix, Sequence[int]]
+) -> tuple[dict[Matrix, dict[int, float]], Evidence]:
+    """Expected squared errors of the outputs, for the weights whose effect is known, and the data that give them.
 
     The losses of a weight are the discarded squared singular values, in the norm of the outputs, times a factor that is
     measured at one rank.
     """
+    evidence = Evidence.collect(graph, context, list(candidates))
     context.progress("measure the operands of each layer")
     statistics = layer_statistics(graph, evidence.batches, evidence.known_metrics)
+    shares = {node: own.frequencies for node, own in statistics.items() if own.frequencies is not None}
     errors = OutputError(graph, evidence.batches[:MEASURED_BATCHES])
     found = {}
     for matrix, ranks in candidates.items():
@@ -215,11 +217,13 @@ def _losses_by_data(
             continue
         ratio = measured_ratio(measured, predicted) if known else (measured or 0.0) / (predicted or 1.0)
         found[matrix] = {rank: ratio * svd.loss(rank) for rank in ranks}
-    return found
+    return found, replace(evidence, frequencies=shares)
 
 
 def _weighted(values: Array, statistics: LayerStatistics, metric: torch.Tensor) -> Svd:
     """The decomposition of a weight in the norm of the outputs."""
+    if statistics.frequencies is not None:
+        return Svd.weighted(values, statistics.frequencies, metric)
     (moments,) = statistics.moments
     return Svd.weighted(values, metric, moments.hessian)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from archc.compression.low_rank import Factors, Svd
+from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
@@ -39,6 +40,9 @@ class LowRank(Pass):
     becomes a convolution with the same kernel size and r output channels, then a convolution of kernel size 1 (Zhang et
     al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1).  A and B come from a truncated singular
     value decomposition of W, reshaped to a matrix with a row for each output channel (Eckart, Young 1936).
+
+    Under a budget of parameters or bytes, `embedding` v → d becomes `embedding` v → r and `linear` r → d without bias.
+    With calibration data, a row counts by its frequency in the data.
 
     Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` are not split: each of their matrices is stored as two
     factors, `weight_ih_l0 = low_rank(16)`.  Such a layer has fewer parameters and bytes, but as many multiply-adds as
@@ -144,6 +148,9 @@ class LowRank(Pass):
         for layer, matrices in matrices_of_layers(graph, context.sizes).items():
             if isinstance(matrices, str):
                 context.inapplicable(layer.path, matrices)
+            elif self.params is None and self.bytes is None and layer.op.has(SELECTS_ROWS):
+                why = "the factors of a table need more multiply-adds: give a budget, `params` or `bytes`"
+                context.inapplicable(layer.path, why)
             elif not wanted(layer.path):
                 context.left(layer.path, "not selected")
             else:

@@ -204,24 +204,30 @@ class Factors:
         return self.left.astype(np.float64) @ self.right.astype(np.float64)
 
 
-def factorizer(rank: int) -> Solver[Factors]:
+def factorizer(rank: int, frequencies: torch.Tensor | None = None) -> Solver[Factors]:
     """A solver that replaces a weight by two factors of a rank, in the norm of the outputs.
 
     The second moments of the operand and the metric of the result give the norm (`Svd.weighted`).  Without moments or
     without a metric, the identity takes their place.
+
+    Args:
+        frequencies: share of each selected row, for a layer that selects rows of its weight; they take the place of the
+            moments.
     """
-    return partial(_factorized, rank)
+    return partial(_factorized, rank, frequencies)
 
 
-def _factorized(rank: int, problem: LayerProblem) -> Approximation[Factors]:
+def _factorized(rank: int, frequencies: torch.Tensor | None, problem: LayerProblem) -> Approximation[Factors]:
     import torch
 
     weight = problem.weight
-    if problem.target is None:
-        svd = Svd.of(weight.reshape(len(weight), -1))
-        return Approximation(Factors.of(svd, rank, weight.dtype), None)
-    (moments,) = problem.moments
     metric = None if problem.metric is None else problem.metric.matrix
+    if problem.target is None:
+        matrix = weight.reshape(len(weight), -1)
+        svd = Svd.of(matrix) if frequencies is None else Svd.weighted(matrix, frequencies, metric)
+        known = frequencies is not None and metric is not None
+        return Approximation(Factors.of(svd, rank, weight.dtype, known), None)
+    (moments,) = problem.moments
     svd = Svd.weighted(problem.target.numpy(), metric, moments.hessian)
     found = Factors.of(svd, rank, weight.dtype, known=metric is not None)
     return Approximation(found, torch.from_numpy(found.product.astype(weight.dtype)))

@@ -198,7 +198,8 @@ class Operator(Typed, HasTraits):
 
         Let W be the weight, reshaped to a matrix [first axis, all other axes].  If W = B A, the first operator has the
         weight A, and the second one has the weight B and the bias.  A and B are reshaped to the weight shapes of these
-        operators.  None if there is no such pair.
+        operators.  If the operator selects rows of W (`SELECTS_ROWS`), the first one selects rows of its weight B, and
+        the second one has the weight Aᵀ.  None if there is no such pair.
         """
         return None
 

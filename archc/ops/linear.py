@@ -152,3 +152,6 @@ class Embedding(Operator):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.rows("weight", spell.operands[0], spell.types[0].rank)
+
+    def factors(self, rank: int) -> tuple[Embedding, Linear]:
+        return replace(self, embedding_dim=rank), Linear(self.embedding_dim, bias=False)

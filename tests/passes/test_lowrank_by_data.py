@@ -23,6 +23,7 @@ from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import PassReport, run_passes
 from archc.types.attributes import AttributeProblem
 from archc.types.storage import LowRankStorage
+from archc.types.tensor_type import DType
 from tests.passes.graphs import Build, mlp, of_rank, operators, remarks, run
 
 Data = Mapping[str, np.ndarray]
@@ -254,3 +255,76 @@ def test_invalid_budgets_are_refused(options: dict[str, Any], code: str, argumen
     with pytest.raises(AttributeProblem) as caught:
         make_pass("lowrank", named=options)
     assert (caught.value.code, caught.value.argument) == (code, argument)
+
+
+# Tables of vectors ----------------------------------------------------------------------------------------------
+
+
+def words() -> Graph:
+    """A table before a layer that uses few directions of its rows; the first ids are the frequent ones."""
+    build = Build()
+    y = build.layer("embedding", build.input(6, dtype=DType.i64, name="ids"), 300, 96, name="wte")
+    weight = of_rank(24, 96, list(np.geomspace(9, 0.5, 24)), seed=3)
+    table = np.random.default_rng(5).normal(size=(300, 96))
+    table[:60, 48:], table[60:, :48] = 0, 0
+    return build.done(build.layer("linear", y, 24, name="head"), weights={"head.weight": weight, "wte.weight": table})
+
+
+def ids(count: int, seed: int = 0) -> Data:
+    chosen = np.random.default_rng(seed).geometric(0.05, size=(count, 6)) - 1
+    return {"ids": np.minimum(chosen, 299)}
+
+
+def test_a_table_becomes_a_narrow_table_and_a_layer() -> None:
+    graph, report = after(words, LowRank(params=0.4, on="wte"), ids(64))
+    table, wide = graph.nodes()[:2]
+    assert (table.path, wide.path) == ("wte.a", "wte.b")
+    rank = graph.weights["wte.a.weight"].shape[1]
+    assert graph.weights["wte.a.weight"].shape == (300, rank) and rank % 8 == 0
+    assert graph.weights["wte.b.weight"].shape == (96, rank) and "wte.b.bias" not in graph.weights
+    assert 0.3 * count(words(), "params") < count(graph, "params") <= 0.4 * count(words(), "params")
+    plain, _ = after(words, LowRank(params=0.4, on="wte", method="svd"), ids(64))
+    assert plain.weights == graph.weights
+    held_out = ids(64, seed=1)
+    assert error(graph, words(), held_out) < 0.3 * error(plain, words(), held_out)
+    assert remarks(report, "rewrote")["wte"].startswith(f"rank {rank} of 96")
+
+
+def test_the_rows_of_a_table_count_by_frequency_and_effect() -> None:
+    """The factors are those of an independent computation in the norm of the outputs."""
+    data = ids(64)
+    graph, _ = after(words, LowRank(params=0.3, on="wte"), data)
+    table, head = words().weight_values("wte.weight"), words().weight_values("head.weight")
+    shares = 0.7 * np.bincount(data["ids"].ravel(), minlength=300) / data["ids"].size + 0.3 / 300
+    rows, rank = np.sqrt(shares + 0.01 * shares.mean()), graph.weights["wte.a.weight"].shape[1]
+    found = graph.weight_values("wte.a.weight") @ graph.weight_values("wte.b.weight").T
+
+    def effect(approximate: np.ndarray) -> float:
+        return float(np.linalg.norm(rows[:, None] * (approximate - table) @ head.T))
+
+    # The best approximation at the head alone, which the random gradients of the pass estimate.
+    scales = np.linalg.svd(rows[:, None] * table @ head.T, compute_uv=False)
+    least = float(np.linalg.norm(scales[rank:]))
+    assert 0.05 * float(np.linalg.norm(scales)) < least <= effect(found) < 1.1 * least
+
+
+@pytest.mark.parametrize("options", [{"rank": 8}, {"energy": 0.3}, {"macs": 0.9}], ids=str)
+def test_a_table_is_factorized_under_a_budget_of_parameters_or_bytes_only(options: dict[str, Any]) -> None:
+    def wide() -> Graph:
+        build = Build()
+        y = build.layer("embedding", build.input(6, dtype=DType.i64, name="ids"), 300, 192, name="wte")
+        return build.done(build.layer("linear", y, 192, name="head"))
+
+    graph, report = after(wide, LowRank(**options), None)
+    assert "give a budget" in remarks(report, "left")["wte"]
+    assert "wte" in graph.layers() and "head.a" in graph.layers()
+
+
+def test_a_tied_table_stays() -> None:
+    build = Build()
+    y = build.layer("embedding", build.input(6, dtype=DType.i64, name="ids"), 300, 192, name="wte")
+    y = build.layer("linear", y, 192, name="fc")
+    graph = build.done(build.layer("linear", y, 300, bias=False, name="head", weights={"weight": "wte.weight"}))
+    (report,) = run(graph, LowRank(params=0.9), data=ids(32))
+    assert remarks(report, "left")["wte"] == "it shares its weight with `head`"
+    assert set(remarks(report, "rewrote")) == {"fc"}
