@@ -87,9 +87,9 @@ def test_a_file_may_hold_the_weights_of_dead_layers_and_no_unknown_ones(tmp_path
         ("prune(0.5, on = 'kind:linaer')", "selector-matches-nothing"),
         ("prune(0.5, multiple = 4)", "option-without-effect"),
         ("prune(0.5, scheme = 'channel', multiple = 4)", None),
-        ("quant(percentile = 60)", "option-without-effect"),
-        ("quant(observer = 'percentile', percentile = 60)", None),
-        ("quant(scheme = 'dynamic', observer = 'percentile')", "option-without-effect"),
+        ("quant(percentile = 60, least = 0)", "option-without-effect"),
+        ("quant(observer = 'percentile', percentile = 60, least = 0)", None),
+        ("quant(scheme = 'dynamic', observer = 'percentile', least = 0)", "option-without-effect"),
         ("quant(scheme = 'weight', least = 5)", "option-without-effect"),
     ],
 )
