@@ -11,7 +11,6 @@ from archc.shrinking.goal import UNITS, Figures, Quantity
 from archc.shrinking.shrunk import Shrunk
 from archc.shrinking.trial import Trial
 
-
 MOST_FAILURES = 4
 """Maximum number of failed pipelines that are listed."""
 
