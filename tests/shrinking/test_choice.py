@@ -53,6 +53,8 @@ def test_the_best_agreement_within_the_limits_is_chosen(
     meeting = [each for each in trials if meets(each, goal)]
     if meeting:
         assert best in meeting and best.agreement == max(each.agreement for each in meeting)
+        rivals = [each for each in meeting if each.agreement == best.agreement]
+        assert figures(best).bytes == min(figures(each).bytes for each in rivals)
     else:
         assert goal.excess(figures(best)) == min(goal.excess(figures(each)) for each in trials)
 
@@ -67,6 +69,12 @@ def test_without_limits_the_smallest_is_chosen(trials: list[Trial], keep: float)
         assert figures(best).bytes == min(meeting)
     else:
         assert best.agreement == max(each.agreement for each in trials)
+
+
+def test_an_agreement_within_the_noise_does_not_outweigh_bytes() -> None:
+    large, small = trial("large", 9, 9, 0.9995), trial("small", 5, 9, 0.999)
+    assert best_of([large, small], Goal({"bytes": 10}, None)) is small
+    assert best_of([large, trial("small", 5, 9, 0.99)], Goal({"bytes": 10}, None)) is large
 
 
 def test_failed_trials_are_never_chosen() -> None:

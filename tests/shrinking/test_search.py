@@ -14,6 +14,7 @@ import torch
 import archc
 from archc.shrinking import search as module
 from archc.shrinking.agreement import cosine, measure_of, top1
+from archc.shrinking.choice import NOISE
 from archc.shrinking.samples import divide
 
 NETWORK = """
@@ -58,7 +59,7 @@ def test_a_search_keeps_its_goal_and_its_recipe_gives_the_same_programs(
     assert len(written) <= 40_000
     assert found.verdict is not None and 0.9 <= found.verdict < 1
     within = [each for each in found.trials if each.figures is not None and each.figures.bytes <= 40_000]
-    assert found.chosen.agreement == max(each.agreement for each in within)
+    assert found.chosen.agreement >= max(each.agreement for each in within) - NOISE
     again = archc.compile(
         folder / "recipe.arch", passes="recipe", calib=folder / "calibration.npz", emit=["onnx", "arch"]
     )
