@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 from archc.types.storage import (
@@ -19,6 +20,7 @@ from archc.types.storage import (
     Masked,
     NarrowFloat,
     PackedIntegers,
+    Sparse,
     Storage,
 )
 from archc.types.tensor_type import DType
@@ -39,6 +41,7 @@ def random_packed(chance: Random, rank: int) -> PackedIntegers:
 def random_storage(chance: Random, shape: tuple[int, ...], dtype: DType) -> Storage:
     """A format in which a weight can be stored; packed integers in half of all cases."""
     found: list[Storage] = [Dense(), Masked(), Int8(None), NarrowFloat(DType.f16), NarrowFloat(DType.bf16)]
+    found.append(Sparse(chance.randint(0, math.prod(shape))))
     if shape:
         found += [kind(chance.randrange(len(shape))) for kind in (F8E4M3, F8E5M2)]
         found.append(Int8(chance.randrange(len(shape))))

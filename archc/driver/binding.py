@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics, error
 from archc.ir.graph import Graph
-from archc.types.storage import Dense, FakeQuantized, Masked, NarrowFloat, Weight
+from archc.types.storage import Dense, FakeQuantized, Masked, NarrowFloat, Sparse, Weight, unpacked_mask
 from archc.weights.dtype_conversion import FLOATS
 from archc.weights.input_files import quoted
 from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor, Weights
@@ -70,6 +70,23 @@ def bind_given(
             stored_as = {stored: graph.tensors[stored] for stored in weight.tensors}
             decoded = ComputedTensor(weight.shape, weight.dtype.value, partial(_decoded, weight, stored_as))
             graph.tensors.set(weight.path, decoded)
+        if isinstance(weight.storage, Sparse):
+            _check_mask(weight, weight.storage, graph.tensors[f"{weight.path}_mask"].numpy())
+
+
+def _check_mask(weight: Weight, storage: Sparse, mask: np.ndarray) -> None:
+    """Reject a bitmask that does not have as many elements as the text says.
+
+    Raises:
+        ArchcError: the numbers differ (`weights-malformed`).
+    """
+    count = int(unpacked_mask(mask, weight.shape).sum())
+    if count != storage.count:
+        raise error(
+            "weights-malformed",
+            f"the mask of {quoted(weight.path)} keeps {count:,} elements, but the text stores `{storage}`",
+            help="give the file that was written together with this text",
+        )
 
 
 def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
@@ -81,7 +98,7 @@ def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
     encoded = [
         weight
         for weight in graph.weights.values()
-        if not (weight.storage.elementwise or isinstance(weight.storage, NarrowFloat | FakeQuantized))
+        if not (weight.storage.elementwise or isinstance(weight.storage, NarrowFloat | FakeQuantized | Sparse))
     ]
     floats = [
         weight

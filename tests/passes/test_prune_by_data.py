@@ -14,10 +14,12 @@ from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.pipelines import parse_passes
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
+from archc.passes.lowrank import LowRank
 from archc.passes.prune import Prune
+from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import run_passes
-from archc.types.storage import Masked
+from archc.types.storage import Masked, Sparse
 from tests.codegen.torch_modules import assert_agrees
 from tests.passes.awkward import tied
 from tests.passes.graphs import Build, mlp, remarks, run
@@ -171,3 +173,53 @@ def test_programs_agree(tmp_path: Path) -> None:
     run(graph, Prune(pattern="2:4"), data=data())
     assert_agrees(graph, tmp_path, N=3)
     assert archc.parse(archc.print_graph(graph)) == graph
+
+
+# Bitmasks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", [None, "2:4"])
+def test_sparse_weights_are_those_of_masks_in_fewer_bytes(pattern: str | None, tmp_path: Path) -> None:
+    share = 0.5 if pattern is None else None
+    masked, sparse = network(), network()
+    run(masked, Prune(share, pattern=pattern), data=data())
+    (report,) = run(sparse, Prune(share, pattern=pattern, storage="sparse"), data=data())
+    for path in masked_paths(masked):
+        assert isinstance(sparse.weights[path].storage, Sparse)
+        assert np.array_equal(sparse.weight_values(path), masked.weight_values(path))
+    assert {path: weight.shape for path, weight in sparse.weights.items()} == {
+        path: weight.shape for path, weight in masked.weights.items()
+    }
+    stored = sum(sparse.weights[path].nbytes for path in masked_paths(masked))
+    dense = sum(sparse.weights[path].size * 4 for path in masked_paths(masked))
+    assert stored <= 0.56 * dense
+    (note,) = (one for one in report.remarks if one.kind == "note" and "bytes_after" in one.figures)
+    assert note.figures == {"bytes_before": dense, "bytes_after": stored}
+    assert archc.parse(archc.print_graph(sparse)) == sparse
+    assert_agrees(sparse, tmp_path, N=3)
+
+
+def test_sparse_weights_are_written_and_read(tmp_path: Path) -> None:
+    text = "model net { input x: f32[N, 64]  output y = x -> fc1: linear(64) -> relu -> fc2: linear(8) }"
+    compiled = archc.compile(text, passes='prune(0.5, storage = "sparse")')
+    report = compiled.write(tmp_path / "out", check=True)
+    assert set(report["check"]["errors"]) == {"torch", "onnxruntime"}
+    again = archc.compile(tmp_path / "out/net.arch", weights=tmp_path / "out/net.safetensors")
+    for path in again.graph.weights:
+        assert np.array_equal(again.graph.weight_values(path), compiled.graph.weight_values(path))
+    given = {path: tensor.numpy() for path, tensor in compiled.graph.stored_tensors().items()}
+    given["fc1.weight_mask"] = given["fc1.weight_mask"] ^ np.uint8(1)
+    with pytest.raises(ArchcError) as caught:
+        archc.compile(tmp_path / "out/net.arch", weights=given)
+    assert [one.code for one in caught.value.diagnostics] == ["weights-malformed"]
+
+
+def test_later_passes_leave_sparse_weights() -> None:
+    graph = mlp(64, 64, 8)
+    run(graph, Prune(0.5, storage="sparse"))
+    (report,) = run(graph, Prune(0.8))
+    assert "is stored as sparse(" in remarks(report, "left")["fc1"]
+    (report,) = run(graph, LowRank(rank=2))
+    assert "stored as sparse" in remarks(report, "left")["fc1"]
+    run(graph, Quant("int4"))
+    assert all(isinstance(graph.weights[f"{name}.weight"].storage, Sparse) for name in ("fc1", "fc2"))

@@ -35,6 +35,7 @@ from archc.types.storage import (
     Masked,
     NarrowFloat,
     PackedIntegers,
+    Sparse,
     Weight,
 )
 from archc.types.tensor_type import DType
@@ -133,7 +134,8 @@ class DecodedWeights:
         onnx, path, storage = self.onnx, weight.path, weight.storage
         if isinstance(storage, Dense):
             return onnx.stored(path)[0]
-        if isinstance(storage, Masked | FakeQuantized):  # the decoded values are stored: no kernel computes them faster
+        # The decoded values are stored: no kernel computes them faster, and no operator decodes a bitmask.
+        if isinstance(storage, Masked | Sparse | FakeQuantized):
             values = partial(onnx.graph.weight_values, path)
             return onnx.initializers.stored(path, ComputedTensor(weight.shape, weight.dtype.value, values))
         if isinstance(storage, LowRankStorage):

@@ -34,7 +34,7 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.types.attributes import attributes
 from archc.types.storage import Dense
 
-LIBRARIES = ("int8", "weight_only", "packed", "recurrent", "fake_quantized")
+LIBRARIES = ("int8", "weight_only", "packed", "sparse", "recurrent", "fake_quantized")
 """The modules of `archc.runtime` that an emitted module imports from its folder."""
 
 _WITHIN = "masked"

@@ -48,6 +48,7 @@ MODULE_NAMES = frozenset({
     "NarrowConvTranspose1d", "NarrowConvTranspose2d", "NarrowConvTranspose3d",
     "archc_recurrent", "Int8Recurrent", "Int8LSTM", "Int8GRU", "Int8RNN", "packed_product",
     "has_exact_recurrent_kernels", "EXACT_RECURRENT", "warnings",
+    "archc_sparse", "SparseWeights",
     "archc_fake_quantized", "fake_quantized", "rounded_to_int8", "rounded_in_groups", "FakeQuantizedWeight",
     "FakeQuantizedLinear", "FakeQuantizedEmbedding", "FakeQuantizedConv", "FakeQuantizedConvTranspose",
     "FakeQuantizedConv1d", "FakeQuantizedConv2d", "FakeQuantizedConv3d",

@@ -23,6 +23,7 @@ from archc.types.storage import (
     Masked,
     NarrowFloat,
     PackedIntegers,
+    Sparse,
     Storage,
     Weight,
 )
@@ -45,8 +46,8 @@ TRAINED = (Dense, Masked, LowRankStorage, FakeQuantized)
 The tensors of other storages are buffers.
 """
 
-ENCODED = (PackedIntegers, NarrowFloat, Float8Storage)
-"""The storages that `EncodedWeights` or its subclass `PackedWeights` decodes."""
+ENCODED = (PackedIntegers, NarrowFloat, Float8Storage, Sparse)
+"""The storages that `EncodedWeights` and its subclasses `PackedWeights` and `SparseWeights` decode."""
 
 DECODABLE = (*TRAINED, Int8, *ENCODED)
 """The storages that emitted code can decode."""
@@ -82,6 +83,9 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         axis = {"axis": weight.storage.axis} if isinstance(weight.storage, Float8Storage) else {}
         dtype = literal(weight.storage.dtype)
         return {name: call(f"{_ADD}narrow", literal(name), literal(weight.shape), dtype, **axis)}
+    if isinstance(weight.storage, Sparse):
+        sizes = literal(weight.shape), literal(weight.storage.count)
+        return {name: call(f"{_ADD}sparse", literal(name), *sizes, **_dtype(weight.dtype))}
     # Integer weights have no random initialization: a new layer has zeros until its weights are loaded.
     stored = weight.storage.tensors(name, weight.shape, weight.dtype)
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
@@ -187,7 +191,9 @@ def registration_lines(owner: str, name: str, text: str) -> list[str]:
 def base_classes(storages: Mapping[str, Storage]) -> str:
     """The base classes of a module with weights of these storages, by name."""
     found = ["Int8Weight"] if isinstance(storages.get("weight"), Int8) else []
-    if any(isinstance(storage, PackedIntegers) for storage in storages.values()):
+    if any(isinstance(storage, Sparse) for storage in storages.values()):
+        found.append("SparseWeights")
+    elif any(isinstance(storage, PackedIntegers) for storage in storages.values()):
         found.append("PackedWeights")
     elif any(isinstance(storage, NarrowFloat | Float8Storage) for storage in storages.values()):
         found.append("EncodedWeights")

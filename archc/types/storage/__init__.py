@@ -1,4 +1,4 @@
-"""Storage formats of weights: floats, masked floats, integers with scales, low-rank factors."""
+"""Storage formats of weights: floats, masked or sparse floats, integers, low-rank factors."""
 
 from archc.types.storage.base import STORAGES, Shape, Storage, Stored
 from archc.types.storage.elementwise import Dense, Masked
@@ -9,6 +9,7 @@ from archc.types.storage.integers import Integers
 from archc.types.storage.low_rank import LowRankStorage
 from archc.types.storage.narrow_float import NarrowFloat
 from archc.types.storage.packed import Int2, Int3, Int4, Int5, Int6, PackedIntegers
+from archc.types.storage.sparse import Sparse, unpacked_mask
 from archc.types.storage.weight import Weight
 
 __all__ = [
@@ -30,7 +31,9 @@ __all__ = [
     "NarrowFloat",
     "PackedIntegers",
     "Shape",
+    "Sparse",
     "Storage",
     "Stored",
     "Weight",
+    "unpacked_mask",
 ]

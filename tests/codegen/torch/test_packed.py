@@ -30,6 +30,9 @@ LAYERS = {
         "linear(6, weight = int4(group = 3))": "PackedLinear(8, 6, bits=4, group=3)",
         "linear(6, bias = false, weight = int2(1))": "PackedLinear(8, 6, bias=False, bits=2, axis=1)",
         "linear(6, weight = f16)": "NarrowLinear(8, 6, dtype=torch.float16)",
+        "linear(6, weight = sparse(20))": 'self.add_sparse("weight", (6, 8), 20)',
+        "linear(6, weight = sparse(20), bias = sparse(0))": "class SparseWeightLinear(SparseWeights):",
+        "linear(6, weight = sparse(48), bias = int4)": "class SparseWeightLinear(SparseWeights):",
         "linear(6, weight = bf16, bias = int4)": "class Bf16WeightLinear(PackedWeights):",
     },
     "f32[N, 4, 9]": {
@@ -38,11 +41,13 @@ LAYERS = {
         "layer_norm(weight = f16)": "class F16WeightLayerNorm(EncodedWeights):",
         "lstm(5, weight_ih_l0 = int6(group = 2), weight_hh_l0 = bf16)": "class Int6WeightLstm(PackedWeights):",
         "gru(5, weight_hh_l0 = int2(symmetric = true))": "class Int2WeightGru(PackedWeights):",
+        "gru(5, weight_hh_l0 = sparse(11))": "class SparseWeightGru(SparseWeights):",
         "rnn(5, weight_ih_l0 = int4(scale = f32))": "class Int4WeightRnn(PackedWeights):",
     },
     "f32[N, 4, 7, 8]": {
         "conv2d(6, 3, groups = 2, weight = int6)": "PackedConv2d(4, 6, 3, groups=2, bits=6)",
         'conv2d(6, 3, padding = "same", weight = bf16)': 'NarrowConv2d(4, 6, 3, padding="same", dtype=torch.bfloat16)',
+        "conv2d(6, 3, weight = sparse(99))": 'self.add_sparse("weight", (6, 4, 3, 3), 99)',
         "conv_transpose2d(6, 3, weight = int4)": "PackedConvTranspose2d(4, 6, 3, bits=4)",
     },
     "f32[N, 4, 5, 6, 7]": {
@@ -52,6 +57,7 @@ LAYERS = {
     "i64[N, T]": {
         "embedding(11, 6, weight = int4(group = 4))": "PackedEmbedding(11, 6, bits=4, group=4)",
         "embedding(11, 6, weight = int3(axis = 1))": "PackedEmbedding(11, 6, bits=3, axis=1)",
+        "embedding(11, 6, weight = sparse(30))": "class SparseWeightEmbedding(SparseWeights):",
         "embedding(11, 6, weight = bf16)": "NarrowEmbedding(11, 6, dtype=torch.bfloat16)",
     },
 }  # fmt: skip
