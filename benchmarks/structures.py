@@ -1,12 +1,12 @@
-"""Accuracy and speed of MiniLM with factorized, narrowed and masked layers, by data and by the plain methods.
+"""Accuracy and speed of MiniLM with factorized, narrowed and masked layers.
 
 A share is that of the linear layers: the table has what they keep of their parameters (`lowrank`), multiply-adds
 (`prune` with `scheme = "channel"`) or weights (`prune`).  The rest of the model, above all the embeddings, stays as it
 is, so the budget of the whole model is larger.
 
 Weights, sentences and the comparison of embeddings are those of `benchmarks.quantizers`.  Time saved is 1 minus the
-ratio of the times at 32 x 64, one thread, and stands beside the share of the multiply-adds of the whole model that are
-saved.
+ratio of the times at 32 x 64, one thread, and multiply-adds saved are those of the whole model.  `--plain` adds the
+methods without data.
 
     .venv/bin/python -m benchmarks.structures [--rows lowrank channel masks] [--splits 3] [--plain] [--quick]
 """
