@@ -192,7 +192,7 @@ def _losses(graph: Graph, candidates: Mapping[Matrix, Sequence[int]]) -> dict[Ma
 def _losses_by_data(
     graph: Graph, context: Context, candidates: Mapping[Matrix, Sequence[int]]
 ) -> tuple[dict[Matrix, dict[int, float]], Evidence]:
-    """Expected squared errors of the outputs, for the weights whose effect is known, and the data that give them.
+    """Expected squared errors of the outputs by weight and rank, and the data that give them.
 
     The losses of a weight are the discarded squared singular values, in the norm of the outputs, times a factor that is
     measured at one rank.
