@@ -125,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/structures"), help="default: %(default)s")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.splits, options.calibration, options.held = 1, 40, 200
+        options.splits = 1
+        options.calibration, options.held = min(options.calibration, 40), min(options.held, 200)
     options.out.mkdir(parents=True, exist_ok=True)
     quiet(options.out)
     torch.set_num_threads(1)

@@ -96,7 +96,9 @@ class Prune(Pass):
     example = 'prune(macs = 0.7, scheme = "channel", keep = "stem")'
 
     sparsity: float | None = attribute(
-        None, doc="share of the weights, or of the channel groups, to remove: from 0 to below 1"
+        None,
+        doc="share of the weights, or of the channel groups, to remove: from 0 to below 1",
+        leading=True,
     )
     pattern: str | None = attribute(
         None, doc='`"2:4"` keeps 2 of each 4 consecutive elements of a row of a weight', keyword=True

@@ -50,6 +50,7 @@ def attribute(
     keyword: bool = False,
     element: bool = False,
     axis: str | None = None,
+    leading: bool = False,
 ) -> Any:
     """Declare a field of an operator or a pass.
 
@@ -64,9 +65,10 @@ def attribute(
         axis: operand or result in the operator's signature, such as `x`.  The attribute selects one of its axes, or
             several axes by a tuple.  Axes are numbered from 0, and negative numbers count from the end.  archc refuses
             an axis that does not exist; `Operator.axis_number` converts negative numbers.
+        leading: an optional attribute that texts give by position, as if it were required: `prune(0.5)`.
     """
     metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element, "axis": axis}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={**metadata, "leading": leading})
 
 
 @frozen_dataclass
@@ -88,6 +90,7 @@ class AttributeInfo:
     keyword: bool
     element: bool
     axis: str | None
+    leading: bool
 
     def of(self, instance: Any) -> Any:
         """Value of the attribute in an instance of the class."""
@@ -145,6 +148,7 @@ def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
                 metadata.get("keyword", False),
                 metadata.get("element", False),
                 metadata.get("axis"),
+                metadata.get("leading", False),
             )
         )
     return tuple(found)
@@ -223,21 +227,25 @@ def usage(cls: type, noun: str) -> str:
 def given_attributes(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, AttributeInfo]]:
     """Return the attributes that a text must give to create an equal instance, each with its keyword.
 
-    Required attributes come first and are given by position, with the keyword None.  Optional attributes are given by
-    name, and omitted if they have the default.
+    Required and `leading` attributes come first and are given by position, with the keyword None.  Other attributes are
+    given by name, and omitted if they have the default.
 
     Args:
         also: attributes that are included even with the default value.
     """
     infos = attributes(type(instance))
     slots = [info for info in infos if not info.keyword]
-    leading = list(takewhile(lambda info: info.required, slots))
+    leading = list(takewhile(lambda info: info.required or _leads(instance, info), slots))
     found: list[tuple[str | None, AttributeInfo]] = [(None, info) for info in leading]
     for info in infos:
         is_given = info.required or info.name in also
         if info not in leading and (is_given or not _same_text(info.of(instance), info.default)):
             found.append((info.name, info))
     return found
+
+
+def _leads(instance: Any, info: AttributeInfo) -> bool:
+    return info.leading and not _same_text(info.of(instance), info.default)
 
 
 def arguments_text(instance: Any) -> list[str]:

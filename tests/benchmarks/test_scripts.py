@@ -26,6 +26,7 @@ TINY = {
     "memory_format": "--models cnn resnet18 --batches 1 2 --pixels 28 --pairs 1",
     "depthwise": "--epochs 0 --recipes quant --out out/test-depthwise",
     "quantize_dynamic": "--models mlp --batches 1 2 --rounds 1 --seconds 0.001",
+    "structures": "--quick --held 12 --rounds 1 --rows masks --out out/test-structures",
     "quantizers": "--quick --held 12 --rounds 1 --seconds 0.001 --recipes quant --rivals --out out/test-quantizers",
     "streaming_quant": "--depth 1 --width 64 --out out/test-streaming",
     "resnet_static": "--side 32 --batches 1 --rounds 1 --calibration 2 --observed-norms",
@@ -58,6 +59,7 @@ ROWS = {
     "depthwise": 2,
     "quantize_dynamic": 6,
     "quantizers": 4,
+    "structures": 2,
     "streaming_quant": 2,
     "resnet_static": 5,
 }

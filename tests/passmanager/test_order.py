@@ -109,9 +109,7 @@ def test_valid_orders(passes: str) -> None:
     assert len(archc.compile(TEXT, passes=passes).passes) == 2
 
 
-@pytest.mark.parametrize(
-    "late", ["lowrank", "fold", "prune(sparsity = 0.5)", 'prune(sparsity = 0.5, scheme = "channel")']
-)
+@pytest.mark.parametrize("late", ["lowrank", "fold", "prune(0.5)", 'prune(0.5, scheme = "channel")'])
 def test_passes_that_need_float_weights_are_refused_after_quant(late: str) -> None:
     found = refused(f"quant, {late}")
     assert found.code == "pass-order" and found.span is not None

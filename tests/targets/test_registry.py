@@ -143,7 +143,7 @@ def test_the_driver_and_the_command_line_name_no_target() -> None:
     root = Path(archc.__file__).parent
     files = [
         *root.glob("driver/*.py"),
-        *(root / "cli" / name for name in ("compile.py", "check_report.py", "options.py")),
+        *(root / "cli" / name for name in ("compile.py", "shrink.py", "reports/check_report.py", "options.py")),
     ]
     found = {
         (path.name, node.value)

@@ -13,6 +13,7 @@ from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import value_of
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse_pipeline, parse_value
+from archc.passes.prune import Prune
 from archc.types.attributes import (
     AttributeProblem,
     arguments_text,
@@ -188,3 +189,8 @@ def test_a_size_is_an_integer_or_symbolic() -> None:
     Sized.__annotations__ = {"size": int | SymbolicDim}  # names in annotations of a local class are not resolved
     assert bind(Sized, "`sized`", (symbol("N"),), {}).size == symbol("N")
     assert attributes(Sized)[0].type_text == "a size"
+
+
+def test_a_leading_attribute_is_given_by_position() -> None:
+    assert str(Prune(0.5, scheme="channel")) == 'prune(0.5, scheme = "channel")'
+    assert str(Prune(pattern="2:4")) == 'prune(pattern = "2:4")'

@@ -28,7 +28,7 @@ RESERVED_LAYER_NAMES = frozenset(
 """Members of `torch.nn.Module`: a layer with such a name would replace the member."""
 _IMPORTED = frozenset({
     "torch", "numpy", "onnx", "onnxruntime", "safetensors",
-    "archc_int8", "archc_weight_only", "archc_packed", "archc_recurrent", "archc_fake_quantized",
+    "archc_int8", "archc_weight_only", "archc_packed", "archc_recurrent", "archc_sparse", "archc_fake_quantized",
     "filelock", "fsspec", "functorch", "google", "jinja2", "markupsafe", "ml_dtypes", "mpmath", "networkx", "packaging",
     "setuptools", "sympy", "torchgen", "triton", "typing_extensions",
 })  # fmt: skip
