@@ -103,7 +103,8 @@ def _guarded(argv: Sequence[str] | None) -> int:
         output.abandon_stdout()
         return CLOSED_PIPE
     except KeyboardInterrupt:
-        output.message("interrupted; nothing was written")
+        kept = getattr(arguments, "when_interrupted", "nothing was written")
+        output.message(f"interrupted; {kept}")
         return INTERRUPTED
     except Signalled as ended:
         return SIGNALLED + ended.number

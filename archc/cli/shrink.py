@@ -96,7 +96,8 @@ def add_parser(commands: Any) -> None:
     options.add_strict(parser)
     options.add_load(parser)
     options.add_json(parser, "the trials and the choice")
-    parser.set_defaults(run=run)
+    kept = "trials.json has the finished trials, and the same command continues"
+    parser.set_defaults(run=run, when_interrupted=kept)
 
 
 def _typed(read: Callable[[str], Value]) -> Callable[[str], Value]:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from archc.cli import main
+from archc.shrinking.search import Search
+from archc.shrinking.trial import Trial
 
 NETWORK = "model net { input x: f32[N, 64]  output y = x -> a: linear(96) -> relu -> b: linear(8) }"
 
@@ -53,6 +55,23 @@ def test_a_dry_run_tries_nothing(line: list[str], capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert "planned pipelines" in printed and "(50%)" in printed and "lowrank(macs = " in printed
     assert not Path("out").exists()
+
+
+def test_an_interrupted_search_says_what_is_kept(
+    line: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def interrupted(search: Search, passes: str) -> Trial:
+        tried.append(passes)
+        if len(tried) == 3:
+            raise KeyboardInterrupt
+        return Trial(passes, None, 0.0, 0.0, "not tried")
+
+    monkeypatch.setattr(Search, "_trial", interrupted)
+    assert main([*line, "--keep", "0.9", "-o", "small"]) == 130
+    assert "interrupted; trials.json has the finished trials" in capsys.readouterr().err
+    assert len(json.loads(Path("small/trials.json").read_text())["trials"]) == 2
 
 
 @pytest.mark.parametrize(
