@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archc.compiler import compile
-from archc.diagnostics import Diagnostics, Source, silent
+from archc.diagnostics import Diagnostics, Source, error, silent
 from archc.driver.arguments import check_types, targets_of
 from archc.driver.compiled import Compiled
 from archc.driver.parsing import open_source
@@ -20,7 +20,7 @@ from archc.shrinking.goal import Goal, Quantity, limit_of
 from archc.shrinking.record import Record, key_of
 from archc.shrinking.samples import divide
 from archc.shrinking.search import Search
-from archc.shrinking.shrunk import RECIPE, Shrunk
+from archc.shrinking.shrunk import FILES, RECIPE, Shrunk
 from archc.types.attributes import value_text
 
 
@@ -73,10 +73,13 @@ def shrink(
     if all(each is None for each in (under, macs, params, keep)):
         raise ValueError("give a goal: `under`, `macs`, `params` or `keep`")
     found = diagnostics if diagnostics is not None else Diagnostics()
-    targets = [target.name for target in targets_of(emit, with_weights=True)]
+    emitted = targets_of(emit, with_weights=True)
+    targets = [target.name for target in emitted]
     shared = {**options, "emit": targets, "seed": seed}
     original = compile(text, calib=calib, set=set, diagnostics=found, progress=progress, **shared)
     assert original.data is not None, "the data are given"
+    folder = None if output is None else Path(output)
+    _refuse_inputs(folder, original, [f"{original.name}{target.suffix}" for target in emitted])
     samples = divide(original.data.arrays, seed)
     chosen_measure = measure_of(measure)
 
@@ -85,7 +88,6 @@ def shrink(
 
     before = [] if not compiled("fold").passes[0].changed else ["fold"]
     key = key_of(original.graph, original.data.arrays, [measure, targets, seed, timed, before, original.form])
-    folder = None if output is None else Path(output)
     search = Search(compiled, original, samples, chosen_measure, targets, Record(folder, key), timed, progress)
     figures = search.figures(original)
     given: dict[Quantity, float | str | None] = {"bytes": under, "macs": macs, "params": params}
@@ -121,6 +123,22 @@ def shrink(
         recipe="" if recipe is None else recipe.text,
         folder=folder,
     )
+
+
+def _refuse_inputs(folder: Path | None, original: Compiled, programs: Sequence[str]) -> None:
+    """Refuse an output folder in which a file of the result would replace an input, before the search.
+
+    Raises:
+        ArchcError: there is such a file (`output-replaces-input`).
+    """
+    inputs = {file.resolve() for file in original.files}
+    for name in (*programs, *FILES):
+        if folder is not None and (folder / name).resolve() in inputs:
+            raise error(
+                "output-replaces-input",
+                f"`{folder / name}` is an input of the search, and the output would take its place",
+                help="write to another folder: `-o build`",
+            )
 
 
 def _number(given: float | str, quantity: Quantity) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 RECIPE = "recipe"
 """Name of the pipeline in `recipe.arch`."""
+FILES = ("recipe.arch", "calibration.npz")
+"""Files that are written beside the programs."""
 
 
 @dataclass

@@ -108,6 +108,21 @@ def test_a_goal_that_no_pipeline_meets(file: Path, data: dict[str, np.ndarray[An
     assert [each["passes"] for each in recorded] == [each.passes for each in found.trials]
 
 
+@pytest.mark.parametrize("name", ["net.arch", "recipe.arch", "calibration.npz"])
+def test_an_output_that_would_replace_an_input_is_refused_before_the_search(
+    name: str, file: Path, data: dict[str, np.ndarray[Any, Any]], tmp_path: Path
+) -> None:
+    text, calib = (tmp_path / name, data) if name.endswith("arch") else (file, tmp_path / name)
+    if name.endswith("arch"):
+        (tmp_path / name).write_text(NETWORK)
+    else:
+        np.savez(tmp_path / name, **data)  # type: ignore[arg-type]
+    emit = ["onnx"] if name != "net.arch" else ["arch"]
+    with pytest.raises(archc.ArchcError, match="is an input of the search"):
+        archc.shrink(text, calib=calib, keep=0.9, timed=False, emit=emit, output=tmp_path)
+    assert not (tmp_path / "trials.json").exists()
+
+
 def test_measures() -> None:
     one = {"y": torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])}
     other = {"y": torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 0.0]])}
