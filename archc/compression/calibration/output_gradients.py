@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from archc.interpreter.evaluate import evaluate_all
+from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +34,29 @@ def output_gradients(
             for output, counts, scale in zip(outputs, finite, scales)
         ]
         yield torch.autograd.grad(outputs, watched, directions, retain_graph=draw + 1 < draws, allow_unused=True)
+
+
+def watched_run(
+    graph: Graph, batch: Mapping[str, torch.Tensor], wanted: Container[Value]
+) -> tuple[list[torch.Tensor], dict[Value, torch.Tensor]]:
+    """Outputs and wanted values of a run, connected by gradients.
+
+    Only floating-point values are returned, and only outputs that depend on one of them.
+    """
+    found: dict[Value, torch.Tensor] = {}
+
+    def watch(value: Value, tensor: torch.Tensor) -> torch.Tensor:
+        if value in wanted and tensor.is_floating_point():
+            tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+            found[value] = tensor
+        return tensor
+
+    outputs = [
+        tensor
+        for value, tensor in evaluate_all(graph, batch, change=watch, gradients=True)
+        if graph.is_output(value) and tensor.requires_grad
+    ]
+    return outputs, found
 
 
 def sample_count(outputs: Sequence[torch.Tensor]) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from archc.compression.calibration.output_gradients import output_gradients, sample_count
+from archc.compression.calibration.output_gradients import output_gradients, sample_count, watched_run
 from archc.frozen_dataclass import frozen_by_identity
-from archc.interpreter.evaluate import evaluate_all
-from archc.ir.graph import Graph, Node, Value
+from archc.ir.graph import Graph, Node
 
 if TYPE_CHECKING:
     import torch
@@ -57,24 +56,11 @@ def output_metric(
     relevant: dict[Node, list[torch.Tensor]] = {}
     samples = 0
     for batch in batches:
-        found: dict[Value, torch.Tensor] = {}
-
-        def watch(value: Value, tensor: torch.Tensor, found: dict[Value, torch.Tensor] = found) -> torch.Tensor:
-            if value in wanted:
-                tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-                found[value] = tensor
-            return tensor
-
-        outputs = [
-            tensor
-            for value, tensor in evaluate_all(graph, batch, change=watch, gradients=True)
-            if graph.is_output(value) and tensor.requires_grad
-        ]
-        watched = [tensor for tensor in found.values() if tensor.requires_grad]
-        if not outputs or not watched:
+        outputs, found = watched_run(graph, batch, wanted)
+        if not outputs or not found:
             continue
         samples += sample_count(outputs)
-        for draw, gradients in enumerate(output_gradients(outputs, watched, DRAWS, generator)):
+        for draw, gradients in enumerate(output_gradients(outputs, [*found.values()], DRAWS, generator)):
             for value, gradient in zip(found, gradients):
                 if gradient is None:
                     continue

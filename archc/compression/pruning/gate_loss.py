@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archc.compression.calibration.output_gradients import output_gradients, sample_count
+from archc.compression.calibration.output_gradients import output_gradients, sample_count, watched_run
 from archc.compression.calibration.output_metric import DRAWS
-from archc.interpreter.evaluate import evaluate_all
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:
@@ -36,19 +35,7 @@ def gate_losses(
     totals: dict[int, float] = {int(number): 0.0 for _, numbers in gates.values() for number in numbers if number >= 0}
     samples = 0
     for batch in batches:
-        found: dict[Value, torch.Tensor] = {}
-
-        def watch(value: Value, tensor: torch.Tensor, found: dict[Value, torch.Tensor] = found) -> torch.Tensor:
-            if value in gates and tensor.is_floating_point():
-                tensor = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-                found[value] = tensor
-            return tensor
-
-        outputs = [
-            tensor
-            for value, tensor in evaluate_all(graph, batch, change=watch, gradients=True)
-            if graph.is_output(value) and tensor.requires_grad
-        ]
+        outputs, found = watched_run(graph, batch, gates)
         if not outputs or not found:
             continue
         samples += sample_count(outputs)
