@@ -329,3 +329,5 @@ model widths {
     assert any(width < before[path] for path, width in widths.items())
     assert multiple < 8 or widths["narrow"] == 6
     assert Prune(0.3, scheme="channel").multiple == 8
+    assert str(Prune(0.5, scheme="channel")) == 'prune(0.5, scheme = "channel")'
+    assert str(Prune(pattern="2:4")) == 'prune(pattern = "2:4")'

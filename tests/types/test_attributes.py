@@ -13,7 +13,6 @@ from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import value_of
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse_pipeline, parse_value
-from archc.passes.prune import Prune
 from archc.types.attributes import (
     AttributeProblem,
     arguments_text,
@@ -192,5 +191,11 @@ def test_a_size_is_an_integer_or_symbolic() -> None:
 
 
 def test_a_leading_attribute_is_given_by_position() -> None:
-    assert str(Prune(0.5, scheme="channel")) == 'prune(0.5, scheme = "channel")'
-    assert str(Prune(pattern="2:4")) == 'prune(pattern = "2:4")'
+    @dataclass(frozen=True)
+    class Leading:
+        share: float | None = attribute(None, leading=True)
+        mode: Literal["zeros", "same"] | None = attribute(None, leading=True)
+
+    assert arguments_text(Leading(0.5)) == ["0.5"]
+    assert arguments_text(Leading(0.5, "same")) == ["0.5", '"same"']
+    assert arguments_text(Leading(mode="same")) == ['mode = "same"']
