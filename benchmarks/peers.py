@@ -1,4 +1,4 @@
-"""Reference implementations of the specs: in `transformers`, `pytorchcv`, Resemblyzer, and the tests.
+"""Reference implementations of the specs: in `transformers`, `pytorchcv`, packages for sound, and tests.
 
 A reference implementation consists of the definitions in a source file that implement a network: the classes of its
 modules, or the function that builds it, and the functions and tables of the file that these definitions use.
@@ -97,12 +97,11 @@ def in_tests(file: str, *names: str, package: str = "torch.nn") -> Peer:
     return Peer(package, inspect.getsource(module), names, alone=False)
 
 
-def in_resemblyzer() -> Peer:
-    """Find the file of Resemblyzer's speaker encoder without an import: it would need sound libraries."""
-    package = find_spec("resemblyzer")
+def in_file(title: str, file: str, name: str) -> Peer:
+    """Find a network in a file of a package for sound without an import: it would need sound libraries."""
+    package = find_spec(title.lower())
     assert package is not None and package.submodule_search_locations is not None
-    file = Path(package.submodule_search_locations[0]) / "voice_encoder.py"
-    return Peer("Resemblyzer", file.read_text(encoding="utf-8"), ("VoiceEncoder",))
+    return Peer(title, (Path(package.submodule_search_locations[0]) / file).read_text(encoding="utf-8"), (name,))
 
 
 PEERS: Mapping[str, Callable[[], Peer]] = {
@@ -128,7 +127,8 @@ PEERS: Mapping[str, Callable[[], Peer]] = {
     "text_classifier": partial(in_tests, "recurrent", "Classifier"),
     "tagger": partial(in_tests, "recurrent", "Tagger"),
     "translator": partial(in_tests, "recurrent", "translate", package="numpy"),
-    "speaker_encoder": in_resemblyzer,
+    "speaker_encoder": partial(in_file, "Resemblyzer", "voice_encoder.py", "VoiceEncoder"),
+    "crepe": partial(in_file, "torchcrepe", "model.py", "Crepe"),
     "speech_recognizer": partial(in_tests, "recurrent", "SpeechRecognizer"),
     "transformer": partial(in_tests, "attentive", "Translator"),
     "bert": partial(in_transformers, "Bert"),

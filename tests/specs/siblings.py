@@ -22,6 +22,7 @@ SIBLINGS: Mapping[str, Mapping[str, Any]] = {
         "text_heads": 3,
         "shared": 16,
     },
+    "crepe": {"width": 2, "samples": 512, "pitches": 20},
     "deepfm": {"fields": 5, "numbers": 3, "vocab": 11, "width": 4, "hidden": (12, 12, 8)},
     "densenet121": {"growth": 4, "depths": (2, 3, 2), "classes": 10},
     "elman": {"features": 5, "hidden": 7, "classes": 3},

@@ -31,6 +31,7 @@ WIDER: Mapping[str, Mapping[str, Any]] = {
 
 DEEPER: Mapping[str, Mapping[str, Any]] = {
     "clip": {"text_depth": 13},
+    "crepe": {"multiples": (4, 4, 4, 8, 16, 16)},
     "densenet121": {"depths": (6, 12, 24, 17)},
     "inception_v3": {"depths": (3, 5, 2)},
     "mobilenet_v2": {"depths": (1, 2, 3, 4, 3, 3, 2)},
