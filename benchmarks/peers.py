@@ -1,4 +1,4 @@
-"""Reference implementations of the specs: in `transformers`, `pytorchcv`, packages for sound, and tests.
+"""Reference implementations of the specs: in `transformers`, `pytorchcv`, others, and tests.
 
 A reference implementation consists of the definitions in a source file that implement a network: the classes of its
 modules, or the function that builds it, and the functions and tables of the file that these definitions use.
