@@ -11,6 +11,7 @@ from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
+from archc.types.storage import Dense
 
 from ._low_rank_factors import Evidence, factors_of, put_factors
 from ._low_rank_matrices import Matrix, finite_matrices, matrices_of_layers
@@ -147,7 +148,8 @@ class LowRank(Pass):
         found: list[Matrix] = []
         for layer, matrices in matrices_of_layers(graph, context.sizes).items():
             if isinstance(matrices, str):
-                context.inapplicable(layer.path, matrices)
+                encoded = any(graph.weights[path].storage != Dense() for path in layer.weights.values())
+                (context.left if encoded else context.inapplicable)(layer.path, matrices)
             elif self.params is None and self.bytes is None and layer.op.has(SELECTS_ROWS):
                 why = "the factors of a table need more multiply-adds: give a budget, `params` or `bytes`"
                 context.inapplicable(layer.path, why)

@@ -56,6 +56,7 @@ def warn_of_idle(step: Pass, report: PassReport, kinds: Mapping[str, str], diagn
         diagnostics.warn(
             "pass-without-effect",
             f"the pass `{step}` changed nothing",
+            notes=_main_reason(report),
             help=EXPLAIN if report.remarks else "leave it out: it has nothing to rewrite in this model",
         )
         return
@@ -69,6 +70,19 @@ def warn_of_idle(step: Pass, report: PassReport, kinds: Mapping[str, str], diagn
                     f'`{option} = "{glob}"` has no effect: it selects no layer that `{step.name}` {what}',
                     help=EXPLAIN,
                 )
+
+
+def _main_reason(report: PassReport) -> list[str]:
+    """Most common reason for which a pass left layers that it could rewrite, as a note; empty without one."""
+    reasons: dict[str, list[str]] = {}
+    left = [remark for remark in report.remarks if remark.kind == "left"]
+    for remark in [remark for remark in left if remark.applicable] or left:
+        reasons.setdefault(remark.message, []).append(remark.layer)
+    if not reasons:
+        return []
+    reason, layers = max(reasons.items(), key=lambda item: len(item[1]))
+    others = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+    return [f"`{layers[0]}`{others}: {reason}"]
 
 
 def warn_of_random(calibration: Calibration, who: str, diagnostics: Diagnostics) -> None:
