@@ -20,6 +20,7 @@ from archc.passmanager import Context
 from archc.types.storage import Integers, NarrowFloat, Storage
 from archc.types.tensor_type import DType
 
+from ._factor_formats import format_for
 from ._program_size import ProgramSize
 
 CANDIDATES: tuple[tuple[Format, int | None], ...] = (
@@ -92,7 +93,8 @@ def _choices(graph: Graph, layer: Layer, path: str) -> list[Storage]:
     formats = dict.fromkeys(storage_of(name, values, axis, group) for name, group in CANDIDATES)
     if np.abs(values).max(initial=0) > DType.f16.largest:
         del formats[NarrowFloat(DType.f16)]
-    return [*formats, graph.weights[path].storage]
+    weight = graph.weights[path]
+    return [*dict.fromkeys(format_for(weight, storage) for storage in formats), weight.storage]
 
 
 def _smallest(
@@ -155,7 +157,7 @@ def _options(
         if node not in metrics or node not in statistics:
             options[path] = _measured_options(path, values, choices[path], size, errors)
             if not options[path]:
-                fixed = storage_of("int8", values, axis)
+                fixed = format_for(graph.weights[path], storage_of("int8", values, axis))
                 options[path] = [Option(fixed, size.cost(path, fixed), 0.0)]
                 context.note(layer.path, "its effect on the outputs cannot be measured: int8")
             continue

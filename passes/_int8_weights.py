@@ -15,8 +15,10 @@ from archc.compression.quantization.weight_formats import Array, Encoded
 from archc.ir.graph import Graph, Node
 from archc.ir.match import NoMatch, any_value, match, pattern, result_of
 from archc.passmanager import Context
-from archc.types.storage import FakeQuantized, Int8, Masked
+from archc.types.storage import FakeQuantized, Int8, LowRankStorage, Masked, Storage
 from archc.types.tensor_type import DType
+
+from ._factor_formats import format_for, has_float_factors, set_format
 
 LARGEST_BIAS = 2.0**30
 """Largest bias as a multiple of the operand's scale times the weight's scale.
@@ -61,19 +63,23 @@ Obstacles = Mapping[Layer, Mapping[str, str]]
 """For each layer, the weights that cannot become integers, by name, each with the reason."""
 
 
-def obstacles_of_layers(graph: Graph) -> Obstacles:
-    """Weights of all layers that cannot be stored as integers, with the reasons."""
+def obstacles_of_layers(graph: Graph, trains: bool = False) -> Obstacles:
+    """Weights of all layers that cannot be stored as integers, with the reasons.
+
+    Args:
+        trains: True for fake quantization, which does not apply to factors.
+    """
     found: dict[Layer, dict[str, str]] = {}
     for layer in layers_with_weights(graph):
-        reasons = ((name, _obstacle(graph, layer, name)) for name in layer.weights)
+        reasons = ((name, _obstacle(graph, layer, name, trains)) for name in layer.weights)
         found[layer] = {name: reason for name, reason in reasons if reason is not None}
     return found
 
 
-def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
+def _obstacle(graph: Graph, layer: Layer, name: str, trains: bool) -> str | None:
     path = layer.weights[name]
     weight, title = graph.weights[path], "its weight" if name == "weight" else f"its `{name}`"
-    if not weight.storage.elementwise:
+    if not weight.storage.elementwise and (trains or not has_float_factors(layer, weight)):
         return f"{title} is stored as {weight.storage} already"
     if name in layer.node.transposed:
         return f"{title} is the transpose of `{path}`: int8 scales of `{path}` would be along the summed axis"
@@ -102,8 +108,11 @@ def store_as_int8(
     """
     values = {layer.weights[name]: graph.weight_values(layer.weights[name]) for name in names}
     for path, dense in values.items():
-        if graph.weights[path].storage.elementwise:
-            if isinstance(graph.weights[path].storage, Masked):
+        weight = graph.weights[path]
+        if has_float_factors(layer, weight):
+            set_format(graph, context.rewriter, path, format_for(weight, int8_format(path, dense, axes)))
+        elif weight.storage.elementwise:
+            if isinstance(weight.storage, Masked):
                 context.note(layer.path, "int8 replaces its mask; masked weights stay zero")
             if path in given:
                 context.rewriter.set_storage(path, *given[path])
@@ -132,17 +141,23 @@ def stored_weights(graph: Graph, values: Mapping[str, Array], method: Method) ->
     """
     weights = [graph.weights[path] for path in values]
     errors = [_norm(graph.weight_values(path) - dense) for path, dense in values.items()]
-    storages = (weight.storage for weight in weights)
-    formats = (each.format if isinstance(each, FakeQuantized) else each for each in storages)
-    names = (each.name or str(each) for each in formats)
+    names = (_format_name(weight.storage) for weight in weights)
     return StoredWeights(
         formats=", ".join(dict.fromkeys(names)),
         count=len(weights),
-        before=sum(weight.size * weight.dtype.size for weight in weights),
+        before=sum(weight.storage.parameters(weight.shape) * weight.dtype.size for weight in weights),
         after=sum(weight.nbytes for weight in weights),
         error=math.hypot(*errors) / (math.hypot(*map(_norm, values.values())) or 1.0),
         method=method,
     )
+
+
+def _format_name(storage: Storage) -> str:
+    if isinstance(storage, LowRankStorage) and storage.format is not None:
+        return f"factors of {_format_name(storage.format)}"
+    if isinstance(storage, FakeQuantized):
+        return _format_name(storage.format)
+    return storage.name or str(storage)
 
 
 def channel_axes(layers: Iterable[Layer]) -> dict[str, int]:

@@ -18,9 +18,10 @@ from archc.compression.quantization.quantized_matrix import QuantizedMatrix, qua
 from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
-from archc.types.storage import Integers, Masked, NarrowFloat, Storage
+from archc.types.storage import Integers, LowRankStorage, Masked, NarrowFloat, Storage
 
 from ._calibration_batches import calibration_batches
+from ._factor_formats import floats_to_store, has_float_factors, set_format
 from ._int8_weights import StoredWeights
 from ._layer_effects import EffectMeter
 from ._quant_remarks import remark_on_nearest, remark_on_weights
@@ -46,7 +47,7 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
     for layer, of_weights in formats.items() if by_data else ():
         obstacle = data_obstacle(graph, layer, of_weights)
         if obstacle is not None:
-            if any(isinstance(storage, Integers) for storage in of_weights.values()):
+            if any(isinstance(storage, Integers | LowRankStorage) for storage in of_weights.values()):
                 remark_on_nearest(context, layer, obstacle)
         else:
             first = next((node for node, other in nodes.items() if other.weights == layer.weights), layer.node)
@@ -59,11 +60,12 @@ def store_weights(graph: Graph, context: Context, formats: Formats, by_data: boo
     for layer, of_weights in formats.items():
         for name, storage in of_weights.items():
             path = layer.weights[name]
-            if graph.weights[path].storage.elementwise:  # else an earlier layer shares the weight
+            present = graph.weights[path]
+            if has_float_factors(layer, present) or present.storage.elementwise:  # else another layer shares the weight
                 if isinstance(graph.weights[path].storage, Masked):
                     context.note(layer.path, f"{storage.name or storage} replaces its mask; masked weights stay zero")
                 values = graph.weight_values(path)
-                context.rewriter.set_storage(path, storage)
+                set_format(graph, context.rewriter, path, storage)
                 outcome[layer].add_error(values, graph.weight_values(path))
     stored = {layer: _stored(graph, layer, formats[layer], outcome[layer]) for layer in formats}
     for layer, weights in meter.with_effects(stored).items():
@@ -76,11 +78,13 @@ def formats_in_range(graph: Graph, context: Context, formats: Formats) -> Format
     for layer, of_weights in formats.items():
         found[layer] = dict(of_weights)
         for name, storage in of_weights.items():
-            if isinstance(storage, NarrowFloat):
+            rounded = storage.format if isinstance(storage, LowRankStorage) else storage
+            if isinstance(rounded, NarrowFloat):
                 path = layer.weights[name]
-                most, limit = float(np.abs(graph.weight_values(path)).max(initial=0)), storage.dtype.largest
+                parts = floats_to_store(graph, path)
+                most, limit = max(float(np.abs(part).max(initial=0)) for part in parts), rounded.dtype.largest
                 if most > limit:
-                    reason = f"`{path}` has values up to {most:.3g}, and {storage.dtype} ends at {limit:.3g}"
+                    reason = f"`{path}` has values up to {most:.3g}, and {rounded.dtype} ends at {limit:.3g}"
                     context.left(layer.path, reason)
                     del found[layer][name]
     return {layer: of_weights for layer, of_weights in found.items() if of_weights}
@@ -88,7 +92,7 @@ def formats_in_range(graph: Graph, context: Context, formats: Formats) -> Format
 
 def data_obstacle(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage]) -> str | None:
     """Reason why the calibration data cannot choose the integers of a layer's weight, or None."""
-    others = [storage for storage in of_weights.values() if not isinstance(storage, Integers)]
+    others = [storage for storage in of_weights.values() if not isinstance(storage, Integers | LowRankStorage)]
     return f"`{others[0]}` is a format of floats" if others else matrix_obstacle(graph, layer)
 
 
@@ -190,7 +194,9 @@ def _stored(graph: Graph, layer: Layer, of_weights: Mapping[str, Storage], found
     return StoredWeights(
         formats=", ".join(dict.fromkeys(str(storage) for storage in of_weights.values())),
         count=len(of_weights),
-        before=sum(graph.weights[layer.weights[name]].size * 4 for name in of_weights),
+        before=sum(
+            storage.parameters(graph.weights[layer.weights[name]].shape) * 4 for name, storage in of_weights.items()
+        ),
         after=sum(graph.weights[layer.weights[name]].nbytes for name in of_weights),
         error=found.relative,
         method="rtn" if found.rows is None else "gptq",

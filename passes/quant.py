@@ -16,6 +16,7 @@ from archc.types.storage import Storage
 from archc.types.tensor_type import DType
 
 from ._byte_budget import formats_within
+from ._factor_formats import format_for
 from ._fake_quantization import AskedFormat, convert, fake_quantize_layers, is_fake_quantized
 from ._half_precision import compute_in
 from ._int8_layers import Int8Layers
@@ -100,7 +101,9 @@ class Quant(Pass):
     - small convolutions, one or a chain, whose result is used in floats, for example by a `tanh`;
     - layers whose operand is zero in all calibration data.
 
-    All weight matrices of a recurrent layer become integers; those of `lstm` and `rnn` are rounded by GPTQ if
+    Weights that `lowrank` has stored as two factors, as in recurrent layers, stay factors: both get the format.
+
+    All other weight matrices of a recurrent layer become integers; those of `lstm` and `rnn` are rounded by GPTQ if
     calibration data are given.  If int8 changes the result of one of their layers by more than 2 % on these data, a
     weight of this layer becomes f16.  Under `static` and `dynamic`, a recurrent layer quantizes its operands in each
     run where that is faster and, measured on the calibration data, changes the result of a layer by at most 5 %.
@@ -264,7 +267,7 @@ class Quant(Pass):
             remark_on_foldable(graph, context, set(graph.nodes()))
             compute_in(graph, context, DType(self.format), self.keep_io, self.on, self.keep)
             return
-        obstacles = obstacles_of_layers(graph)
+        obstacles = obstacles_of_layers(graph, trains=self.training)
         warn_of_float_weights(graph, context, str(self), obstacles, select(graph, self.on, self.keep))
         if self.bytes is None and self.format in (None, "int8"):
             self._quantize_to_int8(graph, context, obstacles)
@@ -304,12 +307,15 @@ class Quant(Pass):
         else:
             formats = {
                 layer: {
-                    name: storage_of(
-                        self.format or "int8",
-                        graph.weight_values(layer.weights[name]),
-                        layer.quantizable.channel_axis,
-                        self.group,
-                        self.symmetric,
+                    name: format_for(
+                        graph.weights[layer.weights[name]],
+                        storage_of(
+                            self.format or "int8",
+                            graph.weight_values(layer.weights[name]),
+                            layer.quantizable.channel_axis,
+                            self.group,
+                            self.symmetric,
+                        ),
                     )
                     for name in names[layer]
                 }

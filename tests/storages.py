@@ -48,5 +48,6 @@ def random_storage(chance: Random, shape: tuple[int, ...], dtype: DType) -> Stor
         found += [random_packed(chance, len(shape)) for _ in range(6)]
         found += [FakeQuantized(Int8(chance.randrange(len(shape)))), FakeQuantized(random_packed(chance, len(shape)))]
     if len(shape) > 1:
-        found.append(LowRankStorage(chance.randint(1, 3)))
+        kinds = (NarrowFloat(DType.f16), Int8(0), F8E4M3(0), random_packed(chance, len(shape)))
+        found.append(LowRankStorage(chance.randint(1, 3), chance.choice((None, *kinds))))
     return chance.choice([storage for storage in found if storage.misfit(shape, dtype) is None])

@@ -63,7 +63,7 @@ def test_an_integer_recurrent_layer_gives_no_warning() -> None:
     assert warnings(text, 'quant(scheme = "dynamic")') == {}
 
 
-@pytest.mark.parametrize("quant", ["quant(least = 0)", "quant(int4)", "quant(training = true, least = 0)"])
+@pytest.mark.parametrize("quant", ["quant(training = true, least = 0)", "quant(int4, training = true)"])
 def test_factors_that_stay_in_floats_are_reported(quant: str) -> None:
     (message,) = warnings(NETWORK, f"lowrank(rank = 2), {quant}")["storage-not-quantized"]
     assert message.endswith("left weights of `rnn` in floats: they are stored as `low_rank(2)`")

@@ -133,7 +133,7 @@ class DecodedWeights:
     def _decode(self, weight: Weight) -> str:
         onnx, path, storage = self.onnx, weight.path, weight.storage
         if isinstance(storage, Dense):
-            return onnx.stored(path)[0]
+            return onnx.stored_parts(weight)[0]
         # The decoded values are stored: no kernel computes them faster, and no operator decodes a bitmask.
         if isinstance(storage, Masked | Sparse | FakeQuantized):
             values = partial(onnx.graph.weight_values, path)
@@ -141,16 +141,16 @@ class DecodedWeights:
         if isinstance(storage, LowRankStorage):
             return self._product(weight)
         if isinstance(storage, NarrowFloat):
-            return self.cast(onnx.stored(path)[0], storage.dtype, weight.dtype)
+            return self.cast(onnx.stored_parts(weight)[0], storage.dtype, weight.dtype)
         if isinstance(storage, PackedIntegers):
             decoder = PackedDecoder(partial(self._add, path), onnx.constant, storage, weight.shape)
-            return decoder.weight(onnx.stored(path))
+            return decoder.weight(onnx.stored_parts(weight))
         if isinstance(storage, Float8Storage):
-            q, scale = onnx.stored(path)
+            q, scale = onnx.stored_parts(weight)
             return self._scaled(weight, q, scale, storage.axis)
         if not isinstance(storage, Int8):
             raise OperatorError("no-onnx-form", f"ONNX cannot decode `{path}`, which is stored as `{storage}`")
-        q, scale = onnx.stored(path)
+        q, scale = onnx.stored_parts(weight)
         return self._scaled(weight, q, scale, storage.axis)
 
     def _scaled(self, weight: Weight, q: str, scale: str, axis: int | None) -> str:
@@ -182,8 +182,11 @@ class DecodedWeights:
 
     def _product(self, weight: Weight) -> str:
         """The name of the product of a low-rank weight's factors, computed once, when the model is loaded."""
-        onnx, path, dtype = self.onnx, weight.path, _computed_in(weight)
-        left, right = (self.cast(name, weight.dtype, dtype) for name in onnx.stored(path))
+        onnx, path, dtype, storage = self.onnx, weight.path, _computed_in(weight), weight.storage
+        assert isinstance(storage, LowRankStorage)
+        factors = storage.factors(path, weight.shape).items()
+        decoded = (self._decode(Weight(name, shape, weight.dtype, storage.of_factors)) for name, shape in factors)
+        left, right = (self.cast(name, weight.dtype, dtype) for name in decoded)
         if len(weight.shape) > 2:
             right = onnx.shared(f"{path}/Flatten", "Flatten", right, axis=1)
         product = onnx.shared(f"{path}/MatMul", "MatMul", left, right)

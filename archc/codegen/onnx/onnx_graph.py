@@ -19,6 +19,7 @@ from archc.codegen.onnx.initializers import Initializers, UniqueNames, onnx_dtyp
 from archc.codegen.onnx.nodes import OnnxNode, OnnxNodes
 from archc.codegen.onnx.scoped_names import ScopedNames
 from archc.ir.graph import Graph
+from archc.types.storage import Weight
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.dtype_conversion import name_of_numpy
 from archc.weights.tensor import Weights
@@ -86,7 +87,11 @@ class OnnxGraph:
 
     def stored(self, path: str) -> tuple[str, ...]:
         """Names of the stored tensors of a weight."""
-        return tuple(self.initializers.stored(name, self.tensors[name]) for name in self.graph.weights[path].tensors)
+        return self.stored_parts(self.graph.weights[path])
+
+    def stored_parts(self, weight: Weight) -> tuple[str, ...]:
+        """Names of the stored tensors of a weight of the graph, or of a part of it, such as a factor."""
+        return tuple(self.initializers.stored(name, self.tensors[name]) for name in weight.tensors)
 
     def derived(self, name: str, array: np.ndarray[Any, Any]) -> str:
         """Add an initializer computed from stored weights, and return its name."""

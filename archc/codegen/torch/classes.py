@@ -26,7 +26,7 @@ from archc.codegen.torch.members import Chain, access, container, init_lines
 from archc.codegen.torch.merge import Mismatch
 from archc.codegen.torch.names import VARIABLES, PythonNames
 from archc.codegen.torch.nesting import Repeat, Step
-from archc.codegen.torch.parameters import base_classes
+from archc.codegen.torch.parameters import base_classes, of_stored
 from archc.declaration.spelling import method
 from archc.types.storage import Int8
 
@@ -105,7 +105,7 @@ class ClassPlanner:
     def _base(self) -> tuple[str, tuple[str, ...]]:
         """The base class and the lines of the class attributes."""
         path, weights = self.draft.definition.scopes[0].path, self.context.graph.weights
-        storages = {parameter: weights[f"{path}.{parameter}"].storage for parameter in self.draft.own}
+        storages = of_stored({parameter: weights[f"{path}.{parameter}"].storage for parameter in self.draft.own})
         storage = storages.get("weight")
         axis = storage.axis if isinstance(storage, Int8) else None
         return base_classes(storages), (f"    axis = {axis}",) if axis else ()

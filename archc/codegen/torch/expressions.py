@@ -25,7 +25,7 @@ from archc.frozen_dataclass import frozen_dataclass
 from archc.ir.graph import Graph, Node
 from archc.types.attributes import attributes
 from archc.types.dims import Symbol, SymbolicDim, as_linear, as_symbol, substitute, symbol, symbols
-from archc.types.storage import Int8
+from archc.types.storage import Int8, LowRankStorage
 from archc.types.tensor_type import TensorType
 
 
@@ -265,8 +265,11 @@ class ExpressionWriter:
         module = self.access(owner, bases) if owner else "self"
         weight = self.graph.weights[paths[0]]
         text = decoded(weight.storage, module, name, len(weight.shape))
-        # The class is a `Keeping`, which caches the decoded weight; `decoded()` caches by itself.
-        cached = not owner and isinstance(weight.storage, Int8) and name != "weight"
+        # The class is a `Keeping`, which caches the decoded weight; `decoded()` and `floats` cache by themselves.
+        storage = weight.storage
+        integers = isinstance(storage, Int8) and name != "weight"
+        factors = isinstance(storage, LowRankStorage) and storage.format is not None
+        cached = not owner and (integers or factors)
         return f"self.kept({literal(name)}, lambda: {text})" if cached else text
 
     def registration(self, parameter: str) -> list[str]:

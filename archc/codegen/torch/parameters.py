@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.layer_classes import owns, storage_arguments
@@ -55,7 +55,8 @@ DECODABLE = (*TRAINED, Int8, *ENCODED)
 
 def is_trained(weight: Weight) -> bool:
     """Return whether the stored tensors of a weight are parameters; otherwise they are buffers."""
-    return weight.trainable and isinstance(weight.storage, TRAINED)
+    storage = weight.storage.of_factors if isinstance(weight.storage, LowRankStorage) else weight.storage
+    return weight.trainable and isinstance(storage, TRAINED)
 
 
 def registrations(weight: Weight, name: str) -> dict[str, str]:
@@ -70,6 +71,10 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         if isinstance(weight.storage, Masked):
             found[f"{name}_mask"] = call("torch.ones", *_sizes(weight.shape), dtype=DType.bool)
         return found
+    if isinstance(weight.storage, LowRankStorage) and weight.storage.format is not None:
+        storage, parts = weight.storage.format, weight.storage.factors(name, weight.shape)
+        rows = [registrations(replace(weight, shape=own, storage=storage), part) for part, own in parts.items()]
+        return rows[0] | rows[1]
     if isinstance(weight.storage, LowRankStorage):
         # With this scale, the product of the two factors has the variance of a dense weight.
         (left, _), (right, _) = weight.storage.tensors(name, weight.shape, weight.dtype).values()
@@ -91,29 +96,31 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
 
 
-def decoded(storage: Storage, owner: str, name: str, rank: int) -> str:
+def decoded(storage: Storage, owner: str, name: str, rank: int, caches: bool = True) -> str:
     """The expression of a decoded weight.
 
     Args:
         owner: the expression of the module that has the stored tensors.
         name: the name of the weight in that module.
         rank: the number of axes of the weight.
+        caches: False to use methods that do not cache their result.
     """
     access = f"{owner}.{name}"
     if isinstance(storage, Masked):
         return Infix(f"{access} * {access}_mask")
     if isinstance(storage, LowRankStorage):
-        return (
-            Infix(f"{access} @ {access}_right") if rank == 2 else call("torch.tensordot", access, f"{access}_right", 1)
-        )
+        # The product is cached, if its factors are not trained.
+        left = decoded(storage.of_factors, owner, name, 2, caches=False)
+        right = decoded(storage.of_factors, owner, f"{name}_right", rank, caches=False)
+        return Infix(f"{atom(left)} @ {atom(right)}") if rank == 2 else call("torch.tensordot", left, right, 1)
     if isinstance(storage, FakeQuantized):
         return call("fake_quantized", access, **_options(storage))
     if isinstance(storage, ENCODED):
-        return f"{owner}.floats({literal(name)})"  # a method of `EncodedWeights`, which caches the result
+        return f"{owner}.{'floats' if caches else 'decode_weight'}({literal(name)})"  # methods of `EncodedWeights`
     if not isinstance(storage, Int8):
         return access
     if name == "weight":
-        return f"{owner}.decoded()"  # a method of `Int8Weight`, which caches the result
+        return f"{owner}.{'decoded' if caches else 'decode'}()"  # methods of `Int8Weight`
     scale = f"{access}_scale"
     if storage.axis is not None:
         axes = ", ".join(":" if axis == storage.axis else "None" for axis in range(rank))
@@ -188,8 +195,19 @@ def registration_lines(owner: str, name: str, text: str) -> list[str]:
     return lines_of("", f"{owner}.register_buffer({literal(name)}, {text})", 2)
 
 
+def of_stored(storages: Mapping[str, Storage]) -> dict[str, Storage]:
+    """The storages with those of factors in place of `low_rank`, by name."""
+    found: dict[str, Storage] = {}
+    for name, storage in storages.items():
+        if isinstance(storage, LowRankStorage):
+            found |= {name: storage.of_factors, f"{name}_right": storage.of_factors}
+        else:
+            found[name] = storage
+    return found
+
+
 def base_classes(storages: Mapping[str, Storage]) -> str:
-    """The base classes of a module with weights of these storages, by name."""
+    """The base classes of a module with stored tensors of these storages, by name; see `of_stored`."""
     found = ["Int8Weight"] if isinstance(storages.get("weight"), Int8) else []
     if any(isinstance(storage, Sparse) for storage in storages.values()):
         found.append("SparseWeights")
@@ -227,13 +245,13 @@ class WeightHolder:
             return (
                 f"nn.ParameterDict({{{', '.join(f'{literal(name)}: {text}' for name, text in self.tensors.items())}}})"
             )
-        return f"{base_classes(self.storages)}()"
+        return f"{base_classes(of_stored(self.storages))}()"
 
     def registrations(self, access: str) -> Iterator[str]:
         """Yield the lines of `__init__` that register the tensors; `access` is the expression of the module."""
         if self.is_dict:
             return
-        storage = self.storages.get("weight")
+        storage = of_stored(self.storages).get("weight")
         if isinstance(storage, Int8) and storage.axis:
             yield from lines_of(f"{access}.axis = ", literal(storage.axis), 2)
         for name, text in self.tensors.items():

@@ -7,7 +7,8 @@ from typing import Any
 
 from archc.diagnostics import Span
 from archc.language.elaboration.context import Elaboration, Instance
-from archc.types.attributes import AttributeProblem, bind
+from archc.types.attribute_types import convert
+from archc.types.attributes import AttributeProblem, attributes, bind
 from archc.types.storage import NarrowFloat, Storage
 from archc.types.tensor_type import DType
 
@@ -25,8 +26,15 @@ def make_storage(
     Raises:
         Failed: the arguments do not fit; the reason is reported.
     """
-    arguments = [_called(elaboration, instance, value, span) for value in positional]
-    keywords = {name: _called(elaboration, instance, value, span) for name, value in (named or {}).items()}
+    infos = {info.name: info for info in attributes(storage)}
+    formats = {name for name, info in infos.items() if convert(NarrowFloat(DType.f16), info.type)[0]}
+    slots = [name for name, info in infos.items() if not info.keyword]
+
+    def argument(name: str, value: Any) -> Any:
+        return (as_storage if name in formats else _called)(elaboration, instance, value, span)
+
+    arguments = [argument(slots[k] if k < len(slots) else "", value) for k, value in enumerate(positional)]
+    keywords = {name: argument(name, value) for name, value in (named or {}).items()}
     try:
         return bind(storage, f"`{storage.name}`", arguments, keywords)
     except AttributeProblem as problem:

@@ -34,6 +34,8 @@ class Storage:
     """A storage format of weights; the fields are its options."""
 
     name: ClassVar[str] = ""
+    type_phrase: ClassVar[str] = "a storage format, such as `int8(axis = 0)`"
+    """Description of the type of an attribute, for diagnostics."""
     elementwise: ClassVar[bool] = False
     """True if every stored tensor has the shape of the weight, and values are stored without rounding.
 
