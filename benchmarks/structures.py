@@ -6,9 +6,11 @@ is, so the budget of the whole model is larger.
 
 Weights, sentences and the comparison of embeddings are those of `benchmarks.quantizers`.  Time saved is 1 minus the
 ratio of the times at 32 x 64, one thread, and multiply-adds saved are those of the whole model.  `--plain` adds the
-methods without data.
+methods without data, and `--rival` torch-pruning in PyTorch, which is no requirement of archc.
 
-    .venv/bin/python -m benchmarks.structures [--rows lowrank channel masks] [--splits 3] [--plain] [--quick]
+    .venv/bin/pip install --no-deps --target out/rivals torch-pruning
+    PYTHONPATH=out/rivals .venv/bin/python -m benchmarks.structures [--rows lowrank channel masks] [--splits 3]
+        [--plain] [--rival] [--quick]
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ import torch
 from archc.analysis.cost import NodeCosts, cost
 from archc.driver.compiled import Compiled
 from benchmarks.embeddings import compile_minilm, split
-from benchmarks.programs import EAGER, ONNX
+from benchmarks.programs import EAGER, ONNX, Candidate
 from benchmarks.quantizers import FLOAT, Key, Row, archc_candidate, latencies, measure, quiet
+from benchmarks.rivals import torch_pruning_channels
 from benchmarks.tables import markdown
 
 SHAPE = (32, 64)
@@ -72,11 +75,15 @@ def table(
     times: Mapping[Key, float],
     saved: Mapping[str, float],
 ) -> str:
-    """Table with a row for each pipeline."""
+    """Table with a row for each candidate.
+
+    Args:
+        titles: title of each candidate, by the title of its row.
+        saved: multiply-adds saved, by the title of the candidate, where they are known.
+    """
     lines = []
-    for title, passes in titles.items():
-        name = f"archc `{passes}`"
-        row = found[ONNX, name]
+    for title, name in titles.items():
+        row = found[(ONNX if (ONNX, name) in found else EAGER), name]
         if row.failure:
             lines.append([title, f"not built: {row.failure}", *["–"] * 6])
             continue
@@ -88,7 +95,7 @@ def table(
                 f"{statistics.median(each.neighbours for each in measured):.3f}",
                 f"{statistics.median(row.seconds):.0f} s",
                 f"{row.bytes / 1e6:.1f} MB",
-                f"{saved[passes]:.0%}",
+                f"{saved[name]:.0%}" if name in saved else "–",
                 *(_time_saved(times, runtime, name) for runtime in (ONNX, EAGER)),
             ]
         )
@@ -107,7 +114,7 @@ def table(
 
 def _time_saved(times: Mapping[Key, float], runtime: str, name: str) -> str:
     if (runtime, name) not in times:
-        return "fails"
+        return "–"
     return f"{1 - times[runtime, name] / times[runtime, FLOAT]:.0%}"
 
 
@@ -117,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--rows", nargs="+", choices=("lowrank", "channel", "masks"), default=["lowrank", "channel", "masks"]
     )
     parser.add_argument("--plain", action="store_true", help="also run the methods without data")
+    parser.add_argument("--rival", action="store_true", help="also run torch-pruning, for the rows `channel`")
     parser.add_argument("--splits", type=int, default=3, help="number of random splits (default: %(default)s)")
     parser.add_argument("--calibration", type=int, default=200, help="calibration sentences (default: %(default)s)")
     parser.add_argument("--held", type=int, default=1000, help="held-out sentences (default: %(default)s)")
@@ -140,15 +148,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     samples = [split(seed, options.calibration, options.held, SHAPE[1]) for seed in range(options.splits)]
     macs: dict[str, int] = {}
 
-    def count(passes: str, compiled: Compiled) -> None:
-        macs[passes] = cost(compiled.graph, SIZES).multiply_adds
+    def count(title: str, compiled: Compiled) -> None:
+        macs[title] = cost(compiled.graph, SIZES).multiply_adds
 
+    def ours(passes: str) -> Candidate:
+        title = archc_candidate(passes).title
+        return archc_candidate(passes, partial(count, title))
+
+    chosen = {title: ours(passes) for title, passes in titles.items()}
+    if options.rival and "channel" in options.rows:
+        chosen |= torch_pruning_channels.candidates({f"{share:.0%}": share for share in SHARES["channel"]})
     with tempfile.TemporaryDirectory(dir=options.out) as folder:
-        chosen = [archc_candidate(passes, partial(count, passes)) for passes in ("", *titles.values())]
-        found, programs = measure(chosen, samples, [ONNX, EAGER], Path(folder))
+        found, programs = measure([ours(""), *chosen.values()], samples, [ONNX, EAGER], Path(folder))
         times = latencies(programs, samples[0].held_out, SHAPE, options.rounds, 0.02)
-    saved = {passes: 1 - count / macs[""] for passes, count in macs.items()}
-    print(table(titles, found, times, saved))
+    saved = {title: 1 - count / macs[FLOAT] for title, count in macs.items()}
+    print(table({row: each.title for row, each in chosen.items()}, found, times, saved))
     print(f"\nmedians of {options.splits} splits")
 
 

@@ -30,7 +30,7 @@ def prune_channels(
     amount: float | ModelBudget,
     scope: Scope,
     wanted: Wanted,
-    multiple: int,
+    multiple: int | None,
     by_data: bool,
 ) -> None:
     """Remove whole channels, and add a remark on every layer with result channels.
@@ -62,7 +62,7 @@ def _by_data(
     amount: float | ModelBudget,
     scope: Scope,
     wanted: Wanted,
-    multiple: int,
+    multiple: int | None,
 ) -> list[ChannelGroup]:
     """Choose groups by their loss, and refit the weights that used them."""
     batches = calibration_batches(graph, context, "pruning")
@@ -106,7 +106,7 @@ def _by_norm(
     budget: ModelBudget,
     scope: Scope,
     wanted: Wanted,
-    multiple: int,
+    multiple: int | None,
 ) -> list[ChannelGroup]:
     """The groups of the smallest share, ranked by norm, with which the model is within a budget."""
     low, high = 0.0, 1.0

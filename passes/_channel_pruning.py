@@ -12,20 +12,22 @@ from archc.analysis.shrinkable_axes import NodeIndex
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 
+from ._width_alignment import is_aligned
+
 Scope = Literal["global", "layer"]
 Wanted = Callable[[str], bool]
 """Predicate on the path of a layer: True if the layer may lose channels."""
 
 
 def choose_groups(
-    coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True, multiple: int = 1
+    coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True, multiple: int | None = 1
 ) -> list[ChannelGroup]:
     """Choose the groups to remove, the least important first.
 
     Args:
         sparsity: share of the removable groups of a pool that are removed.
         scope: "global" for one pool of all groups; "layer" for separate pools, each of groups with the same producers.
-        multiple: a layer that becomes narrower gets a width that is a multiple of this number.
+        multiple: a layer that becomes narrower gets a width that is aligned with this number (see `is_aligned`).
     """
     norms = _Norms(coupling.graph)
     pools: list[list[tuple[float, ChannelGroup]]] = []
@@ -160,12 +162,12 @@ def _obstacle(coupling: Coupling, layer: str, groups: Sequence[ChannelGroup], wa
 
 
 def align_width(
-    coupling: Coupling, ranking: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], multiple: int
+    coupling: Coupling, ranking: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], multiple: int | None
 ) -> list[ChannelGroup]:
-    """Groups of one family to remove, so that a changed width of their layer is a multiple of `multiple`.
+    """Groups of one family to remove, so that a changed width of their layer is aligned.
 
     The target is the width that the layer has after the removal of exactly the groups in `chosen`.  The layer may keep
-    its width, or get a smaller width that is a multiple of `multiple`.  Of these possible widths, the one nearest to
+    its width, or get a smaller aligned width.  Of these possible widths, the one nearest to
     the target is chosen, and the larger one of two equally near widths.
 
     Args:
@@ -180,14 +182,14 @@ def align_width(
     return list(ranking[:nearest])
 
 
-def possible_counts(coupling: Coupling, family: Sequence[ChannelGroup], multiple: int) -> list[int]:
-    """Numbers of groups, above 0, whose removal makes the width of their layer a multiple of `multiple`."""
+def possible_counts(coupling: Coupling, family: Sequence[ChannelGroup], multiple: int | None) -> list[int]:
+    """Numbers of groups, above 0, whose removal makes the width of their layer an aligned one."""
     axis = _axis(coupling, family)
     counts = range(1, len(family) + 1)
     if axis is None:
         return [*counts]
     size, each = axis
-    return [count for count in counts if size > count * each and (size - count * each) % multiple == 0]
+    return [count for count in counts if size > count * each and is_aligned(size - count * each, multiple)]
 
 
 def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:

@@ -83,7 +83,7 @@ def choose_by_loss(
     cost: RemainingCost,
     limit: int,
     scope: Scope,
-    multiple: int,
+    multiple: int | None,
     progress: Callable[[str], None],
     nearest: bool = False,
 ) -> tuple[list[ChannelGroup], float]:
