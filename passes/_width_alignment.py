@@ -5,8 +5,9 @@ from __future__ import annotations
 VECTOR = 16
 """Number of f32 lanes in a vector of 512 bits, and of channels in a block of a convolution.
 
-With such vectors, ONNX Runtime computes blocks of 16 channels, and takes a slower algorithm for a convolution whose operand has more channels than a block,
-but no whole number of blocks (measured by `benchmarks.pruned_widths` and `benchmarks.digits`).
+With such vectors, ONNX Runtime computes convolutions in blocks of 16 channels.  It takes a slower algorithm if the
+operand has more channels than a block, but no whole number of blocks (measured by `benchmarks.pruned_widths` and
+`benchmarks.digits`).
 """
 HALF = 8
 """Width allowed below `VECTOR`: the lanes of a 256-bit vector."""
