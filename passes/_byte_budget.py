@@ -8,10 +8,8 @@ import numpy as np
 
 from archc.analysis.layers import Layer
 from archc.compression.allocation import Option, allocate_total
-from archc.compression.calibration.layer_statistics import layer_statistics
 from archc.compression.calibration.matrix_layers import matrix_obstacle
 from archc.compression.calibration.output_error import OutputError, measured_ratio
-from archc.compression.calibration.output_metric import output_metric
 from archc.compression.quantization.rounding_loss import RoundingLoss
 from archc.compression.quantization.weight_formats import Format, storage_of
 from archc.diagnostics import error
@@ -20,6 +18,7 @@ from archc.passmanager import Context
 from archc.types.storage import Integers, NarrowFloat, Storage
 from archc.types.tensor_type import DType
 
+from ._calibration_statistics import operand_statistics, output_metrics
 from ._factor_formats import format_for
 from ._program_size import ProgramSize
 
@@ -142,47 +141,68 @@ def _options(
     by_data: bool,
 ) -> dict[str, list[Option[Storage]]]:
     """Formats of each weight by path, with bytes and loss."""
+    question = "losses of formats", by_data, tuple((path, tuple(each)) for path, each in choices.items())
+    losses = context.calibration.findings.of(graph, question, lambda: _losses(graph, context, stored, choices, by_data))
+    options: dict[str, list[Option[Storage]]] = {}
+    for path, layer in stored.items():
+        of_formats = losses[path]
+        if of_formats is None:
+            int8 = storage_of("int8", graph.weight_values(path), layer.quantizable.channel_axis)
+            fixed = format_for(graph.weights[path], int8)
+            options[path] = [Option(fixed, size.cost(path, fixed), 0.0)]
+            context.note(layer.path, "its effect on the outputs cannot be measured: int8")
+        else:
+            options[path] = [
+                Option(storage, size.cost(path, storage), loss)
+                for storage, loss in zip(choices[path], of_formats, strict=True)
+            ]
+    return options
+
+
+def _losses(
+    graph: Graph,
+    context: Context,
+    stored: Mapping[str, Layer],
+    choices: Mapping[str, Sequence[Storage]],
+    by_data: bool,
+) -> dict[str, list[float] | None]:
+    """Expected squared errors of the outputs for the formats of each weight; None if not measurable."""
     import torch
 
     batches = list(context.calibration.batches())
     context.progress("measure the effect of each layer on the outputs")
     predictable = [layer.node for layer in stored.values() if matrix_obstacle(graph, layer) is None]
-    metrics = output_metric(graph, predictable, batches)
-    statistics = layer_statistics(graph, batches, metrics)
+    metrics = output_metrics(graph, context, predictable, batches)
+    statistics = operand_statistics(graph, context, batches, metrics)
     errors = OutputError(graph, batches[:MEASURED_BATCHES])
-    options: dict[str, list[Option[Storage]]] = {}
+    found: dict[str, list[float] | None] = {}
     for path, layer in stored.items():
         values, axis, node = graph.weight_values(path), layer.quantizable.channel_axis, layer.node
         context.progress(f"measure the formats of {layer.path}")
         if node not in metrics or node not in statistics:
-            options[path] = _measured_options(path, values, choices[path], size, errors)
-            if not options[path]:
-                fixed = format_for(graph.weights[path], storage_of("int8", values, axis))
-                options[path] = [Option(fixed, size.cost(path, fixed), 0.0)]
-                context.note(layer.path, "its effect on the outputs cannot be measured: int8")
+            found[path] = _measured_losses(path, values, choices[path], errors)
             continue
         to_nearest = () if by_data else (Integers,)
         loss = RoundingLoss(torch.from_numpy(values.copy()), statistics[node], metrics[node].matrix, to_nearest)
         ratio = _measured_ratio(graph, node, loss, storage_of("int4", values, axis), errors)
-        *formats, present = choices[path]
-        options[path] = [Option(storage, size.cost(path, storage), ratio * loss.of(storage)) for storage in formats]
-        options[path].append(Option(present, size.cost(path, present), 0.0))
-    return options
+        *formats, _ = choices[path]
+        found[path] = [*(ratio * loss.of(storage) for storage in formats), 0.0]
+    return found
 
 
-def _measured_options(
-    path: str, values: np.ndarray, choices: Sequence[Storage], size: ProgramSize, errors: OutputError
-) -> list[Option[Storage]]:
-    """Formats of a weight, to nearest, with bytes and measured loss; empty if a loss cannot be measured."""
-    *formats, present = choices
-    options = [Option(present, size.cost(path, present), 0.0)]
+def _measured_losses(
+    path: str, values: np.ndarray, choices: Sequence[Storage], errors: OutputError
+) -> list[float] | None:
+    """Measured losses of the formats of a weight, to nearest; None if a loss cannot be measured."""
+    *formats, _ = choices
+    found = []
     for storage in formats:
         rounded = storage.decode("w", storage.encode("w", values), values.shape, DType.f32)
         loss = errors.of({path: rounded})
         if loss is None:
-            return []
-        options.append(Option(storage, size.cost(path, storage), loss))
-    return options
+            return None
+        found.append(loss)
+    return [*found, 0.0]
 
 
 def _measured_ratio(graph: Graph, node: Node, loss: RoundingLoss, probe: Storage, errors: OutputError) -> float:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 from archc.analysis.coupling import ChannelGroup, Coupling
 from archc.analysis.narrowed_cost import NarrowedCost
 from archc.compression.calibration.output_error import OutputError
 from archc.diagnostics import error
+from archc.ir.copying import copied
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 from archc.types.storage.weight import Weight
@@ -14,9 +18,12 @@ from ._calibration_batches import calibration_batches
 from ._channel_losses import ChannelLosses
 from ._channel_pruning import Scope, Wanted, candidates, choose_groups, remark_on_channels, remove_groups
 from ._channel_refit import refit
-from ._channel_selection import GroupCount, RemainingCost, choose_by_loss
+from ._channel_selection import GroupCount, RemainingCost, RemovalSequence, steps_within
 from ._model_budget import NAMES, ModelBudget
 from ._program_size import ProgramSize
+
+if TYPE_CHECKING:
+    import torch
 
 MEASURED_BATCHES = 2
 """Number of batches of calibration data on which the loss of a probe is measured for each family."""
@@ -69,34 +76,55 @@ def _by_data(
     families = candidates(coupling, wanted)
     cost: RemainingCost
     if isinstance(amount, ModelBudget):
+        budget: ModelBudget | None = amount
         cost, limit = _cost(graph, context, coupling, amount)
     else:
-        count = sum(map(len, families))
+        budget, count = None, sum(map(len, families))
         cost, limit = GroupCount(coupling, count), count - int(amount * count)
     if cost.total <= limit:
         return []
-    context.progress("measure the effect of each channel on the outputs")
-    losses = ChannelLosses(graph, coupling, families, batches)
-    known = [[group for group in family if group.number not in losses.unknown] for family in families]
-    groups, loss = choose_by_loss(
-        coupling,
-        [family for family in known if family],
-        losses,
-        OutputError(graph, batches[:MEASURED_BATCHES]),
-        cost,
-        limit,
-        scope,
-        multiple,
-        context.progress,
-        nearest=not isinstance(amount, ModelBudget),
+    numbers = tuple(tuple(group.number for group in family) for family in families)
+    question = "channel removals", budget and budget.measure, scope, multiple, numbers
+    sequence = context.calibration.findings.of(
+        graph, question, lambda: _removals(graph, context, budget, batches, wanted, scope, multiple)
     )
-    if isinstance(amount, ModelBudget):
-        _check(graph, amount, cost.total, limit)
+    steps = steps_within(sequence, limit, nearest=budget is None)
+    if budget is not None:
+        _check(graph, budget, steps[-1].after if steps else cost.total, limit)
+    loss = sum(step.loss for step in steps)
     context.note(
         graph.name, f"expected squared error of the outputs before the refit: {loss:.2e}", predicted_error=loss
     )
-    refit(graph, context, batches, losses.metrics, groups, losses.gated(groups))
+    by_number = {group.number: group for family in families for group in family}
+    groups = [by_number[number] for step in steps for number in step.groups]
+    losses, nodes = sequence.losses, [*graph.nodes()]
+    metrics = {nodes[place]: metric for place, metric in losses.metrics_by_place.items()}
+    refit(graph, context, batches, metrics, groups, losses.gated(groups))
     return groups
+
+
+def _removals(
+    graph: Graph,
+    context: Context,
+    budget: ModelBudget | None,
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    wanted: Wanted,
+    scope: Scope,
+    multiple: int | None,
+) -> RemovalSequence:
+    """Removals of groups in the order of their losses, on a copy of the graph, which is not changed later."""
+    context.progress("measure the effect of each channel on the outputs")
+    own = copied(graph)
+    coupling = Coupling(own)
+    families = candidates(coupling, wanted)
+    losses = ChannelLosses(own, coupling, families, batches)
+    known = [[group for group in family if group.number not in losses.unknown] for family in families]
+    cost: RemainingCost = GroupCount(coupling, sum(map(len, families)))
+    if budget is not None:
+        cost, _ = _cost(own, context, coupling, budget)
+    errors = OutputError(own, batches[:MEASURED_BATCHES])
+    able = [family for family in known if family]
+    return RemovalSequence(coupling, able, losses, errors, cost, scope, multiple, context.progress)
 
 
 def _by_norm(

@@ -91,6 +91,11 @@ class ChannelLosses:
             self._rows.setdefault(node.weights["weight"], []).append(node)
         self._gates, self.unknown = self._other_losses(coupling, groups)
 
+    @property
+    def metrics_by_place(self) -> dict[int, OutputMetric]:
+        """The output metrics by the place of the layer's node among all nodes."""
+        return {place: self.metrics[node] for place, node in enumerate(self._graph.nodes()) if node in self.metrics}
+
     def next_removal(self, groups: Sequence[ChannelGroup], count: int, left: Left) -> Removal | None:
         """The `count` groups to remove next, chosen one by one; None if an index would lose its last element.
 

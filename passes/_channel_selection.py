@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from archc.analysis.coupling import ChannelGroup, Coupling
@@ -75,60 +76,104 @@ class _Family:
         self.groups = [group for group in self.groups if group.number not in gone]
 
 
-def choose_by_loss(
-    coupling: Coupling,
-    families: Sequence[Sequence[ChannelGroup]],
-    losses: ChannelLosses,
-    errors: OutputError,
-    cost: RemainingCost,
-    limit: int,
-    scope: Scope,
-    multiple: int | None,
-    progress: Callable[[str], None],
-    nearest: bool = False,
-) -> tuple[list[ChannelGroup], float]:
-    """Choose groups to remove until the cost is within a limit, and return them with their predicted loss.
+@dataclass(frozen=True)
+class RemovalStep:
+    """One removal of a sequence.
+
+    Attributes:
+        groups: numbers of the removed groups.
+        loss: the expected squared error of the outputs that it adds.
+        before, after: cost of the model.
+    """
+
+    groups: Sequence[int]
+    loss: float
+    before: int
+    after: int
+
+
+class RemovalSequence:
+    """Removals of groups, the one with the least loss for the saved cost first, computed on demand.
 
     Each step removes groups of the family with the least loss for the saved cost, or, for the scope "layer", of the
     family with the smallest share of removed groups.  After each step, the losses of the groups that are left are
-    computed anew: a channel that was redundant may now be needed.  If the limit cannot be met, all groups are removed
-    that can be.
+    computed anew: a channel that was redundant may now be needed.
+
+    Attributes:
+        losses: the losses of the groups that are left.
+    """
+
+    def __init__(
+        self,
+        coupling: Coupling,
+        families: Sequence[Sequence[ChannelGroup]],
+        losses: ChannelLosses,
+        errors: OutputError,
+        cost: RemainingCost,
+        scope: Scope,
+        multiple: int | None,
+        progress: Callable[[str], None],
+    ):
+        self.losses = losses
+        self._cost, self._scope = cost, scope
+        self._steps: list[RemovalStep] = []
+        self._families = [_Family(family, possible_counts(coupling, family, multiple)) for family in families]
+        for family in self._families:
+            probe = losses.next_removal(family.groups, family.probe, cost.left) if family.probe else None
+            if probe is not None:
+                progress(f"measure the removal of channels of {probe.groups[0].producers[0]}")
+                family.ratio = losses.measured_ratio(probe, errors)
+            self._look_ahead(family)
+
+    def steps(self) -> Iterator[RemovalStep]:
+        """Yield all steps, until no more groups can be removed."""
+        number = 0
+        while number < len(self._steps) or self._advance():
+            yield self._steps[number]
+            number += 1
+
+    def _advance(self) -> bool:
+        """Add a step; return False if there is none."""
+        cost = self._cost
+        options = [
+            (family.share if self._scope == "layer" else family.ratio * family.following.loss / saving, number, family)
+            for number, family in enumerate(self._families)
+            if family.following is not None and (saving := cost.saving(family.following.groups)) > 0
+        ]
+        if not options:
+            return False
+        _, _, family = min(options)
+        removal, before = family.following, cost.total
+        assert removal is not None, "it is among the options"
+        cost.remove(removal.groups)
+        changed = self.losses.remove(removal.groups)
+        family.remove(removal.groups)
+        numbers = [group.number for group in removal.groups]
+        self._steps.append(RemovalStep(numbers, family.ratio * removal.loss, before, cost.total))
+        for each in self._families:
+            if each is family or not changed.isdisjoint(self.losses.consumers(each.groups)):
+                self._look_ahead(each)
+        return True
+
+    def _look_ahead(self, family: _Family) -> None:
+        left = self._cost.left
+        family.following = self.losses.next_removal(family.groups, family.step, left) if family.step else None
+
+
+def steps_within(sequence: RemovalSequence, limit: int, nearest: bool) -> list[RemovalStep]:
+    """The first steps of a sequence with which the cost is within a limit, or all steps.
 
     Args:
         nearest: stop at the cost that is nearest to the limit, also above it.
     """
-    own = [_Family(family, possible_counts(coupling, family, multiple)) for family in families]
-    for family in own:
-        probe = losses.next_removal(family.groups, family.probe, cost.left) if family.probe else None
-        if probe is not None and cost.total > limit:
-            progress(f"measure the removal of channels of {probe.groups[0].producers[0]}")
-            family.ratio = losses.measured_ratio(probe, errors)
-        family.following = losses.next_removal(family.groups, family.step, cost.left) if family.step else None
-    chosen: list[ChannelGroup] = []
-    total = 0.0
-    while cost.total > limit:
-        options = [
-            (family.share if scope == "layer" else family.ratio * family.following.loss / saving, number, family)
-            for number, family in enumerate(own)
-            if family.following is not None and (saving := cost.saving(family.following.groups)) > 0
-        ]
-        if not options:
+    chosen: list[RemovalStep] = []
+    for step in sequence.steps():
+        if step.before <= limit or (nearest and limit - step.after >= step.before - limit):
             break
-        _, _, family = min(options)
-        removal = family.following
-        assert removal is not None, "it is among the options"
-        if nearest and limit - (cost.total - cost.saving(removal.groups)) >= cost.total - limit:
+        chosen.append(step)
+        if step.after <= limit:  # the step after the last one takes long
             break
-        progress(f"remove channels of {removal.groups[0].producers[0]}")
-        cost.remove(removal.groups)
-        changed = losses.remove(removal.groups)
-        family.remove(removal.groups)
-        chosen += removal.groups
-        total += family.ratio * removal.loss
-        for each in own:
-            if each is family or not changed.isdisjoint(losses.consumers(each.groups)):
-                each.following = losses.next_removal(each.groups, each.step, cost.left) if each.step else None
-    return chosen, total
+    return chosen
 
 
 class GroupCount:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from archc.analysis.layers import Layer, layers_with_weights
-from archc.compression.calibration.layer_statistics import layer_statistics
 from archc.compression.calibration.lockstep import Lockstep
 from archc.compression.calibration.matrix_layers import matrix_obstacle
-from archc.compression.calibration.output_metric import LARGEST_MODEL, output_metric
+from archc.compression.calibration.output_metric import LARGEST_MODEL
 from archc.compression.calibration.sequential import CompressedMatrix, compress_sequentially
 from archc.compression.pruning.pruned_matrix import DataMethod, PrunedWeight, pruner
 from archc.compression.pruning.shares import masked_shares
@@ -19,6 +18,7 @@ from archc.types.storage import Masked
 from archc.types.tensor_type import DType
 
 from ._calibration_batches import calibration_batches
+from ._calibration_statistics import operand_statistics, output_metrics
 from ._prunable_weights import Mask, Scope, elements_left
 
 METHODS: Mapping[DataMethod, str] = {"sparsegpt": "SparseGPT", "wanda": "Wanda"}
@@ -49,10 +49,10 @@ def mask_by_data(
     batches = calibration_batches(graph, context, METHODS[method])
     context.progress("measure the effect of each layer on the outputs")
     small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL
-    metrics = output_metric(graph, nodes, batches) if small else {}
+    metrics = output_metrics(graph, context, nodes, batches) if small else {}
     goals: dict[Node, float | KeptPattern] = dict.fromkeys(nodes, goal)
     if scope == "global" and method == "sparsegpt" and not isinstance(goal, KeptPattern):
-        goals |= masked_shares(graph, left, layer_statistics(graph, batches, metrics), metrics, goal)
+        goals |= masked_shares(graph, left, operand_statistics(graph, context, batches, metrics), metrics, goal)
     missing = {node: _missing(goals[node], mask) for node, mask in left.items()}
     solvers = {node: pruner(method, each, left[node]) for node, each in missing.items() if each is not None}
     done = 0

@@ -19,8 +19,11 @@ from ._int8_weights import StoredWeights
 def measurable_nodes(graph: Graph, context: Context, nodes: Iterable[Node]) -> list[Node]:
     """The nodes whose effects can be measured.
 
-    There are none without calibration data, and in models so large that gradients need too much memory.
+    There are none without calibration data, in models so large that gradients need too much memory, and if remarks
+    are brief.
     """
+    if context.brief:
+        return []
     small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL
     return [*nodes] if small and context.calibration.real else []
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from archc.compression.calibration.lockstep import Lockstep
 from archc.compression.calibration.matrix_layers import matrix_obstacle
-from archc.compression.calibration.output_metric import LARGEST_MODEL, OutputMetric, output_metric
+from archc.compression.calibration.output_metric import LARGEST_MODEL, OutputMetric
 from archc.compression.calibration.sequential import CompressedMatrix, compress_sequentially
 from archc.compression.low_rank import Array, Factors, Svd, factorizer
 from archc.declaration.base import Operator
@@ -20,6 +20,7 @@ from archc.passmanager import Context
 from archc.types.storage import LowRankStorage
 
 from ._calibration_batches import calibration_batches
+from ._calibration_statistics import output_metrics
 from ._low_rank_matrices import Matrix
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Evidence:
         metrics: Mapping[Node, OutputMetric] = {}
         if sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL:
             context.progress("measure the effect of each layer on the outputs")
-            metrics = output_metric(graph, nodes, batches)
+            metrics = output_metrics(graph, context, nodes, batches)
         return cls(batches, {node: metrics.get(node) for node in nodes})
 
 

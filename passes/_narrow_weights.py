@@ -12,7 +12,7 @@ from archc.analysis.layers import Layer
 from archc.compression.calibration.layer_statistics import layer_statistics
 from archc.compression.calibration.lockstep import Lockstep
 from archc.compression.calibration.matrix_layers import matrix_obstacle
-from archc.compression.calibration.output_metric import LARGEST_MODEL, OutputMetric, output_metric
+from archc.compression.calibration.output_metric import LARGEST_MODEL, OutputMetric
 from archc.compression.calibration.sequential import compress_sequentially
 from archc.compression.quantization.quantized_matrix import QuantizedMatrix, quantizer
 from archc.declaration.traits import SELECTS_ROWS
@@ -21,6 +21,7 @@ from archc.passmanager import Context
 from archc.types.storage import Integers, LowRankStorage, Masked, NarrowFloat, Storage
 
 from ._calibration_batches import calibration_batches
+from ._calibration_statistics import output_metrics
 from ._factor_formats import floats_to_store, has_float_factors, set_format
 from ._int8_weights import StoredWeights
 from ._layer_effects import EffectMeter
@@ -139,7 +140,7 @@ def _quantize_by_data(
     context.progress("measure the effect of each layer on the outputs")
     small = sum(weight.nbytes for weight in graph.weights.values()) <= LARGEST_MODEL
     used = [node for users in sharing.values() for node in users]
-    metrics = output_metric(graph, used, batches) if small else {}
+    metrics = output_metrics(graph, context, used, batches) if small else {}
     for node, users in sharing.items():
         if len(users) > 1 and node.op.has(SELECTS_ROWS):
             metrics |= _tied_metric(graph, users, batches, metrics)

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 from archc.analysis.cost import cost, parameters
 from archc.compression.allocation import Option, allocate_total
-from archc.compression.calibration.layer_statistics import LayerStatistics, layer_statistics
+from archc.compression.calibration.layer_statistics import LayerStatistics
 from archc.compression.calibration.output_error import OutputError, measured_ratio
 from archc.compression.low_rank import Array, Factors, Svd
 from archc.diagnostics import ArchcError, error
 from archc.ir.copying import copied
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.passmanager import Context
 from archc.types.storage import Dense, LowRankStorage, Storage
 
+from ._calibration_statistics import operand_statistics
 from ._low_rank_factors import Evidence, split_layer
 from ._low_rank_matrices import Matrix
 from ._model_budget import NAMES, Measure, ModelBudget
@@ -199,10 +200,31 @@ def _losses_by_data(
     """
     evidence = Evidence.collect(graph, context, list(candidates))
     context.progress("measure the operands of each layer")
-    statistics = layer_statistics(graph, evidence.batches, evidence.known_metrics)
+    statistics = operand_statistics(graph, context, evidence.batches, evidence.known_metrics)
     shares = {node: own.frequencies for node, own in statistics.items() if own.frequencies is not None}
-    errors = OutputError(graph, evidence.batches[:MEASURED_BATCHES])
+    question = "losses of ranks", tuple((matrix.path, tuple(ranks)) for matrix, ranks in candidates.items())
+    losses = context.calibration.findings.of(
+        graph, question, lambda: _measured_losses(graph, context, candidates, evidence, statistics)
+    )
     found = {}
+    for matrix, of_ranks in zip(candidates, losses, strict=True):
+        if of_ranks is None:
+            context.left(matrix.layer.path, "its effect on the outputs cannot be measured")
+        else:
+            found[matrix] = of_ranks
+    return found, replace(evidence, frequencies=shares)
+
+
+def _measured_losses(
+    graph: Graph,
+    context: Context,
+    candidates: Mapping[Matrix, Sequence[int]],
+    evidence: Evidence,
+    statistics: Mapping[Node, LayerStatistics],
+) -> list[dict[int, float] | None]:
+    """Losses of the ranks of each weight; None if its loss cannot be measured."""
+    errors = OutputError(graph, evidence.batches[:MEASURED_BATCHES])
+    found: list[dict[int, float] | None] = []
     for matrix, ranks in candidates.items():
         context.progress(f"measure the ranks of {matrix.layer.path}")
         own = statistics.get(matrix.layer.node)
@@ -213,11 +235,11 @@ def _losses_by_data(
         probe = ranks[len(ranks) // 2]
         measured, predicted = errors.of(_truncated(graph, matrix, svd, probe, own)), svd.loss(probe)
         if measured is None and not known:
-            context.left(matrix.layer.path, "its effect on the outputs cannot be measured")
+            found.append(None)
             continue
         ratio = measured_ratio(measured, predicted) if known else (measured or 0.0) / (predicted or 1.0)
-        found[matrix] = {rank: ratio * svd.loss(rank) for rank in ranks}
-    return found, replace(evidence, frequencies=shares)
+        found.append({rank: ratio * svd.loss(rank) for rank in ranks})
+    return found
 
 
 def _weighted(values: Array, statistics: LayerStatistics, metric: torch.Tensor) -> Svd:

@@ -12,6 +12,7 @@ from archc.cli import options, output
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import Diagnostics
 from archc.shrinking.amounts import amount, seconds, share
+from archc.shrinking.latency_limit import read_limit
 from archc.targets.registry import find_target, target_names
 
 Value = TypeVar("Value")
@@ -22,16 +23,18 @@ examples:
   archc shrink net.arch --weights net.safetensors --calib calib.npz --macs 0.6 --measure top1 --emit onnx
   archc shrink net.arch --weights net.safetensors --calib calib.npz --keep 0.98 --time 10m -o small
 
-The command tries pipelines of channel pruning, low rank and quantization, coarse ones first, and measures each: bytes
-of the programs, multiply-adds, latency as a share of the original model's, and agreement with its outputs.  60 % of
-the samples are calibration data for the passes, 20 % choose the pipeline, and 20 % give the verdict on the chosen one:
---keep holds for these samples, which chose nothing.  If no pipeline meets the goal, the command prints how near it
+The command tries pipelines of pruning, low rank and quantization, coarse ones first, and measures each: bytes of the
+programs, multiply-adds, latency as a share of the original model's, and agreement with its outputs.  60 % of the
+samples are calibration data for the passes, 20 % choose the pipeline, and 20 % give the verdict on the chosen one,
+which is compiled again on the other 80 %: --keep holds for the samples that chose nothing.  A pipeline is stopped if
+its first passes already agree less than the best one.  If no pipeline meets the goal, the command prints how near it
 came, writes no program, and exits with status 1.
 
-With --under, --macs or --params, the pipeline with the best agreement within these limits is chosen; with --keep alone,
-the one with the fewest bytes.  The output folder gets the programs, report.html, recipe.arch, calibration.npz, and
-trials.json.  `archc compile DIR/recipe.arch --passes recipe --calib DIR/calibration.npz`, with the same weights, writes
-the same programs again.  The same command continues an interrupted search: it takes the trials of trials.json.
+With --under, --macs, --params or --latency, the pipeline with the best agreement within these limits is chosen; with
+--keep alone, the one with the fewest bytes.  The output folder gets the programs, report.html, recipe.arch,
+calibration.npz, and trials.json.  `archc compile DIR/recipe.arch --passes recipe --calib DIR/calibration.npz`, with the
+same weights, writes the same programs again.  The same command continues an interrupted search: it takes the trials of
+trials.json.
 """
 
 
@@ -62,6 +65,13 @@ def add_parser(commands: Any) -> None:
         "--params", metavar="N", type=_typed(amount), help="largest number of parameters, or a share, such as 0.5"
     )
     goal.add_argument(
+        "--latency",
+        metavar="T",
+        type=_checked(read_limit),
+        help="longest time of a run on one thread, for each emitted target that can be measured: a duration such as "
+        "5ms, or a share of the original model's, such as 50%%; the programs run in turns",
+    )
+    goal.add_argument(
         "--keep", metavar="SHARE", type=_typed(share), help="least agreement with the original model, such as 99%%"
     )
     parser.add_argument(
@@ -76,10 +86,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the first pipelines and estimates, and try none")
     parser.add_argument(
-        "--latency",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="measure the latency of each program in turns with that of the original model (default: --latency)",
+        "--no-latency",
+        dest="timed",
+        action="store_false",
+        help="measure no latency; by default, each program is measured in turns with the original model",
     )
     parser.add_argument("--plot", metavar="FILE", type=Path, help="draw the trials into a file: .svg, .png or .pdf")
     parser.add_argument(
@@ -112,14 +122,29 @@ def _typed(read: Callable[[str], Value]) -> Callable[[str], Value]:
     return typed
 
 
+def _checked(read: Callable[[str], object]) -> Callable[[str], str]:
+    """Like `_typed`, but the value stays a text."""
+    typed = _typed(read)
+
+    def checked(text: str) -> str:
+        typed(text)
+        return text
+
+    return checked
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from archc.cli.reports import shrink_report
     from archc.driver.parsing import parse_settings
     from archc.shrinking.entry_point import shrink
 
-    if all(getattr(arguments, name) is None for name in ("under", "macs", "params", "keep")):
-        raise options.UsageError("give a goal: `--under`, `--macs`, `--params` or `--keep`")
+    if all(getattr(arguments, name) is None for name in ("under", "macs", "params", "latency", "keep")):
+        raise options.UsageError("give a goal: `--under`, `--macs`, `--params`, `--latency` or `--keep`")
+    if arguments.latency is not None and not arguments.timed:
+        raise options.UsageError(
+            "`--no-latency` measures nothing, so `--latency` cannot be a limit; remove one of them"
+        )
     if arguments.calib is None:
         raise options.UsageError("give data with `--calib FILE.npz`: they choose the pipeline, and judge it")
     found = Diagnostics()
@@ -134,11 +159,12 @@ def run(arguments: argparse.Namespace) -> int:
             under=arguments.under,
             macs=arguments.macs,
             params=arguments.params,
+            latency=arguments.latency,
             keep=arguments.keep,
             measure=arguments.measure,
             time=arguments.time,
             output=arguments.output,
-            timed=arguments.latency,
+            timed=arguments.timed,
             dry_run=arguments.dry_run,
             emit=arguments.emit,
             seed=arguments.seed,

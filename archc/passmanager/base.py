@@ -132,6 +132,7 @@ class Context:
         targets: the targets that are emitted, and what is known of their runtimes.
         new_results: layers whose result this pass changes by design, by path.  Each has the path of the layer whose
             result it has now, or None.  Without this entry, the report counts the change as noise of the layer.
+        brief: True to leave out figures that only remarks contain and that take long to measure.
     """
 
     rewriter: Rewriter
@@ -143,6 +144,7 @@ class Context:
     progress: Callable[[str], None] = silent
     targets: TargetFacts = field(default_factory=TargetFacts)
     new_results: dict[str, str | None] = field(default_factory=dict)
+    brief: bool = False
 
     def latencies(self, graphs: Sequence[Graph], target: str) -> list[Latency]:
         """Latencies of several graphs, as `measure`, which run in turns; a fair comparison needs this."""

@@ -12,6 +12,7 @@ from archc.diagnostics import ArchcError, Diagnostics, did_you_mean, error
 from archc.interpreter.sample_inputs import size_minimums
 from archc.ir.given_sizes import settings_text, size_names
 from archc.ir.graph import Graph, Value
+from archc.passmanager.findings import Findings
 from archc.types.dims import as_symbol, evaluate, symbols
 
 if TYPE_CHECKING:
@@ -36,18 +37,25 @@ class Calibration:
         arrays: the user's data, with samples along the first axis; None for random inputs.
         seed: seed of the random inputs.
         trained: True if the weights are the user's; measurements on random inputs are then unreliable.
+        findings: keeps what passes measure on the inputs; by default, nothing is kept.
 
     Attributes:
         asked: True after the samples were read; set to False before a pass to detect whether the pass reads them.
     """
 
     def __init__(
-        self, graph: Graph, arrays: Mapping[str, np.ndarray] | None = None, seed: int = 0, trained: bool = False
+        self,
+        graph: Graph,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        seed: int = 0,
+        trained: bool = False,
+        findings: Findings | None = None,
     ):
         self._graph = graph
         self._arrays = arrays
         self._seed = seed
         self.trained = trained
+        self.findings = findings or Findings(keep=False)
         self.asked = False
 
     @property

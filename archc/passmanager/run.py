@@ -48,6 +48,7 @@ def run_passes(
     sizes: Mapping[str, int] | None = None,
     diagnostics: Diagnostics | None = None,
     targets: TargetFacts | None = None,
+    brief: bool = False,
 ) -> Iterator[PassReport]:
     """Run passes over a graph, in place, and yield the report of each.
 
@@ -59,6 +60,7 @@ def run_passes(
         diagnostics: collects the warnings.
         targets: the targets that are emitted, and their runtimes.  Without them, passes assume that int8 is always
             faster than floats, and cannot measure.
+        brief: True to leave out figures that only remarks contain and that take long to measure.
 
     Raises:
         ArchcError: options are contradictory, the order is wrong, a selector matches nothing, a pass breaks the graph,
@@ -81,7 +83,9 @@ def run_passes(
         found = diagnostics if diagnostics is not None else Diagnostics()
         warn_of_options(step, found)
         rewriter = Rewriter(graph, by=step.name)
-        context = Context(rewriter, calibration, devices or {}, sizes, found, progress=progress, targets=targets)
+        context = Context(
+            rewriter, calibration, devices or {}, sizes, found, progress=progress, targets=targets, brief=brief
+        )
         calibration.asked = False
         stored = dict(graph.tensors or {})
         with one_thread(), located(graph):

@@ -1,29 +1,44 @@
-"""Candidates of a search: pipelines of pruning, low rank and quantization, coarse ones first.
+"""Candidates of a search: pipelines that remove a part of a model and store the rest in fewer bits.
 
-A candidate divides what must remain between two passes: of a share m, channel pruning keeps m^t and low rank m^(1-t).
-The bits follow, since a quantized weight can be neither pruned nor factorized.
+A candidate divides what must remain among one or two structural passes: of a share m, a pass with the exponent t keeps
+m^t, and the exponents add up to 1.  The bits follow, since a quantized weight can be neither pruned nor factorized.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
+from itertools import permutations
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.shrinking.choice import best_of
 from archc.shrinking.goal import Figures, Goal, Quantity
 from archc.shrinking.trial import Trial
 
-Order = Literal["prune first", "lowrank first"]
+Structure = tuple[tuple[str, float], ...]
+"""Structural passes in their order, by kind, each with its exponent."""
 
+KINDS: Mapping[str, str] = {
+    "channels": 'prune({counted} = {left}, scheme = "channel")',
+    "rank": "lowrank({counted} = {left})",
+}
+"""Pass of each kind, as text, with the name of the counted quantity and the amount that remains."""
 DYNAMIC = 'quant(scheme = "dynamic")'
+INT8 = ("quant", DYNAMIC)
 COARSE = (0.85, 0.7)
 """Shares of the parameters that remain before quantization, for a limit on the bytes."""
 BYTES = (0.5, 0.25, 0.16, 0.12, 0.09)
 """Shares of the bytes, for a search without limits."""
+INT8_LATENCY = 0.45
+"""Share of the latency that int8 layers take, before it is measured."""
 LEAST_SHARE = 0.05
-ROUNDS = 3
+MOST_SPARSE = 0.9
+"""Largest share of weights that are masked."""
+CERTAIN = 1.1
+"""Ratio of an estimate to its limit above which a candidate is not tried."""
+MASK = 1 / 32
+"""Share of the bytes of an f32 weight that its mask takes."""
+ROUNDS = 2
 """Number of rounds after the coarse one; each divides the distances between candidates by two."""
 
 
@@ -32,48 +47,59 @@ class Candidate:
     """A pipeline, and the numbers that it is made of.
 
     Attributes:
-        share: what channel pruning and low rank together keep of the parameters or multiply-adds.
-        split: t of the division m^t, m^(1-t); 0 for low rank only, 1 for channel pruning only.
+        share: what the structural passes together keep of the counted quantity.
+        structure: the structural passes; without effect if the share is 1.
         bits: the last pass; empty for floats.
+        sparsity: share of the weights that are masked and left out of the file.
     """
 
     share: float = 1.0
-    split: float = 1.0
-    order: Order = "prune first"
+    structure: Structure = ()
     bits: str = ""
+    sparsity: float = 0.0
 
 
-class CandidatePlan:
-    """The candidates of a search, round by round.
+@frozen_dataclass
+class Model:
+    """Facts about the model of a search.
 
-    Args:
-        goal: the goal.
-        original: figures of the original model.
+    Attributes:
+        figures: those of the original model.
+        prunable: number of the weights of which single ones can be masked.
         before: passes that every candidate begins with, such as `fold`.
     """
 
-    def __init__(self, goal: Goal, original: Figures, before: Sequence[str] = ()):
-        self._goal, self._original, self._before = goal, original, list(before)
-        counted: list[Quantity] = ["macs", "params"]
-        self._counted: Quantity = next((each for each in counted if each in goal.limits), "params")
+    figures: Figures
+    prunable: int = 0
+    before: Sequence[str] = field(default_factory=tuple)
+
+
+class CandidatePlan:
+    """The candidates of a search, round by round."""
+
+    def __init__(self, goal: Goal, model: Model, kinds: Mapping[str, str] = KINDS):
+        self._goal, self._model, self._kinds = goal, model, kinds
+        self._counted: Quantity = "params"
+        for each in ("params", "macs"):
+            if each in goal.limits or (each == "macs" and goal.latency is not None):
+                self._counted = each
         self._made: dict[str, Candidate] = {}
 
     def first(self) -> list[str]:
-        """The coarse candidates."""
-        limits, found = self._goal.limits, [Candidate(bits=bits) for bits in ("", "quant", DYNAMIC)]
-        if "bytes" not in limits and self._counted not in limits:
+        """The coarse candidates, simple ones first: later ones are stopped as soon as they are worse."""
+        limits = self._goal.limits
+        found = [Candidate(bits=bits) for bits in ("", *INT8)]
+        if "bytes" in limits:
+            found.append(Candidate(bits=self._last))
+        elif self._counted not in limits and self._goal.latency is None:
             found += [Candidate(bits=self._quant(share)) for share in BYTES]
-        last = f"quant(bytes = {limits['bytes']})" if "bytes" in limits else ""
-        if last:
-            found.append(Candidate(bits=last))
-        shares = (limits[self._counted] / self._original.of(self._counted),) if self._counted in limits else COARSE
-        for share in shares if self._counted in limits or "bytes" in limits else ():
-            found += [
-                Candidate(share, 0.0, bits=last),
-                Candidate(share, 1.0, bits=last),
-                Candidate(share, 0.5, bits=last),
-                Candidate(share, 0.5, "lowrank first", bits=last),
-            ]
+        found += self._sparse()
+        shares = self._shares()
+        for structure in self._structures():
+            found += [Candidate(share, structure, self._last) for share in shares]
+            if self._goal.latency is not None:
+                share = min(1.0, self._goal.latency / INT8_LATENCY)
+                found += [Candidate(share, structure, bits) for bits in INT8]
         return self._new(found)
 
     def refined(self, trials: Sequence[Trial], round: int) -> list[str]:
@@ -84,20 +110,21 @@ class CandidatePlan:
         """
         best = best_of(trials, self._goal)
         candidate = self._made.get(best.passes) if best is not None else None
-        if candidate is None:
+        if best is None or candidate is None:
             return []
         step = 0.5 ** (round + 1)
         found: list[Candidate] = []
         if candidate.share < 1:
-            found += [replace(candidate, split=candidate.split + sign * step) for sign in (-1, 1)]
-            found += [] if candidate.bits else [replace(candidate, bits=bits) for bits in ("quant", DYNAMIC)]
-        if self._counted not in self._goal.limits:
-            if "bytes" in self._goal.limits:
-                nearer = (1 - COARSE[0]) * 2 * step
+            found += [replace(candidate, structure=each) for each in self._neighbours(candidate.structure, step)]
+        if self._goal.latency is not None:
+            found += self._faster_or_slower(best, candidate)
+        elif "bytes" in self._goal.limits and self._counted not in self._goal.limits:
+            nearer = (1 - COARSE[0]) * 2 * step
+            if candidate.share < 1:
                 found += [replace(candidate, share=candidate.share + sign * nearer) for sign in (-1, 1)]
-                found += [replace(candidate, share=1 - nearer, split=split) for split in (0.0, 1.0)]
-            else:
-                found += self._smaller(trials)
+            found += [Candidate(1 - nearer, ((kind, 1.0),), self._last) for kind in self._kinds]
+        elif not self._goal.limited:
+            found += self._smaller(trials)
         return self._new(found)
 
     def predicted(self, passes: str) -> Figures:
@@ -105,11 +132,67 @@ class CandidatePlan:
 
         Budgets are used up, and `quant` without a budget stores a quarter of the bytes.
         """
-        candidate, before = self._made[passes], self._original
+        return self._predicted(self._made[passes])
+
+    def _predicted(self, candidate: Candidate) -> Figures:
+        before = self._model.figures
         limited = candidate.bits.removeprefix("quant(bytes = ").removesuffix(")")
-        weights = before.bytes * candidate.share / (4 if candidate.bits else 1)
+        removed = candidate.sparsity * self._model.prunable
+        weights = before.bytes * candidate.share / (4 if candidate.bits else 1) - 4 * removed
         size = int(limited) if limited.isdigit() else int(weights)
-        return Figures(size, int(before.macs * candidate.share), int(before.params * candidate.share), {})
+        params = int(before.params * candidate.share - removed)
+        return Figures(size, int(before.macs * candidate.share), params, {})
+
+    @property
+    def _last(self) -> str:
+        """The last pass of a candidate with structural passes."""
+        limits = self._goal.limits
+        return f"quant(bytes = {limits['bytes']})" if "bytes" in limits else ""
+
+    def _shares(self) -> Sequence[float]:
+        """Shares of the counted quantity that remain in the first round."""
+        limits = self._goal.limits
+        if self._counted in limits:
+            return (limits[self._counted] / max(self._model.figures.of(self._counted), 1),)
+        if self._goal.latency is not None:
+            return (self._goal.latency,)
+        return COARSE if "bytes" in limits else ()
+
+    def _structures(self) -> Iterator[Structure]:
+        """Single structural passes, and pairs that share what must go."""
+        for kind in self._kinds:
+            yield ((kind, 1.0),)
+        for one, other in permutations(self._kinds, 2):
+            yield ((one, 0.5), (other, 0.5))
+
+    def _neighbours(self, structure: Structure, step: float) -> Iterator[Structure]:
+        """Structures in which a pass leaves more or less to another one."""
+        if len(structure) == 1:
+            ((kind, _),) = structure
+            for other in self._kinds:
+                if other != kind:
+                    yield ((kind, 1 - step), (other, step))
+                    yield ((other, step), (kind, 1 - step))
+            return
+        (one, t), (other, _) = structure
+        for moved in (t - step, t + step):
+            if moved in (0.0, 1.0):
+                yield ((one if moved else other, 1.0),)
+            else:
+                yield ((one, moved), (other, 1 - moved))
+
+    def _sparse(self) -> list[Candidate]:
+        """A model with masked weights that are not stored, if this can meet the limits."""
+        limits, figures, prunable = self._goal.limits, self._model.figures, self._model.prunable
+        if not prunable or "macs" in limits or self._goal.latency is not None:
+            return []
+        needed = [0.5] if not limits else []
+        if "params" in limits:
+            needed.append((figures.params - limits["params"]) / prunable)
+        if "bytes" in limits:
+            needed.append((figures.bytes - limits["bytes"]) / (4 * prunable) + MASK)
+        sparsity = round(max(needed) + 0.005, 2)
+        return [Candidate(sparsity=sparsity)] if 0 < sparsity <= MOST_SPARSE else []
 
     def _smaller(self, trials: Sequence[Trial]) -> list[Candidate]:
         """Sizes between the smallest model that agrees enough and the next smaller one."""
@@ -117,17 +200,27 @@ class CandidatePlan:
         best = best_of(trials, self._goal)
         assert best is not None and best.figures is not None, "there is a best trial"
         below = max((size for size in sizes if size < best.figures.bytes), default=best.figures.bytes // 2)
-        middle = (below + best.figures.bytes) / 2 / self._original.bytes
-        return [Candidate(share, split, bits=self._quant(middle)) for share, split in ((1, 1), (0.9, 0), (0.9, 1))]
+        middle = (below + best.figures.bytes) / 2 / self._model.figures.bytes
+        singles = [Candidate(0.9, ((kind, 1.0),), self._quant(middle)) for kind in self._kinds]
+        return [Candidate(bits=self._quant(middle)), *singles]
+
+    def _faster_or_slower(self, best: Trial, candidate: Candidate) -> list[Candidate]:
+        """Candidates at the limit on the latency, if it is proportional to the multiply-adds."""
+        assert best.figures is not None and self._goal.latency is not None
+        latency = max(best.figures.latency.values(), default=1.0)
+        share = min(1.0, candidate.share * self._goal.latency / max(latency, 1e-9))
+        structures = [candidate.structure] if candidate.share < 1 else [((kind, 1.0),) for kind in self._kinds]
+        return [replace(candidate, share=share, structure=structure) for structure in structures]
 
     def _quant(self, share: float) -> str:
-        return f"quant(bytes = {int(share * self._original.bytes)})"
+        return f"quant(bytes = {int(share * self._model.figures.bytes)})"
 
     def _new(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Pipelines of the candidates that are valid and were not returned before."""
+        """Pipelines of the candidates that are valid, can meet the limits, and were not returned before."""
         found = []
+        sizes = replace(self._goal, latency=None)  # only a measurement can tell the latency
         for candidate in candidates:
-            if LEAST_SHARE <= candidate.share <= 1 and 0 <= candidate.split <= 1:
+            if LEAST_SHARE <= candidate.share <= 1 and sizes.excess(self._predicted(candidate)) <= CERTAIN:
                 text = self._pipeline(candidate)
                 if text not in self._made:
                     self._made[text] = candidate
@@ -135,16 +228,11 @@ class CandidatePlan:
         return found
 
     def _pipeline(self, candidate: Candidate) -> str:
-        total, share = self._original.of(self._counted), candidate.share
-        prune_first = candidate.order == "prune first"
-        after_first = share ** (candidate.split if prune_first else 1 - candidate.split)
-        steps = []
-        if share < 1:
-            remains = {"prune": candidate.split > 0, "lowrank": candidate.split < 1}
-            order = ["prune", "lowrank"] if prune_first else ["lowrank", "prune"]
-            used = [name for name in order if remains[name]]
-            for place, name in enumerate(used):
-                left = int(total * (share if place == len(used) - 1 else after_first))
-                scheme = ', scheme = "channel"' if name == "prune" else ""
-                steps.append(f"{name}({self._counted} = {left}{scheme})")
-        return " -> ".join([*self._before, *steps, *([candidate.bits] if candidate.bits else [])])
+        steps, gone = [*self._model.before], 0.0
+        for kind, exponent in candidate.structure if candidate.share < 1 else ():
+            gone += exponent
+            left = int(self._model.figures.of(self._counted) * candidate.share ** min(gone, 1.0))
+            steps.append(self._kinds[kind].format(counted=self._counted, left=left))
+        if candidate.sparsity:
+            steps.append(f'prune({candidate.sparsity:g}, storage = "sparse")')
+        return " -> ".join([*steps, *([candidate.bits] if candidate.bits else [])])

@@ -7,25 +7,24 @@ from collections.abc import Sequence
 from archc.shrinking.goal import Goal
 from archc.shrinking.trial import Trial
 
-NOISE = 0.001
-"""Difference of two agreements that says nothing about other samples.
-
-For MiniLM, agreements differ by up to .003 between two divisions of the data.
-"""
+NOISE = 0.05
+"""Relative difference of two losses 1 - agreement that says nothing about other samples."""
+ROUNDING = 1e-6
+"""Difference of two agreements by the rounding of floats."""
 
 
 def best_of(trials: Sequence[Trial], goal: Goal) -> Trial | None:
     """The best trial for a goal, also if none meets it; None if all trials failed.
 
-    Among the trials that meet the goal, it is the smallest one whose agreement is within `NOISE` of the best one, or
-    without limits the smallest of all.  Else it is the one that comes nearest: by limits, then by agreement.
+    Among the trials that meet the goal, it is the smallest one that agrees as well as the best one, or without limits
+    the smallest of all.  Else it is the one that comes nearest: by limits, then by agreement.
     """
     able = [trial for trial in trials if trial.figures is not None]
     meeting = [trial for trial in able if meets(trial, goal)]
     if not meeting:
         return min(able, key=lambda trial: _distance(trial, goal), default=None)
     best = max(trial.agreement for trial in meeting)
-    near = [trial for trial in meeting if trial.agreement >= best - NOISE] if goal.limits else meeting
+    near = [trial for trial in meeting if not is_worse(trial.agreement, best)] if goal.limited else meeting
     return min(near, key=_size)
 
 
@@ -34,6 +33,19 @@ def meets(trial: Trial, goal: Goal) -> bool:
     return (
         trial.figures is not None and goal.within(trial.figures) and (goal.keep is None or trial.agreement >= goal.keep)
     )
+
+
+def is_worse(agreement: float, other: float) -> bool:
+    """Return whether an agreement is smaller than another one by more than the noise."""
+    return 1 - agreement > (1 - other) * (1 + NOISE) + ROUNDING
+
+
+def least_useful(trials: Sequence[Trial], goal: Goal) -> float | None:
+    """Agreement that a further trial needs to be the best one; None if any agreement can do."""
+    meeting = [trial for trial in trials if meets(trial, goal)]
+    if goal.limited and meeting:
+        return max(trial.agreement for trial in meeting)
+    return goal.keep
 
 
 def _size(trial: Trial) -> tuple[float, ...]:

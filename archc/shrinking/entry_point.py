@@ -5,23 +5,31 @@ from __future__ import annotations
 import os
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archc.compiler import compile
 from archc.diagnostics import Diagnostics, Source, error, silent
 from archc.driver.arguments import check_types, targets_of
 from archc.driver.compiled import Compiled
+from archc.driver.output_folder import OutputFolder
 from archc.driver.parsing import open_source
+from archc.driver.pipeline_runs import PipelineRuns
 from archc.shrinking.agreement import measure_of
 from archc.shrinking.amounts import amount, seconds, share
-from archc.shrinking.candidates import CandidatePlan
-from archc.shrinking.goal import Goal, Quantity, limit_of
+from archc.shrinking.candidates import CandidatePlan, Model
+from archc.shrinking.goal import Figures, Goal, Quantity, limit_of
+from archc.shrinking.latency_limit import latency_limit
+from archc.shrinking.prunable import prunable_weights
 from archc.shrinking.record import Record, key_of
 from archc.shrinking.samples import divide
 from archc.shrinking.search import Search
 from archc.shrinking.shrunk import FILES, RECIPE, Shrunk
 from archc.types.attributes import value_text
+
+if TYPE_CHECKING:
+    from archc.shrinking.samples import Arrays
 
 
 def shrink(
@@ -31,6 +39,7 @@ def shrink(
     under: float | str | None = None,
     macs: float | str | None = None,
     params: float | str | None = None,
+    latency: float | str | None = None,
     keep: float | str | None = None,
     measure: str = "cosine",
     time: float | str | None = None,
@@ -48,19 +57,22 @@ def shrink(
 
     The data are divided: 60 % of the samples are calibration data of the passes, 20 % choose among pipelines, and
     20 % give the verdict on the chosen one.  The candidates divide what must remain between channel pruning and low
-    rank, and end in floats, int8 or a mixture of bits.
+    rank, and end in floats, int8 or a mixture of bits.  The chosen one is compiled again, on the first two parts of the
+    data.
 
     Args:
         calib: an .npz file, or arrays by input name, with samples along the first axis.
         under: largest number of bytes of an emitted program, such as "15MB", or a share of the bytes.
         macs, params: largest number of multiply-adds and of parameters: a share up to 1, or a number.
+        latency: longest time of a run of each emitted program that can be measured: a share up to 1 of the original
+            model's time, or a duration such as "5ms".
         keep: least agreement with the original model, such as 0.99 or "99%".
         measure: "cosine" of the outputs, "top1" for the share of equal predictions, or "package.module:function" for
             a function of the outputs, the expected outputs and the inputs.
         time: seconds, or a text such as "10m", after which no trial begins.
         output: folder for the record of trials and for `Shrunk.write`; a later search with the same arguments
             continues the record.
-        timed: False to measure no latency.
+        timed: False to measure no latency; `latency` then has no effect.
         dry_run: True to plan the first candidates, and to try none.
         options: further options of `archc.compile`, such as `weights`, `rename`, `model` and `sizes`.
 
@@ -70,25 +82,23 @@ def shrink(
         ArchcError: the text, the weights, the data or the options have errors.
     """
     check_types(text=text, calib=calib, seed=seed, set=set, diagnostics=diagnostics, progress=progress, emit=emit)
-    if all(each is None for each in (under, macs, params, keep)):
-        raise ValueError("give a goal: `under`, `macs`, `params` or `keep`")
+    if all(each is None for each in (under, macs, params, keep, latency)):
+        raise ValueError("give a goal: `under`, `macs`, `params`, `latency` or `keep`")
     found = diagnostics if diagnostics is not None else Diagnostics()
     emitted = targets_of(emit, with_weights=True)
     targets = [target.name for target in emitted]
     shared = {**options, "emit": targets, "seed": seed}
+    chosen_measure = measure_of(measure)
     original = compile(text, calib=calib, set=set, diagnostics=found, progress=progress, **shared)
     assert original.data is not None, "the data are given"
     folder = None if output is None else Path(output)
-    _refuse_inputs(folder, original, [f"{original.name}{target.suffix}" for target in emitted])
+    if folder is not None and not dry_run:
+        _refuse_folder(folder, original, [f"{original.name}{target.suffix}" for target in emitted])
     samples = divide(original.data.arrays, seed)
-    chosen_measure = measure_of(measure)
-
-    def compiled(passes: str) -> Compiled:
-        return compile(text, passes=passes, calib=samples.calibration, set=set, **shared)
-
-    before = [] if not compiled("fold").passes[0].changed else ["fold"]
+    runs = PipelineRuns(compile(text, calib=samples.calibration, set=set, **shared), emitted)
+    before = [] if not _changes(runs, "fold") else ["fold"]
     key = key_of(original.graph, original.data.arrays, [measure, targets, seed, timed, before, original.form])
-    search = Search(compiled, original, samples, chosen_measure, targets, Record(folder, key), timed, progress)
+    search = Search(runs, original, samples, chosen_measure, targets, Record(folder, key), timed, progress)
     figures = search.figures(original)
     given: dict[Quantity, float | str | None] = {"bytes": under, "macs": macs, "params": params}
     goal = Goal(
@@ -98,42 +108,79 @@ def shrink(
             if each is not None
         },
         share(keep) if isinstance(keep, str) else keep,
+        None if latency is None else latency_limit(latency, search.latencies(original)),
     )
     limit = None if time is None else clock.monotonic() + (seconds(time) if isinstance(time, str) else time)
-    plan = CandidatePlan(goal, figures, before)
+    plan = CandidatePlan(goal, Model(figures, prunable_weights(original.graph), before))
     planned = {passes: plan.predicted(passes) for passes in plan.first()}
     complete = not dry_run and search.run(goal, plan, list(planned), limit)
     chosen = None if dry_run else search.chosen(goal)
-    recipe = None if chosen is None else _recipe(text, folder, original.name, set, chosen.passes)
-    model = None
-    if recipe is not None and chosen is not None:
-        passes = RECIPE if chosen.passes else ""
-        model = compile(recipe, passes=passes, calib=samples.calibration, diagnostics=found, baseline=True, **shared)
+    final = None
+    if chosen is not None:
+        recipe = _recipe(text, folder, original.name, set, chosen.passes)
+        final = _final(search, goal, recipe, {**shared, "diagnostics": found}, bool(chosen.passes))
     return Shrunk(
         goal=goal,
         measure=measure,
         original=figures,
         planned=planned,
-        trials=list(search.record.trials.values()),
+        trials=search.trials,
         chosen=chosen,
-        verdict=None if model is None else search.verdict(model),
-        compiled=model,
+        compiled=None if final is None else final.compiled,
+        figures=None if final is None else final.figures,
+        verdict=None if final is None else search.verdict(final.compiled),
         complete=complete,
-        calibration=samples.calibration,
-        recipe="" if recipe is None else recipe.text,
+        calibration=samples.calibration if final is None else final.calibration,
+        recipe="" if final is None else final.recipe.text,
         folder=folder,
     )
 
 
-def _refuse_inputs(folder: Path | None, original: Compiled, programs: Sequence[str]) -> None:
-    """Refuse an output folder in which a file of the result would replace an input, before the search.
+@dataclass(frozen=True)
+class _Final:
+    """The chosen model.
+
+    Attributes:
+        calibration: the samples of its passes.
+    """
+
+    compiled: Compiled
+    figures: Figures
+    recipe: Source
+    calibration: Arrays
+
+
+def _final(search: Search, goal: Goal, recipe: Source, options: Mapping[str, Any], passes: bool) -> _Final:
+    """Compile the recipe of the chosen pipeline on all samples but those of the verdict.
+
+    If the model is then above a limit, since for example another operand is smoothed, the samples for calibration
+    remain, with which the pipeline was within the limits.
+    """
+    search.progress("compile the chosen pipeline on the samples for calibration and for the choice")
+    for calibration in (search.samples.seen, search.samples.calibration):
+        compiled = compile(recipe, passes=RECIPE if passes else "", calib=calibration, baseline=True, **options)
+        final = _Final(compiled, search.figures(compiled), recipe, calibration)
+        if goal.within(final.figures):
+            break
+    return final
+
+
+def _changes(runs: PipelineRuns, passes: str) -> bool:
+    """Return whether passes change the model."""
+    return any(step.changed for compiled, _ in runs.steps(passes) for step in compiled.passes)
+
+
+def _refuse_folder(folder: Path, original: Compiled, programs: Sequence[str]) -> None:
+    """Refuse, before the search, an output folder that cannot be written.
 
     Raises:
-        ArchcError: there is such a file (`output-replaces-input`).
+        ArchcError: a file would replace an input (`output-replaces-input`), or the folder is not writable.
     """
+    with OutputFolder(folder):
+        pass
     inputs = {file.resolve() for file in original.files}
     for name in (*programs, *FILES):
-        if folder is not None and (folder / name).resolve() in inputs:
+        if (folder / name).resolve() in inputs:
             raise error(
                 "output-replaces-input",
                 f"`{folder / name}` is an input of the search, and the output would take its place",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.driver.graph_views import print_graph
 from archc.ir.graph import Graph
+from archc.shrinking.replaced_file import replaced
 from archc.shrinking.trial import Trial
 from archc.version import __version__
 
@@ -39,11 +39,9 @@ class Record:
         self.trials[trial.passes] = trial
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         content = {"key": self._key, "trials": [each.to_json() for each in self.trials.values()]}
-        beside = self._path.with_suffix(".json.new")
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, self._path)
+        with replaced(self._path) as stream:
+            stream.write(f"{json.dumps(content, indent=2)}\n".encode())
 
     def _read(self) -> Sequence[Trial]:
         """Trials of an earlier run; none if the file is missing, damaged, or of another search."""

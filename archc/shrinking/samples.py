@@ -33,6 +33,17 @@ class Samples:
     choice: Arrays
     verdict: Arrays
 
+    @property
+    def seen(self) -> Arrays:
+        """The samples for calibration and for the choice."""
+        import numpy as np
+
+        parts = self.calibration, self.choice
+        return {
+            name: np.concatenate([each[name] for each in parts]) if array.ndim else array
+            for name, array in self.calibration.items()
+        }
+
 
 def divide(data: Arrays, seed: int) -> Samples:
     """Divide samples at random, in the order of the data within each part.

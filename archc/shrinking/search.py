@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,13 @@ from archc.analysis.cost import cost
 from archc.diagnostics import ArchcError, silent
 from archc.driver.compiled import Compiled
 from archc.driver.latency import can_be_measured, measure_graphs
+from archc.driver.pipeline_runs import PipelineRuns
 from archc.driver.program_bytes import bytes_of
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.latency import Latency
 from archc.shrinking.agreement import Measure, outputs_on
 from archc.shrinking.candidates import ROUNDS, CandidatePlan
-from archc.shrinking.choice import best_of
+from archc.shrinking.choice import best_of, is_worse, least_useful
 from archc.shrinking.goal import Figures, Goal
 from archc.shrinking.record import Record
 from archc.shrinking.samples import Samples
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-Compile = Callable[[str], Compiled]
-"""Function that compiles the model with a pipeline, on the samples for calibration."""
+MEDIAN_ERROR = 0.93
+"""Standard error of the median of n samples of a normal distribution, by the interquartile range / √n."""
 
 
 @dataclass
@@ -36,7 +39,7 @@ class Search:
     """A search for a pipeline.
 
     Attributes:
-        compile: compiles the model with a pipeline.
+        runs: compiles the model with pipelines, on the samples for calibration.
         original: the model without passes.
         samples: the data, in three parts.
         measure: agreement of outputs.
@@ -46,7 +49,7 @@ class Search:
         progress: called with the name of each task as it begins.
     """
 
-    compile: Compile
+    runs: PipelineRuns
     original: Compiled
     samples: Samples
     measure: Measure
@@ -55,19 +58,29 @@ class Search:
     timed: bool = True
     progress: Callable[[str], None] = silent
     _expected: Mapping[str, Any] | None = field(default=None, init=False)
+    _of_beginnings: dict[str, float] = field(default_factory=dict, init=False)
 
     def figures(self, compiled: Compiled) -> Figures:
-        """Size and cost of a compiled model; latencies are shares of those of the original model."""
+        """Size and cost of a compiled model."""
         graph, targets = compiled.graph, [target for name in self.targets if (target := find_target(name)) is not None]
         sizes = bytes_of(targets, compiled.source_name, compiled.pass_texts, compiled.form)(graph)
         found = cost(graph, self.original.sizes.values)
-        latency = {}
-        for target in targets if self.timed else ():
-            if can_be_measured(target):
-                sample = Calibration(graph, self.samples.choice).sample()
-                own, other = measure_graphs([graph, self.original.graph], target, sample)
-                latency[target.name] = round(own.seconds / other.seconds, 4)
-        return Figures(max(sizes.values(), default=found.bytes), found.multiply_adds, found.parameters, latency)
+        latency, spread = {}, {}
+        for name, (own, other) in self.latencies(compiled).items():
+            latency[name] = round(own.seconds / other.seconds, 4)
+            spread[name] = round(2 * latency[name] * math.hypot(_relative_error(own), _relative_error(other)), 4)
+        size = max(sizes.values(), default=found.bytes)
+        return Figures(size, found.multiply_adds, found.parameters, latency, spread)
+
+    def latencies(self, compiled: Compiled) -> dict[str, list[Latency]]:
+        """Latency of a model and of the original one, which run in turns, by target that can be measured."""
+        found = {}
+        for name in self.targets if self.timed else ():
+            target = find_target(name)
+            if target is not None and can_be_measured(target):
+                sample = Calibration(compiled.graph, self.samples.choice).sample()
+                found[name] = measure_graphs([compiled.graph, self.original.graph], target, sample)
+        return found
 
     def run(self, goal: Goal, plan: CandidatePlan, first: Sequence[str], deadline: float | None = None) -> bool:
         """Try the candidates of a plan; return False if the time was over before all were tried.
@@ -79,29 +92,45 @@ class Search:
         wanted = ["", *first]
         for round in range(ROUNDS + 1):
             for number, passes in enumerate(wanted, 1):
-                if passes in self.record.trials:
+                least = least_useful(self.trials, goal)
+                if self._is_done(passes, least):
                     continue
                 if deadline is not None and time.monotonic() > deadline and len(self.record.trials) > 1:
                     return False
                 place = f"round {round + 1} of {ROUNDS + 1}, pipeline {number} of {len(wanted)}"
                 self.progress(f"{place}: {passes or 'none'}")
-                self.record.add(self._trial(passes))
-            wanted = plan.refined(list(self.record.trials.values()), round + 1)
+                self.record.add(self._trial(passes, least))
+            wanted = plan.refined(self.trials, round + 1)
         return True
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials so far."""
+        return list(self.record.trials.values())
 
     def chosen(self, goal: Goal) -> Trial | None:
         """The best trial so far; see `best_of`."""
-        return best_of(list(self.record.trials.values()), goal)
+        return best_of(self.trials, goal)
 
     def verdict(self, compiled: Compiled) -> float:
         """Agreement of a model on the samples that chose nothing."""
         data = self.samples.verdict
         return self.measure(outputs_on(compiled.graph, data), outputs_on(self.original.graph, data), data)
 
-    def _trial(self, passes: str) -> Trial:
+    def _is_done(self, passes: str, least: float | None) -> bool:
+        """Return whether a recorded trial need not be repeated; another goal may need one that was stopped."""
+        trial = self.record.trials.get(passes)
+        return trial is not None and not (trial.stopped and not _is_hopeless(trial.agreement, least))
+
+    def _trial(self, passes: str, least: float | None) -> Trial:
+        """Try a pipeline; later passes do not run if the agreement after the first ones is too small already."""
         start = time.monotonic()
         try:
-            compiled = self.compile(passes) if passes else self.original
+            compiled = self.original
+            for compiled, following in self.runs.steps(passes) if passes else ():
+                beginning = " -> ".join(compiled.pass_texts)
+                if following and _is_hopeless(agreement := self._after(beginning, compiled), least):
+                    return Trial(passes, None, agreement, time.monotonic() - start, stopped=beginning)
             figures = self.figures(compiled)
             agreement = self._agreement(compiled)
         except ArchcError as failure:
@@ -110,6 +139,12 @@ class Search:
             return Trial(passes, None, 0.0, time.monotonic() - start, failure.diagnostics[0].message)
         return Trial(passes, figures, agreement, time.monotonic() - start)
 
+    def _after(self, beginning: str, compiled: Compiled) -> float:
+        """Agreement after the first passes of a pipeline."""
+        if beginning not in self._of_beginnings:
+            self._of_beginnings[beginning] = self._agreement(compiled)
+        return self._of_beginnings[beginning]
+
     def _agreement(self, compiled: Compiled) -> float:
         data = self.samples.choice
         if self._expected is None:
@@ -117,6 +152,14 @@ class Search:
         return self.measure(outputs_on(compiled.graph, data), self._expected, data)
 
 
-def judged(goal: Goal, trial: Trial, verdict: float) -> bool:
-    """Return whether a trial meets a goal, with its agreement on the samples that chose nothing."""
-    return trial.figures is not None and goal.within(trial.figures) and (goal.keep is None or verdict >= goal.keep)
+def judged(goal: Goal, figures: Figures, verdict: float) -> bool:
+    """Return whether a model meets a goal, with its agreement on the samples that chose nothing."""
+    return goal.within(figures) and (goal.keep is None or verdict >= goal.keep)
+
+
+def _is_hopeless(agreement: float, least: float | None) -> bool:
+    return least is not None and is_worse(agreement, least)
+
+
+def _relative_error(latency: Latency) -> float:
+    return MEDIAN_ERROR * (latency.high - latency.low) / (latency.seconds * math.sqrt(latency.runs))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import silent
 from archc.driver.compiled import Compiled
 from archc.shrinking.goal import Figures, Goal
+from archc.shrinking.replaced_file import replaced
 from archc.shrinking.search import judged
 from archc.shrinking.trial import Trial, front
 
@@ -34,10 +34,11 @@ class Shrunk:
         planned: the pipelines of the first round, with estimates of their figures.
         trials: all trials, in their order; the one without passes is the original model.
         chosen: the best trial; None if all failed.
-        verdict: agreement of the chosen model on samples that chose nothing; None if there is no chosen model.
-        compiled: the chosen model; None if there is none.
+        compiled: the chosen model, compiled on the samples for calibration and for the choice; None if there is none.
+        figures: size and cost of this model.
+        verdict: its agreement on samples that chose nothing; None if there is no chosen model.
         complete: False if the search ended before all candidates were tried.
-        calibration: the samples that the passes got.
+        calibration: the samples that the passes of this model got.
         recipe: text of `recipe.arch`.
         folder: folder to write into; None if `archc.shrink` got none.
     """
@@ -48,8 +49,9 @@ class Shrunk:
     planned: Mapping[str, Figures]
     trials: Sequence[Trial]
     chosen: Trial | None
-    verdict: float | None
     compiled: Compiled | None
+    figures: Figures | None
+    verdict: float | None
     complete: bool
     calibration: Arrays
     recipe: str
@@ -58,7 +60,7 @@ class Shrunk:
     @property
     def meets(self) -> bool:
         """True if the chosen model is within the limits, and agrees enough on the samples that chose nothing."""
-        return self.chosen is not None and self.verdict is not None and judged(self.goal, self.chosen, self.verdict)
+        return self.figures is not None and self.verdict is not None and judged(self.goal, self.figures, self.verdict)
 
     @property
     def front(self) -> list[Trial]:
@@ -70,10 +72,12 @@ class Shrunk:
         return {
             "limits": dict(self.goal.limits),
             "keep": self.goal.keep,
+            "latency": self.goal.latency,
             "measure": self.measure,
             "original": self.original.to_json(),
             "planned": [{"passes": passes, **each.to_json()} for passes, each in self.planned.items()],
             "chosen": None if self.chosen is None else self.chosen.to_json(),
+            "figures": None if self.figures is None else self.figures.to_json(),
             "verdict": self.verdict,
             "meets": self.meets,
             "complete": self.complete,
@@ -95,17 +99,13 @@ class Shrunk:
 
         if self.compiled is None or self.folder is None:
             raise ValueError("there is nothing to write: no pipeline could be compiled, or `output` was not given")
-        report = self.compiled.write(self.folder, check=check, progress=progress, report="html")
-        _replace(self.folder / "recipe.arch", lambda stream: stream.write(self.recipe.encode()))
-        _replace(
-            self.folder / "calibration.npz", lambda stream: np.savez(stream, allow_pickle=False, **self.calibration)
-        )
-        return report
+        folder, calibration = self.folder, self.calibration
 
+        def write_inputs(report: dict[str, Any]) -> None:
+            with replaced(folder / "recipe.arch") as stream:
+                stream.write(self.recipe.encode())
+            with replaced(folder / "calibration.npz") as stream:
+                np.savez(stream, allow_pickle=False, **calibration)
 
-def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file beside another one, and put it in its place."""
-    beside = path.with_name(f"{path.name}.new")
-    with beside.open("wb") as stream:
-        write(stream)
-    os.replace(beside, path)
+        # Before the programs take their places: an error here leaves earlier programs as they are.
+        return self.compiled.write(folder, check=check, progress=progress, report="html", announce=write_inputs)

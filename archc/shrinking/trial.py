@@ -15,10 +15,11 @@ class Trial:
 
     Attributes:
         passes: the pipeline as text; empty for the original model.
-        figures: size and cost; None if the pipeline failed.
+        figures: size and cost; None if the pipeline failed or was stopped.
         agreement: agreement with the original model on the samples for the choice.
         seconds: duration.
         failure: message of the error; empty if there was none.
+        stopped: the first passes, after which the agreement was already too small; empty if all passes ran.
     """
 
     passes: str
@@ -26,6 +27,7 @@ class Trial:
     agreement: float
     seconds: float
     failure: str = ""
+    stopped: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON object of the trial."""
@@ -36,13 +38,15 @@ class Trial:
             "agreement": self.agreement,
             "seconds": round(self.seconds, 3),
             "failure": self.failure,
+            "stopped": self.stopped,
         }
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Trial:
         """The trial of a JSON object that `to_json` made."""
         figures = None if given["figures"] is None else Figures.from_json(given["figures"])
-        return cls(given["passes"], figures, given["agreement"], given["seconds"], given["failure"])
+        texts = given["failure"], given["stopped"]
+        return cls(given["passes"], figures, given["agreement"], given["seconds"], *texts)
 
 
 def front(trials: list[Trial]) -> list[Trial]:

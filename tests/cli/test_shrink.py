@@ -62,7 +62,7 @@ def test_an_interrupted_search_says_what_is_kept(
 ) -> None:
     tried: list[str] = []
 
-    def interrupted(search: Search, passes: str) -> Trial:
+    def interrupted(search: Search, passes: str, least: float | None) -> Trial:
         tried.append(passes)
         if len(tried) == 3:
             raise KeyboardInterrupt

@@ -114,7 +114,7 @@ def test_the_least_budget_is_named_before_the_gradients(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(_byte_budget, "output_metric", None)
+        patched.setattr(_byte_budget, "output_metrics", None)
         with pytest.raises(ArchcError, match="budget-too-small") as refused:
             archc.compile(WORDS, passes="quant(bytes = 1)", emit=target)
     help = refused.value.diagnostics[0].help or ""
@@ -136,7 +136,7 @@ def test_a_budget_that_is_too_small_names_the_largest_target() -> None:
 
 
 def test_a_program_within_the_budget_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_byte_budget, "output_metric", None)
+    monkeypatch.setattr(_byte_budget, "output_metrics", None)
     graph, found = network(), Diagnostics()
     calibration = Calibration(graph, trained=True)
     facts = facts_on(calibration, [])

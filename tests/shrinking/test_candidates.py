@@ -7,11 +7,12 @@ import re
 
 import pytest
 
-from archc.shrinking.candidates import ROUNDS, CandidatePlan
+from archc.shrinking.candidates import ROUNDS, CandidatePlan, Model
 from archc.shrinking.goal import Figures, Goal
 from archc.shrinking.trial import Trial
 
 ORIGINAL = Figures(1_000_000, 2_000_000, 250_000, {})
+MODEL = Model(ORIGINAL)
 
 
 def budgets(passes: str, name: str) -> list[int]:
@@ -21,7 +22,7 @@ def budgets(passes: str, name: str) -> list[int]:
 @pytest.mark.parametrize("name", ["macs", "params"])
 def test_every_structure_ends_at_the_limit(name: str) -> None:
     limit = 120_000
-    plan = CandidatePlan(Goal({name: limit}, None), ORIGINAL, ["fold"])  # type: ignore[dict-item]
+    plan = CandidatePlan(Goal({name: limit}, None), Model(ORIGINAL, before=["fold"]))  # type: ignore[dict-item]
     found = plan.first()
     assert all(passes.startswith("fold") for passes in found)
     structures = [passes for passes in found if budgets(passes, name)]
@@ -35,7 +36,7 @@ def test_every_structure_ends_at_the_limit(name: str) -> None:
 
 
 def test_every_structure_under_a_byte_limit_ends_in_the_budget_of_bytes() -> None:
-    found = CandidatePlan(Goal({"bytes": 100_000}, None), ORIGINAL).first()
+    found = CandidatePlan(Goal({"bytes": 100_000}, None), MODEL).first()
     assert "quant(bytes = 100000)" in found
     structures = [passes for passes in found if "params" in passes]
     assert structures and all(passes.endswith("-> quant(bytes = 100000)") for passes in structures)
@@ -54,7 +55,7 @@ def test_later_rounds_try_new_candidates_and_find_a_better_split(goal: Goal) -> 
         macs = (budgets(passes, "macs") or [ORIGINAL.macs])[-1]
         return Trial(passes, Figures(size, macs, ORIGINAL.params, {}), agreement, 0.0)
 
-    plan = CandidatePlan(goal, ORIGINAL)
+    plan = CandidatePlan(goal, MODEL)
     names = plan.first()
     trials = [tried(passes) for passes in names]
     for round in range(1, ROUNDS + 1):
@@ -68,7 +69,7 @@ def test_later_rounds_try_new_candidates_and_find_a_better_split(goal: Goal) -> 
 
 
 def test_estimates_use_up_the_budgets() -> None:
-    plan = CandidatePlan(Goal({"bytes": 100_000}, None), ORIGINAL)
+    plan = CandidatePlan(Goal({"bytes": 100_000}, None), MODEL)
     for passes in plan.first():
         predicted = plan.predicted(passes)
         assert predicted.bytes == (100_000 if "bytes" in passes else 250_000 if passes else 1_000_000)

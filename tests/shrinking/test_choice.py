@@ -72,9 +72,10 @@ def test_without_limits_the_smallest_is_chosen(trials: list[Trial], keep: float)
 
 
 def test_an_agreement_within_the_noise_does_not_outweigh_bytes() -> None:
-    large, small = trial("large", 9, 9, 0.9995), trial("small", 5, 9, 0.999)
-    assert best_of([large, small], Goal({"bytes": 10}, None)) is small
-    assert best_of([large, trial("small", 5, 9, 0.99)], Goal({"bytes": 10}, None)) is large
+    goal, large = Goal({"bytes": 10}, None), trial("large", 9, 9, 0.98)
+    assert best_of([large, small := trial("small", 5, 9, 0.9795)], goal) is small
+    assert best_of([large, trial("small", 5, 9, 0.9785)], goal) is large
+    assert best_of([trial("large", 9, 9, 1 - 1e-9), same := trial("small", 5, 9, 1 - 1e-7)], goal) is same
 
 
 def test_failed_trials_are_never_chosen() -> None:

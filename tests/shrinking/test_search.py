@@ -14,7 +14,7 @@ import torch
 import archc
 from archc.shrinking import search as module
 from archc.shrinking.agreement import cosine, measure_of, top1
-from archc.shrinking.choice import NOISE
+from archc.shrinking.choice import is_worse
 from archc.shrinking.samples import divide
 
 NETWORK = """
@@ -59,7 +59,7 @@ def test_a_search_keeps_its_goal_and_its_recipe_gives_the_same_programs(
     assert len(written) <= 40_000
     assert found.verdict is not None and 0.9 <= found.verdict < 1
     within = [each for each in found.trials if each.figures is not None and each.figures.bytes <= 40_000]
-    assert found.chosen.agreement >= max(each.agreement for each in within) - NOISE
+    assert not is_worse(found.chosen.agreement, max(each.agreement for each in within))
     again = archc.compile(
         folder / "recipe.arch", passes="recipe", calib=folder / "calibration.npz", emit=["onnx", "arch"]
     )
@@ -87,9 +87,9 @@ def test_an_interrupted_search_goes_on(
     tried: list[str] = []
     original = module.Search._trial
 
-    def spy(search: module.Search, passes: str) -> module.Trial:
+    def spy(search: module.Search, passes: str, least: float | None) -> module.Trial:
         tried.append(passes)
-        return original(search, passes)
+        return original(search, passes, least)
 
     monkeypatch.setattr(module.Search, "_trial", spy)
     whole = archc.shrink(file, **options)

@@ -21,7 +21,7 @@ def text(found: Shrunk) -> str:
     if not found.trials:
         return "\n\n".join([*parts, "planned pipelines of the first round, with estimates\n" + _planned(found)])
     parts.append("Pareto front of bytes, multiply-adds and agreement\n" + _table(found, found.front))
-    parts += _failures(found)
+    parts += _stopped(found) + _failures(found)
     parts.append(_choice(found))
     return "\n\n".join(parts)
 
@@ -64,7 +64,7 @@ def _table(found: Shrunk, trials: Sequence[Trial]) -> str:
     rows = []
     for trial in trials:
         assert trial.figures is not None, "trials of the front did not fail"
-        shares = [f"{trial.figures.latency[name]:.2f}×" if name in trial.figures.latency else "" for name in names]
+        shares = [_latency(trial.figures, name) for name in names]
         mark = "* " if trial is found.chosen else ""
         figures = _cells(trial.figures, found.original)
         rows.append([f"{mark}{trial.passes or 'none'}", *figures, f"{trial.agreement:.4f}", *shares])
@@ -80,6 +80,21 @@ def _columns(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(output.columns([list(heads), *map(list, rows)], indent=2))
 
 
+def _latency(figures: Figures, name: str) -> str:
+    """Share of the original model's latency, with two standard errors."""
+    if name not in figures.latency:
+        return ""
+    return f"{figures.latency[name]:.2f}× ± {figures.spread.get(name, 0.0):.2f}"
+
+
+def _stopped(found: Shrunk) -> list[str]:
+    stopped = [trial for trial in found.trials if trial.stopped]
+    if not stopped:
+        return []
+    rows = [[f"  {trial.passes}", f"{trial.agreement:.4f} after `{trial.stopped}`"] for trial in stopped]
+    return ["\n".join(["stopped, since the agreement was too small already:", *output.columns(rows)])]
+
+
 def _failures(found: Shrunk) -> list[str]:
     failed = [trial for trial in found.trials if trial.failure]
     if not failed:
@@ -92,14 +107,15 @@ def _failures(found: Shrunk) -> list[str]:
 
 def _choice(found: Shrunk) -> str:
     """The chosen pipeline, and its agreement on samples that chose nothing."""
-    if found.chosen is None or found.chosen.figures is None or found.verdict is None:
+    if found.chosen is None or found.figures is None or found.verdict is None:
         return "no pipeline could be compiled"
     lines = [] if found.complete else ["the time was over before all pipelines were tried; the same command continues"]
-    figures = ", ".join(f"{found.chosen.figures.of(quantity):,} {unit}" for quantity, unit in UNITS.items())
+    figures = ", ".join(f"{found.figures.of(quantity):,} {unit}" for quantity, unit in UNITS.items())
     lines += [
         f"chosen: {found.chosen.passes or 'the model without passes: no pipeline is better'}",
         f"  {figures}",
-        f"  agreement {found.verdict:.4f} on samples that chose nothing, {found.chosen.agreement:.4f} on the others",
+        f"  agreement {found.verdict:.4f} on samples that chose nothing, {found.chosen.agreement:.4f} in the choice",
+        *_latencies(found, found.figures),
     ]
     if found.meets:
         lines.append(f"written to {found.folder}")
@@ -108,14 +124,28 @@ def _choice(found: Shrunk) -> str:
     return "\n".join(lines)
 
 
+def _latencies(found: Shrunk, figures: Figures) -> list[str]:
+    """The latency of the chosen model, and a remark if a limit is within its uncertainty."""
+    if not figures.latency:
+        return []
+    shares = ", ".join(f"{_latency(figures, name)} for {name}" for name in figures.latency)
+    lines, limit = [f"  latency as a share of the original model's: {shares}"], found.goal.latency
+    name = max(figures.latency, key=lambda each: figures.latency[each])
+    if limit is not None and abs(figures.latency[name] - limit) < figures.spread.get(name, 0.0):
+        lines.append(f"  the limit of {limit:.1%} is within the uncertainty: repeat the command on a quiet machine")
+    return lines
+
+
 def _shortfall(found: Shrunk, verdict: float) -> str:
-    assert found.chosen is not None and found.chosen.figures is not None, "there is a chosen pipeline"
-    figures, goal = found.chosen.figures, found.goal
+    assert found.figures is not None, "there is a chosen pipeline"
+    figures, goal = found.figures, found.goal
     missing = [
         f"{figures.of(quantity):,} {UNITS[quantity]} of {limit:,}"
         for quantity, limit in goal.limits.items()
         if figures.of(quantity) > limit
     ]
+    if goal.latency is not None and figures.slowest > goal.latency:
+        missing.append(f"{figures.slowest:.1%} of the latency instead of {goal.latency:.1%}")
     if goal.keep is not None and verdict < goal.keep:
         missing.append(f"agreement {verdict:.4f} of {goal.keep:g}")
     return ", ".join(missing)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archc.compression.calibration.output_gradients import sample_count
 from archc.interpreter.evaluate import evaluate
-from archc.ir.graph import Graph
+from archc.interpreter.partial_run import PartialRun
+from archc.ir.graph import Graph, Node
+from archc.ir.scans import Scan, schedule
 from archc.types.storage import Dense
 from archc.weights.tensor import ArrayTensor, Weights
 
@@ -25,11 +27,16 @@ MOST_RATIO = 32
 
 
 class OutputError:
-    """The outputs of a graph on some batches, and the error that other values of weights cause."""
+    """The outputs of a graph on some batches, and the error that other values of weights cause.
+
+    The nodes before the first changed weight run once for several questions in the order of the data flow.
+    """
 
     def __init__(self, graph: Graph, batches: Sequence[Mapping[str, torch.Tensor]]):
         self._graph, self._batches = graph, batches
+        self._items = schedule(graph)
         self._expected = [_floats(evaluate(graph, batch)) for batch in batches]
+        self._runs: list[PartialRun] = []
 
     def of(self, values: Mapping[str, np.ndarray]) -> float | None:
         """Squared error of the outputs, relative to their mean squares, for the mean sample.
@@ -41,13 +48,22 @@ class OutputError:
         """
         trial = with_weights(self._graph, values)
         total, samples = 0.0, 0
-        for batch, expected in zip(self._batches, self._expected):
+        for run, expected in zip(self._before(values), self._expected):
             count = sample_count([*expected.values()])
             samples += count
-            for name, found in _floats(evaluate(trial, batch)).items():
+            for name, found in _floats(run.finished(trial)).items():
                 scale = float(expected[name].double().square().mean()) or 1.0
                 total += count * float((found - expected[name]).double().square().mean()) / scale
         return total / samples if samples and math.isfinite(total) else None
+
+    def _before(self, paths: Collection[str]) -> list[PartialRun]:
+        """Runs of the graph up to the first item that uses one of the weights."""
+        place = next((place for place, item in enumerate(self._items) if _uses(item, paths)), len(self._items))
+        if not self._runs or self._runs[0].place > place:
+            self._runs = [PartialRun(self._graph, batch) for batch in self._batches]
+        for run in self._runs:
+            run.advance(place)
+        return self._runs
 
 
 def measured_ratio(measured: float | None, predicted: float) -> float:
@@ -66,6 +82,11 @@ def with_weights(graph: Graph, values: Mapping[str, np.ndarray]) -> Graph:
     trial.weights = {**graph.weights, **{path: replace(graph.weights[path], storage=Dense()) for path in values}}
     trial.tensors = Weights({**(graph.tensors or {}), **{path: ArrayTensor(array) for path, array in values.items()}})
     return trial
+
+
+def _uses(item: Node | Scan, paths: Collection[str]) -> bool:
+    nodes = item.nodes if isinstance(item, Scan) else (item,)
+    return any(path in paths for node in nodes for path in node.weights.values())
 
 
 def _floats(outputs: Outputs) -> Outputs:

@@ -1,0 +1,57 @@
+"""Execution of a graph in two parts, of which the second can run several times with other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from archc.interpreter.evaluate import bind_sizes, run_item, values_of
+from archc.ir.graph import Graph, Value
+from archc.ir.scans import schedule
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PartialRun:
+    """A run of a graph up to one of its items, with the tensors that later items need.
+
+    Attributes:
+        place: number of items of the schedule that have run.
+    """
+
+    def __init__(self, graph: Graph, inputs: Mapping[str, torch.Tensor]):
+        self.place = 0
+        self._graph = graph
+        self._items = schedule(graph)
+        self._last = {value: place for place, item in enumerate(self._items) for value in item.operands}
+        self._sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in inputs.items()})
+        self._tensors: dict[Value, torch.Tensor] = {value: inputs[value.name or ""] for value in graph.inputs}
+
+    def advance(self, place: int) -> None:
+        """Run the items before a place; it must not be before the present one."""
+        self._run(self._graph, self._tensors, range(self.place, place))
+        self.place = place
+
+    def finished(self, graph: Graph) -> dict[str, torch.Tensor]:
+        """The outputs if the other items run with the weights of another graph, which has the same nodes."""
+        tensors = dict(self._tensors)
+        self._run(graph, tensors, range(self.place, len(self._items)))
+        return {name: tensors[value] for name, value in graph.outputs.items()}
+
+    def _run(self, graph: Graph, tensors: dict[Value, torch.Tensor], places: range) -> None:
+        import torch
+
+        outputs = {*graph.outputs.values()}
+        for place in places:
+            item = self._items[place]
+            with torch.no_grad():
+                _exhaust(run_item(graph, item, tensors, self._sizes))
+            for value in values_of(item):
+                if self._last.get(value, place) <= place and value not in outputs:
+                    tensors.pop(value, None)
+
+
+def _exhaust(results: Iterator[object]) -> None:
+    for _ in results:
+        pass
