@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -228,6 +228,11 @@ class Diagnostics:
         """Raise an `ArchcError` with all diagnostics if one of them is an error."""
         if self.errors:
             raise ArchcError(self.found)
+
+    def refuse_warnings(self) -> None:
+        """Raise an `ArchcError` with all diagnostics as errors if there are warnings."""
+        if self.warnings:
+            raise ArchcError([replace(each, severity="error") for each in self.found])
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.found)

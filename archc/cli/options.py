@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean
+from archc.diagnostics import Diagnostics, Source, did_you_mean
 from archc.ir.given_sizes import SIZES_HELP, read_sizes
 
 if TYPE_CHECKING:
@@ -216,8 +216,8 @@ def hold_to_strict(arguments: argparse.Namespace, diagnostics: Diagnostics) -> N
     Raises:
         ArchcError: there are warnings, and `--strict` is given.
     """
-    if arguments.strict and diagnostics.warnings:
-        raise ArchcError([replace(each, severity="error") for each in diagnostics])
+    if arguments.strict:
+        diagnostics.refuse_warnings()
 
 
 def asks_for_compilation(arguments: argparse.Namespace) -> bool:

@@ -166,6 +166,7 @@ def run(arguments: argparse.Namespace) -> int:
             output=arguments.output,
             timed=arguments.timed,
             dry_run=arguments.dry_run,
+            strict=arguments.strict,
             emit=arguments.emit,
             seed=arguments.seed,
             set=parse_settings(arguments.set),
@@ -181,11 +182,11 @@ def run(arguments: argparse.Namespace) -> int:
         options.hold_to_strict(arguments, found)
         if result.meets:
             result.write(progress)
-    if arguments.plot is not None and not arguments.dry_run:
-        shrink_report.plot(result, arguments.plot)
     if arguments.json:
         output.print_json({**result.to_json(), "warnings": [each.to_json() for each in found.warnings]})
     else:
         output.diagnostics(found)
         print(shrink_report.text(result))
+    if arguments.plot is not None and not arguments.dry_run:
+        shrink_report.plot(result, arguments.plot)
     return 0 if result.meets or arguments.dry_run else 1

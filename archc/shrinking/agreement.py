@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def measure_of(name: str) -> Measure:
         raise error("unknown-measure", f"there is no measure `{name}`", help=way)
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as failure:  # the import runs the user's code
+    except (Exception, SystemExit) as failure:  # the import runs the user's code
         reason = f"{type(failure).__name__}: {failure}"
         raise error(
             "unknown-measure",
@@ -72,7 +73,7 @@ def cosine(found: Outputs, expected: Outputs, inputs: Arrays) -> float:
 
     means = []
     for name, one in expected.items():
-        rows, other = (tensor.double().reshape(len(tensor), -1) for tensor in (one, found[name]))
+        rows, other = (tensor.double().reshape(len(tensor) if tensor.ndim else 1, -1) for tensor in (one, found[name]))
         norms, equal = rows.norm(dim=1) * other.norm(dim=1), (rows == other).all(1).double()
         cosines = torch.where(norms > 0, (rows * other).sum(1) / norms.clamp(min=1e-300), equal)
         means.append(float(cosines.mean()))
@@ -95,8 +96,11 @@ def _checked(name: str, function: Callable[..., Any]) -> Measure:
 
     def measure(found: Outputs, expected: Outputs, inputs: Arrays) -> float:
         try:
-            return float(function(found, expected, inputs))
-        except Exception as failure:
+            number = float(function(found, expected, inputs))
+            if not math.isfinite(number):
+                raise ValueError(f"it returned {number}")
+            return number
+        except (Exception, SystemExit) as failure:
             reason = f"{type(failure).__name__}: {failure}"
             raise error(
                 "measure-failed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ def shrink(
     output: str | Path | None = None,
     timed: bool = True,
     dry_run: bool = False,
+    strict: bool = False,
     emit: str | Sequence[str] | None = None,
     seed: int = 0,
     set: Mapping[str, Any] | None = None,
@@ -74,6 +75,7 @@ def shrink(
             continues the record.
         timed: False to measure no latency; `latency` then has no effect.
         dry_run: True to plan the first candidates, and to try none.
+        strict: True to raise warnings as errors: those on the model and the data before the search.
         options: further options of `archc.compile`, such as `weights`, `rename`, `model` and `sizes`.
 
     Raises:
@@ -90,12 +92,16 @@ def shrink(
     shared = {**options, "emit": targets, "seed": seed}
     chosen_measure = measure_of(measure)
     original = compile(text, calib=calib, set=set, diagnostics=found, progress=progress, **shared)
+    if strict:
+        found.refuse_warnings()
+    original = replace(original, source_name=FILES[0])  # the text that the chosen program names
     assert original.data is not None, "the data are given"
     folder = None if output is None else Path(output)
     if folder is not None and not dry_run:
         _refuse_folder(folder, original, [f"{original.name}{target.suffix}" for target in emitted])
     samples = divide(original.data.arrays, seed)
-    runs = PipelineRuns(compile(text, calib=samples.calibration, set=set, **shared), emitted)
+    base = compile(text, calib=samples.calibration, set=set, **shared)
+    runs = PipelineRuns(replace(base, source_name=FILES[0]), emitted)
     before = [] if not _changes(runs, "fold") else ["fold"]
     key = key_of(original.graph, original.data.arrays, [measure, targets, seed, timed, before, original.form])
     search = Search(runs, original, samples, chosen_measure, targets, Record(folder, key), timed, progress)
@@ -107,9 +113,10 @@ def shrink(
             for quantity, each in given.items()
             if each is not None
         },
-        share(keep) if isinstance(keep, str) else keep,
+        None if keep is None else share(str(keep)),
         None if latency is None else latency_limit(latency, search.latencies(original)),
     )
+    search.expect_reachable(goal)
     limit = None if time is None else clock.monotonic() + (seconds(time) if isinstance(time, str) else time)
     plan = CandidatePlan(goal, Model(figures, prunable_weights(original.graph), before))
     planned = {passes: plan.predicted(passes) for passes in plan.first()}

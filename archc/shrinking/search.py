@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
-from archc.diagnostics import ArchcError, silent
+from archc.diagnostics import ArchcError, error, silent
 from archc.driver.compiled import Compiled
 from archc.driver.latency import can_be_measured, measure_graphs
 from archc.driver.pipeline_runs import PipelineRuns
@@ -18,7 +18,7 @@ from archc.passmanager.calibration import Calibration
 from archc.passmanager.latency import Latency
 from archc.shrinking.agreement import Measure, outputs_on
 from archc.shrinking.candidates import ROUNDS, CandidatePlan
-from archc.shrinking.choice import best_of, is_worse, least_useful
+from archc.shrinking.choice import ROUNDING, best_of, is_worse, least_useful
 from archc.shrinking.goal import Figures, Goal
 from archc.shrinking.record import Record
 from archc.shrinking.samples import Samples
@@ -82,6 +82,20 @@ class Search:
                 found[name] = measure_graphs([compiled.graph, self.original.graph], target, sample)
         return found
 
+    def expect_reachable(self, goal: Goal) -> None:
+        """Refuse an agreement that the original model does not have.
+
+        Raises:
+            ArchcError: its agreement with itself is smaller (`keep-not-reachable`).
+        """
+        agreement = self._agreement(self.original)
+        if goal.keep is not None and agreement < goal.keep - ROUNDING:
+            raise error(
+                "keep-not-reachable",
+                f"the measure of the original model itself is {agreement:.4g}, less than the {goal.keep:g} to keep",
+                help=f"keep at most {max(agreement, 0.0):.4g}, or use a measure that is 1 for equal outputs",
+            )
+
     def run(self, goal: Goal, plan: CandidatePlan, first: Sequence[str], deadline: float | None = None) -> bool:
         """Try the candidates of a plan; return False if the time was over before all were tried.
 
@@ -128,8 +142,10 @@ class Search:
         try:
             compiled = self.original
             for compiled, following in self.runs.steps(passes) if passes else ():
-                beginning = " -> ".join(compiled.pass_texts)
-                if following and _is_hopeless(agreement := self._after(beginning, compiled), least):
+                if not following:
+                    break
+                beginning = " -> ".join(passes.split(" -> ")[:-following])
+                if _is_hopeless(agreement := self._after(beginning, compiled), least):
                     return Trial(passes, None, agreement, time.monotonic() - start, stopped=beginning)
             figures = self.figures(compiled)
             agreement = self._agreement(compiled)

@@ -36,9 +36,10 @@ def test_the_choice_is_printed_and_written(line: list[str], capsys: pytest.Captu
 
 def test_latencies_are_shares_of_those_of_the_original(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     timed = [word for word in line if word != "--no-latency"]
-    assert main([*timed, "--under", "20kB", "--json", "--time", "0s"]) in (0, 1)
-    trials = json.loads(capsys.readouterr().out)["trials"]
-    assert all(0 < each["figures"]["latency"]["onnx"] < 100 for each in trials if each["figures"])
+    assert main([*timed, "--latency", "1%", "--json", "--time", "0s"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert all(0 < each["figures"]["latency"]["onnx"] < 100 for each in found["trials"] if each["figures"])
+    assert found["figures"]["latency"]["onnx"] > found["latency"] == 0.01 and not found["meets"]
 
 
 def test_a_goal_that_is_not_met_has_status_1_and_says_how_near_it_came(
@@ -80,6 +81,8 @@ def test_an_interrupted_search_says_what_is_kept(
         ([], "give a goal"),
         (["--keep", "99"], "`99` is no share"),
         (["--under", "15Mb"], "`15Mb` is no amount"),
+        (["--latency", "5"], "`5` is no latency"),
+        (["--latency", "5ms"], "`--no-latency` measures nothing"),
         (["--keep", "0.9", "--time", "soon"], "does not begin with a number"),
         (["--keep", "0.9", "--emit", "onx"], "`onx` is no choice"),
     ],

@@ -68,6 +68,30 @@ def test_later_rounds_try_new_candidates_and_find_a_better_split(goal: Goal) -> 
     assert len(trials) > len(names)
 
 
+def test_candidates_that_miss_a_limit_by_their_estimate_are_not_tried() -> None:
+    wide, narrow = (CandidatePlan(Goal({"bytes": size}, None), MODEL).first() for size in (300_000, 100_000))
+    assert "quant" in wide and "quant" not in narrow
+    assert all("macs" in passes for passes in CandidatePlan(Goal({"macs": 1_000_000}, None), MODEL).first())
+
+
+@pytest.mark.parametrize(("name", "limit", "sparsity"), [("params", 125_000, 0.63), ("bytes", 600_000, 0.54)])
+def test_weights_are_masked_where_this_can_meet_the_limit(name: str, limit: int, sparsity: float) -> None:
+    """Of 200,000 weights, 125,000 must go, or 400,000 of 800,000 bytes, without the mask."""
+    goal = Goal({name: limit}, None)  # type: ignore[dict-item]
+    assert f'prune({sparsity}, storage = "sparse")' in CandidatePlan(goal, Model(ORIGINAL, 200_000)).first()
+    assert not any("sparse" in passes for passes in CandidatePlan(goal, Model(ORIGINAL, 100_000)).first())
+
+
+def test_the_next_candidate_is_at_the_limit_on_the_latency() -> None:
+    """With half of the multiply-adds, 0.8 of the latency remains: 0.5 · 0.5 / 0.8 may be enough."""
+    plan = CandidatePlan(Goal({}, None, 0.5), MODEL)
+    trials = [
+        Trial(passes, Figures(9, 9, 9, {"onnx": 0.8 if "macs" in passes else 1.0}), 0.9, 0.0) for passes in plan.first()
+    ]
+    refined = plan.refined(trials, 1)
+    assert any(budgets(passes, "macs")[-1:] == [int(0.5 * 0.5 / 0.8 * ORIGINAL.macs)] for passes in refined)
+
+
 def test_estimates_use_up_the_budgets() -> None:
     plan = CandidatePlan(Goal({"bytes": 100_000}, None), MODEL)
     for passes in plan.first():

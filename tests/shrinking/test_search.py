@@ -75,6 +75,7 @@ def test_the_verdict_is_on_samples_that_chose_nothing(file: Path, data: dict[str
     one, other = (archc.interpreter.evaluate.evaluate(graph, {"x": torch.from_numpy(verdict["x"])}) for graph in graphs)
     assert found.verdict == pytest.approx(cosine(one, other, verdict), abs=1e-12)
     assert not {tuple(row) for row in verdict["x"].tolist()} & {tuple(row) for row in found.calibration["x"].tolist()}
+    assert len(found.calibration["x"]) == len(data["x"]) - len(verdict["x"])  # also those for the choice
 
 
 def test_an_interrupted_search_goes_on(
@@ -135,6 +136,27 @@ def test_measures() -> None:
         measure_of("no.such:thing")
     with pytest.raises(archc.ArchcError, match="failed: TypeError"):
         measure_of("statistics:mean")(one, other, {})
+
+
+@pytest.mark.parametrize(("name", "words"), [("nan", "it returned nan"), ("leave", "SystemExit: 3")])
+def test_a_measure_that_returns_no_number_is_refused(name: str, words: str) -> None:
+    with pytest.raises(archc.ArchcError, match=words):
+        measure_of(f"tests.shrinking.test_search:{name}")({}, {}, {})
+
+
+def nan(found: object, expected: object, inputs: object) -> float:
+    return float("nan")
+
+
+def leave(found: object, expected: object, inputs: object) -> float:
+    raise SystemExit(3)
+
+
+def test_warnings_are_errors_before_the_search(file: Path, tmp_path: Path) -> None:
+    constant = {"x": np.ones((20, 64), np.float32)}
+    with pytest.raises(archc.ArchcError, match="constant-calibration"):
+        archc.shrink(file, calib=constant, keep=0.9, strict=True, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def half(found: object, expected: object, inputs: object) -> float:
