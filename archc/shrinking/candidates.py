@@ -31,6 +31,8 @@ BYTES = (0.5, 0.25, 0.16, 0.12, 0.09)
 """Shares of the bytes, for a search without limits."""
 INT8_LATENCY = 0.45
 """Share of the latency that int8 layers take, before it is measured."""
+LARGEST_STEP = 3
+"""Ratio of the shares of two rounds, at most, under a limit on the latency."""
 LEAST_SHARE = 0.05
 MOST_SPARSE = 0.9
 """Largest share of weights that are masked."""
@@ -205,12 +207,18 @@ class CandidatePlan:
         return [Candidate(bits=self._quant(middle)), *singles]
 
     def _faster_or_slower(self, best: Trial, candidate: Candidate) -> list[Candidate]:
-        """Candidates at the limit on the latency, if it is proportional to the multiply-adds."""
+        """Candidates at the limit on the latency, on a line through the best candidate and the one with all channels.
+
+        A program has a part of its latency for every operator, however few channels it has.
+        """
         assert best.figures is not None and self._goal.latency is not None
-        latency = max(best.figures.latency.values(), default=1.0)
-        share = min(1.0, candidate.share * self._goal.latency / max(latency, 1e-9))
-        structures = [candidate.structure] if candidate.share < 1 else [((kind, 1.0),) for kind in self._kinds]
-        return [replace(candidate, share=share, structure=structure) for structure in structures]
+        limit, latency, share = self._goal.latency, best.figures.slowest, candidate.share
+        if share == 1:
+            structures: list[Structure] = [((kind, 1.0),) for kind in self._kinds]
+            return [replace(candidate, share=min(1.0, limit / latency), structure=each) for each in structures]
+        whole = INT8_LATENCY if candidate.bits else 1.0
+        found = 1 - (whole - limit) * (1 - share) / max(whole - latency, 1e-9)
+        return [replace(candidate, share=min(1.0, max(found, share / LARGEST_STEP)))]
 
     def _quant(self, share: float) -> str:
         return f"quant(bytes = {int(share * self._model.figures.bytes)})"

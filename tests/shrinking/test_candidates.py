@@ -83,13 +83,13 @@ def test_weights_are_masked_where_this_can_meet_the_limit(name: str, limit: int,
 
 
 def test_the_next_candidate_is_at_the_limit_on_the_latency() -> None:
-    """With half of the multiply-adds, 0.8 of the latency remains: 0.5 · 0.5 / 0.8 may be enough."""
+    """With half of the multiply-adds, 0.6 of the latency remains, so 0.5 needs a quarter of the difference more."""
     plan = CandidatePlan(Goal({}, None, 0.5), MODEL)
     trials = [
-        Trial(passes, Figures(9, 9, 9, {"onnx": 0.8 if "macs" in passes else 1.0}), 0.9, 0.0) for passes in plan.first()
+        Trial(passes, Figures(9, 9, 9, {"onnx": 0.6 if "macs" in passes else 1.0}), 0.9, 0.0) for passes in plan.first()
     ]
     refined = plan.refined(trials, 1)
-    assert any(budgets(passes, "macs")[-1:] == [int(0.5 * 0.5 / 0.8 * ORIGINAL.macs)] for passes in refined)
+    assert any(budgets(passes, "macs")[-1:] == [int(0.375 * ORIGINAL.macs)] for passes in refined)
 
 
 def test_estimates_use_up_the_budgets() -> None:

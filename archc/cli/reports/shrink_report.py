@@ -20,7 +20,7 @@ def text(found: Shrunk) -> str:
     parts = [f"goal: {found.goal.text}"]
     if not found.trials:
         return "\n\n".join([*parts, "planned pipelines of the first round, with estimates\n" + _planned(found)])
-    parts.append("Pareto front of bytes, multiply-adds and agreement\n" + _table(found, found.front))
+    parts.append("Pareto front of bytes, multiply-adds and agreement\n" + _table(found, _listed(found)))
     parts += _stopped(found) + _failures(found)
     parts.append(_choice(found))
     return "\n\n".join(parts)
@@ -51,6 +51,12 @@ def plot(found: Shrunk, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend()
     save_figure(figure, path)
+
+
+def _listed(found: Shrunk) -> list[Trial]:
+    """The Pareto front, and the chosen trial, whose latency may be smaller than that of a trial on the front."""
+    chosen = [] if found.chosen is None or found.chosen in found.front else [found.chosen]
+    return [*found.front, *chosen]
 
 
 def _planned(found: Shrunk) -> str:
