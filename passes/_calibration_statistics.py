@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from archc.compression.calibration.layer_statistics import LayerStatistics, layer_statistics
 from archc.compression.calibration.output_metric import OutputMetric, output_metric
+from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph, Node
 from archc.passmanager import Context
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import torch
 
     Batches = Sequence[Mapping[str, torch.Tensor]]
+
+MOST_KEPT = 1 << 27
+"""Most f64 elements of the matrices of a graph that are kept; larger ones are computed anew."""
 
 
 def output_metrics(
@@ -25,6 +29,8 @@ def output_metrics(
         batches: evenly distributed batches of the calibration data, as `bounded_batches` returns them.
     """
     question = ("output metric", len(batches))
+    if sum(graph.weights[node.weights["weight"]].shape[0] ** 2 for node in nodes) > MOST_KEPT:
+        return output_metric(graph, nodes, batches)
     return context.calibration.findings.of_nodes(graph, question, nodes, lambda: output_metric(graph, nodes, batches))
 
 
@@ -38,6 +44,9 @@ def operand_statistics(
         metrics: metrics of the layers, by `output_metrics` on these batches.
     """
     question = ("operand statistics", len(batches))
+    weights = [graph.weights[node.weights["weight"]] for node in metrics if not node.op.has(SELECTS_ROWS)]
+    if sum((weight.size // max(weight.shape[0], 1)) ** 2 for weight in weights) > MOST_KEPT:
+        return layer_statistics(graph, batches, metrics)
     return context.calibration.findings.of_nodes(
         graph, question, metrics, lambda: layer_statistics(graph, batches, metrics)
     )

@@ -207,7 +207,7 @@ class CandidatePlan:
         return [Candidate(bits=self._quant(middle)), *singles]
 
     def _faster_or_slower(self, best: Trial, candidate: Candidate) -> list[Candidate]:
-        """Candidates at the limit on the latency, on a line through the best candidate and the one with all channels.
+        """Candidates at the limit on the latency, on a line through the best one and the whole model.
 
         A program has a part of its latency for every operator, however few channels it has.
         """

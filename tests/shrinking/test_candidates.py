@@ -83,7 +83,7 @@ def test_weights_are_masked_where_this_can_meet_the_limit(name: str, limit: int,
 
 
 def test_the_next_candidate_is_at_the_limit_on_the_latency() -> None:
-    """With half of the multiply-adds, 0.6 of the latency remains, so 0.5 needs a quarter of the difference more."""
+    """Half of the multiply-adds take 0.6 of the latency, so 0.375 of them are expected to take half."""
     plan = CandidatePlan(Goal({}, None, 0.5), MODEL)
     trials = [
         Trial(passes, Figures(9, 9, 9, {"onnx": 0.6 if "macs" in passes else 1.0}), 0.9, 0.0) for passes in plan.first()

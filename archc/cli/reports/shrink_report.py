@@ -54,7 +54,7 @@ def plot(found: Shrunk, path: Path) -> None:
 
 
 def _listed(found: Shrunk) -> list[Trial]:
-    """The Pareto front, and the chosen trial, whose latency may be smaller than that of a trial on the front."""
+    """The Pareto front, and the chosen trial, which may be faster than a trial on the front."""
     chosen = [] if found.chosen is None or found.chosen in found.front else [found.chosen]
     return [*found.front, *chosen]
 
