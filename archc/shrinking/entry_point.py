@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from archc.shrinking.agreement import measure_of
 from archc.shrinking.amounts import amount, seconds, share
 from archc.shrinking.candidates import CandidatePlan, Model
 from archc.shrinking.goal import Figures, Goal, Quantity, limit_of
-from archc.shrinking.latency_limit import latency_limit
+from archc.shrinking.latency_limit import latency_limit, read_limit
 from archc.shrinking.prunable import prunable_weights
 from archc.shrinking.record import Record, key_of
 from archc.shrinking.samples import divide
@@ -86,6 +87,15 @@ def shrink(
     check_types(text=text, calib=calib, seed=seed, set=set, diagnostics=diagnostics, progress=progress, emit=emit)
     if all(each is None for each in (under, macs, params, keep, latency)):
         raise ValueError("give a goal: `under`, `macs`, `params`, `latency` or `keep`")
+    for name in ("passes", "baseline"):
+        if name in options:
+            raise TypeError(f"`archc.shrink` takes no `{name}`: the search chooses the passes")
+    given: dict[Quantity, float | str | None] = {"bytes": under, "macs": macs, "params": params}
+    amounts = {quantity: _number(each, quantity) for quantity, each in given.items() if each is not None}
+    least = None if keep is None else share(str(keep))
+    if latency is not None:
+        read_limit(latency)
+    limit = None if time is None else clock.monotonic() + (seconds(time) if isinstance(time, str) else time)
     found = diagnostics if diagnostics is not None else Diagnostics()
     emitted = targets_of(emit, with_weights=True)
     targets = [target.name for target in emitted]
@@ -106,18 +116,12 @@ def shrink(
     key = key_of(original.graph, original.data.arrays, [measure, targets, seed, timed, before, original.form])
     search = Search(runs, original, samples, chosen_measure, targets, Record(folder, key), timed, progress)
     figures = search.figures(original)
-    given: dict[Quantity, float | str | None] = {"bytes": under, "macs": macs, "params": params}
     goal = Goal(
-        {
-            quantity: limit_of(_number(each, quantity), figures.of(quantity))
-            for quantity, each in given.items()
-            if each is not None
-        },
-        None if keep is None else share(str(keep)),
+        {quantity: limit_of(number, figures.of(quantity)) for quantity, number in amounts.items()},
+        least,
         None if latency is None else latency_limit(latency, search.latencies(original)),
     )
     search.expect_reachable(goal)
-    limit = None if time is None else clock.monotonic() + (seconds(time) if isinstance(time, str) else time)
     plan = CandidatePlan(goal, Model(figures, prunable_weights(original.graph), before))
     planned = {passes: plan.predicted(passes) for passes in plan.first()}
     complete = not dry_run and search.run(goal, plan, list(planned), limit)
@@ -196,7 +200,10 @@ def _refuse_folder(folder: Path, original: Compiled, programs: Sequence[str]) ->
 
 
 def _number(given: float | str, quantity: Quantity) -> float:
-    return amount(given, "bytes" if quantity == "bytes" else "a number") if isinstance(given, str) else given
+    number = amount(given, "bytes" if quantity == "bytes" else "a number") if isinstance(given, str) else given
+    if not 0 < number < math.inf:
+        raise ValueError(f"the limit on {quantity} must be above 0, got {given}")
+    return number
 
 
 def _recipe(

@@ -16,12 +16,13 @@ Limit = tuple[float, bool]
 """A number, and True for seconds or False for a share."""
 
 
-def read_limit(text: str) -> Limit:
-    """Read a share such as `0.5` or `50%`, or a duration such as `5ms`.
+def read_limit(given: float | str) -> Limit:
+    """Read a share such as 0.5, `0.5` or `50%`, or a duration such as `5ms`.
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: it is neither.
     """
+    text = str(given)
     found = _DURATION.fullmatch(text)
     if found is not None and float(found[1]) > 0:
         return float(found[1]) * _UNITS[found[2]], True
@@ -38,14 +39,14 @@ def latency_limit(given: float | str, measured: Mapping[str, Sequence[Latency]])
     """A limit as a share of the latency of the original model, for the target that makes it smallest.
 
     Args:
-        given: a share, or a text for `read_limit`.
+        given: see `read_limit`.
         measured: latencies of the original model by target.
 
     Raises:
         ValueError: the limit cannot be read.
         ArchcError: no target can be measured (`latency-not-measured`).
     """
-    number, is_seconds = read_limit(given) if isinstance(given, str) else (given, False)
+    number, is_seconds = read_limit(given)
     if not measured:
         raise error(
             "latency-not-measured",

@@ -152,6 +152,20 @@ def leave(found: object, expected: object, inputs: object) -> float:
     raise SystemExit(3)
 
 
+@pytest.mark.parametrize(
+    "goal",
+    [{"keep": 2.0}, {"under": -5}, {"macs": 0}, {"latency": 2.0}, {"latency": "5 apples"}, {"keep": float("nan")}],
+)
+def test_impossible_goals_are_refused_before_the_model_is_read(goal: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"write for example|must be above 0|does not begin"):
+        archc.shrink("missing.arch", calib={}, **goal)
+
+
+def test_the_passes_cannot_be_given(file: Path, data: dict[str, np.ndarray[Any, Any]]) -> None:
+    with pytest.raises(TypeError, match="the search chooses the passes"):
+        archc.shrink(file, calib=data, keep=0.9, passes="quant")
+
+
 def test_warnings_are_errors_before_the_search(file: Path, tmp_path: Path) -> None:
     constant = {"x": np.ones((20, 64), np.float32)}
     with pytest.raises(archc.ArchcError, match="constant-calibration"):
