@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from itertools import permutations
 
 from archc.frozen_dataclass import frozen_dataclass
 from archc.shrinking.choice import best_of
@@ -41,7 +40,10 @@ CERTAIN = 1.1
 MASK = 1 / 32
 """Share of the bytes of an f32 weight that its mask takes."""
 ROUNDS = 2
-"""Number of rounds after the coarse one; each divides the distances between candidates by two."""
+"""Number of rounds after the coarse one.
+
+The first adds a second structural pass to the best one, and the others move shares between the two.
+"""
 
 
 @frozen_dataclass
@@ -88,7 +90,7 @@ class CandidatePlan:
         self._made: dict[str, Candidate] = {}
 
     def first(self) -> list[str]:
-        """The coarse candidates, simple ones first: later ones are stopped as soon as they are worse."""
+        """The coarse candidates, with one structural pass at most."""
         limits = self._goal.limits
         found = [Candidate(bits=bits) for bits in ("", *INT8)]
         if "bytes" in limits:
@@ -96,12 +98,11 @@ class CandidatePlan:
         elif self._counted not in limits and self._goal.latency is None:
             found += [Candidate(bits=self._quant(share)) for share in BYTES]
         found += self._sparse()
-        shares = self._shares()
-        for structure in self._structures():
-            found += [Candidate(share, structure, self._last) for share in shares]
+        for kind in self._kinds:
+            found += [Candidate(share, ((kind, 1.0),), self._last) for share in self._shares()]
             if self._goal.latency is not None:
                 share = min(1.0, self._goal.latency / INT8_LATENCY)
-                found += [Candidate(share, structure, bits) for bits in INT8]
+                found += [Candidate(share, ((kind, 1.0),), bits) for bits in INT8]
         return self._new(found)
 
     def refined(self, trials: Sequence[Trial], round: int) -> list[str]:
@@ -114,14 +115,14 @@ class CandidatePlan:
         candidate = self._made.get(best.passes) if best is not None else None
         if best is None or candidate is None:
             return []
-        step = 0.5 ** (round + 1)
+        step = 0.5**round
         found: list[Candidate] = []
         if candidate.share < 1:
             found += [replace(candidate, structure=each) for each in self._neighbours(candidate.structure, step)]
         if self._goal.latency is not None:
             found += self._faster_or_slower(best, candidate)
         elif "bytes" in self._goal.limits and self._counted not in self._goal.limits:
-            nearer = (1 - COARSE[0]) * 2 * step
+            nearer = (1 - COARSE[0]) * step
             if candidate.share < 1:
                 found += [replace(candidate, share=candidate.share + sign * nearer) for sign in (-1, 1)]
             found += [Candidate(1 - nearer, ((kind, 1.0),), self._last) for kind in self._kinds]
@@ -160,15 +161,8 @@ class CandidatePlan:
             return (self._goal.latency,)
         return COARSE if "bytes" in limits else ()
 
-    def _structures(self) -> Iterator[Structure]:
-        """Single structural passes, and pairs that share what must go."""
-        for kind in self._kinds:
-            yield ((kind, 1.0),)
-        for one, other in permutations(self._kinds, 2):
-            yield ((one, 0.5), (other, 0.5))
-
     def _neighbours(self, structure: Structure, step: float) -> Iterator[Structure]:
-        """Structures in which a pass leaves more or less to another one."""
+        """Structures in which a pass leaves more or less to another one, before or after it."""
         if len(structure) == 1:
             ((kind, _),) = structure
             for other in self._kinds:
