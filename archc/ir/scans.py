@@ -116,7 +116,7 @@ def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
     enter = end.operands[0].producer
     if enter is None or scan_end(enter.op) != "enter":
         raise ValueError(f"{end.title} ends a scan without a beginning")
-    maker = {value: item for item in items for value in _results(item)}
+    maker = {value: item for item in items for value in results_of(item)}
     position = {id(item): number for number, item in enumerate(items)}
     needed: set[int] = set()
     stack: list[Node | Scan] = [end]
@@ -134,7 +134,7 @@ def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
             inside[id(item)] = item
     body = tuple(item for item in inside.values() if item is not enter)
     scan = Scan(enter, end, body)
-    made = {value for item in inside.values() for value in _results(item)}
+    made = {value for item in inside.values() for value in results_of(item)}
     found: list[Node | Scan] = []
     for item in items:
         if id(item) in inside:
@@ -185,7 +185,8 @@ def scan_destinations(end: Node, position: int) -> list[Value]:
     return [end.operands[position - 1], end.results[position // 2 - 1]]
 
 
-def _results(item: Node | Scan) -> Sequence[Value]:
+def results_of(item: Node | Scan) -> Sequence[Value]:
+    """Results of a node, or of a scan as a whole."""
     return item.results if isinstance(item, Node) else item.exit.results
 
 
