@@ -51,9 +51,7 @@ class OutputError:
         for run, expected in zip(self._before(values), self._expected):
             count = sample_count([*expected.values()])
             samples += count
-            for name, found in _floats(run.finished(trial)).items():
-                scale = float(expected[name].double().square().mean()) or 1.0
-                total += count * float((found - expected[name]).double().square().mean()) / scale
+            total += count * relative_error(run.finished(trial), expected)
         return total / samples if samples and math.isfinite(total) else None
 
     def _before(self, paths: Collection[str]) -> list[PartialRun]:
@@ -64,6 +62,15 @@ class OutputError:
         for run in self._runs:
             run.advance(place)
         return self._runs
+
+
+def relative_error(found: Outputs, expected: Outputs) -> float:
+    """Squared error of floating-point outputs, relative to their mean squares, summed over the outputs."""
+    total = 0.0
+    for name, tensor in _floats(expected).items():
+        scale = float(tensor.double().square().mean()) or 1.0
+        total += float((found[name] - tensor).double().square().mean()) / scale
+    return total
 
 
 def measured_ratio(measured: float | None, predicted: float) -> float:
