@@ -1,4 +1,4 @@
-"""Pass `prune`: set small weights to zero, or remove whole channels."""
+"""Pass `prune`: set small weights to zero, remove whole channels, or replace whole layers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
 from ._channel_budget import prune_channels
+from ._depth_pruning import prune_depth
 from ._element_pruning import ElementPruning, mask_elements
 from ._model_budget import ModelBudget, model_budget
 from ._plain_method import warn_without_data
@@ -21,7 +22,7 @@ from ._sparse_weights import store_sparse
 
 @dataclass(frozen=True)
 class Prune(Pass):
-    """Set single weights to zero permanently, or remove whole channels.
+    """Set single weights to zero permanently, remove whole channels, or replace whole layers.
 
     By default, single weights are masked.  In the emitted text, the layer has `weight = masked`.  A mask is stored with
     the weight, so masked elements stay zero in further training.  Weights that are contracted with data are pruned;
@@ -84,13 +85,27 @@ class Prune(Pass):
     numbers in a vector of 512 bits; a width of 8 is allowed, too.  A layer keeps its width
     if no smaller width is a multiple.  No layer loses its last channel.
 
-    Train for an epoch or two after either scheme.
+    `scheme = "depth"` replaces the layers of residual blocks, such as the attention or the feed-forward network of a
+    Transformer, by one linear layer, or one convolution of kernel size 1 for images, with the name `shortcut`.  A block
+    maps a value to a value of the same type, and only its result is used outside; it is found from the data flow, so
+    names and `block` definitions do not matter.  One layer can replace several consecutive blocks, or the block is
+    removed, and its operand is its result.  Norms and activations between blocks that stay also stay, and so do the
+    paths of the other layers.
+
+    `macs`, `params` or `bytes` is the budget, as for channels; `prune(0.2, scheme = "depth")` is short for `macs =
+    0.8`.  The blocks are replaced whose replacements add the least squared error to the outputs, measured for each of
+    them.  The layers are fitted by ridge regression to the original results of the blocks, on the operands that the
+    pruned model gives, with the identity as centre; the ridge is chosen by cross-validation.  Calibration data are
+    needed, unless the weights are untrained.
+
+    Train for an epoch or two after any scheme.
     """
 
     preserves = "approximate"
     needs = (UNDIVIDED, FLOAT_WEIGHTS)
     effective_with = {
         "multiple": ("scheme", ("channel",)),
+        "scope": ("scheme", ("element", "magnitude", "channel")),
         "pattern": ("scheme", ("element", "magnitude")),
         "storage": ("scheme", ("element", "magnitude")),
     }
@@ -98,7 +113,7 @@ class Prune(Pass):
 
     sparsity: float | None = attribute(
         None,
-        doc="share of the weights, or of the channel groups, to remove: from 0 to below 1",
+        doc="share of the weights, channel groups, or multiply-adds (`depth`) to remove: from 0 to below 1",
         leading=True,
     )
     pattern: str | None = attribute(
@@ -106,17 +121,18 @@ class Prune(Pass):
     )
     macs: float | None = attribute(
         None,
-        doc="multiply-adds of the whole model that remain, as a share up to 1 or a number: channels are removed",
+        doc="multiply-adds of the whole model that remain, as a share up to 1 or a number: channels or layers go",
         keyword=True,
     )
     params: float | None = attribute(None, doc="parameters of the whole model that remain, likewise", keyword=True)
     bytes: float | None = attribute(
         None, doc="bytes of the emitted program that remain, likewise, such as `bytes = 12MB`", keyword=True
     )
-    scheme: Literal["element", "channel", "magnitude"] = attribute(
+    scheme: Literal["element", "channel", "depth", "magnitude"] = attribute(
         "element",
         keyword=True,
-        doc="mask single weights (`element`; `magnitude`: by their absolute values) or remove channels (`channel`)",
+        doc="mask single weights (`element`; `magnitude`: by their absolute values), remove channels (`channel`), or "
+        "replace residual blocks by single layers (`depth`)",
     )
     method: Literal["sparsegpt", "wanda", "magnitude"] | None = attribute(
         None,
@@ -153,9 +169,9 @@ class Prune(Pass):
                 "`prune` needs `sparsity`, `pattern` or a budget",
                 help='write `prune(0.5)`, `prune(pattern = "2:4")`, or `prune(macs = 0.7, scheme = "channel")`',
             )
-        if self.pattern is not None and self.scheme == "channel":
+        if self.pattern is not None and self.scheme in ("channel", "depth"):
             raise AttributeProblem(
-                "bad-option", '`pattern` of `prune` masks single weights, got `scheme = "channel"`', "pattern"
+                "bad-option", f'`pattern` of `prune` masks single weights, got `scheme = "{self.scheme}"`', "pattern"
             )
         if self.sparsity is not None and self.pattern is not None:
             raise AttributeProblem(
@@ -171,7 +187,11 @@ class Prune(Pass):
                 "pattern",
                 'for example `pattern = "2:4"`: 2 of each 4 elements stay',
             )
-        allowed: dict[str, tuple[str | None, ...]] = {"magnitude": (None, "magnitude"), "channel": (None, "magnitude")}
+        allowed: dict[str, tuple[str | None, ...]] = {
+            "magnitude": (None, "magnitude"),
+            "channel": (None, "magnitude"),
+            "depth": (None,),
+        }
         if self.method not in allowed.get(self.scheme, (self.method,)):
             raise AttributeProblem(
                 "bad-option",
@@ -190,6 +210,9 @@ class Prune(Pass):
 
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
+        if self.scheme == "depth":
+            prune_depth(graph, context, self._budget or ModelBudget("macs", 1 - (self.sparsity or 0)), wanted)
+            return
         if self.scheme != "channel":
             self._mask(graph, context, wanted)
             return
@@ -221,10 +244,10 @@ class Prune(Pass):
                 budget.measure,
                 f"remove `{budget.measure}`",
             )
-        if self.scheme != "channel":
+        if self.scheme not in ("channel", "depth"):
             raise AttributeProblem(
                 "bad-option",
-                f'`{budget.measure}` of `prune` needs `scheme = "channel"`, got "{self.scheme}"',
+                f'`{budget.measure}` of `prune` needs `scheme = "channel"` or `"depth"`, got "{self.scheme}"',
                 budget.measure,
                 f'write `prune({budget.measure} = {budget.amount:g}, scheme = "channel")`: masks keep all of them',
             )
