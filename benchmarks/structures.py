@@ -1,16 +1,16 @@
-"""Accuracy and speed of MiniLM with factorized, narrowed and masked layers.
+"""Accuracy and speed of MiniLM with factorized, narrowed, replaced and masked layers.
 
 A share is that of the linear layers: the table has what they keep of their parameters (`lowrank`), multiply-adds
-(`prune` with `scheme = "channel"`) or weights (`prune`).  The rest of the model, above all the embeddings, stays as it
-is, so the budget of the whole model is larger.
+(`prune` with `scheme = "channel"` or `"depth"`) or weights (`prune`).  The rest of the model, above all the embeddings,
+stays as it is, so the budget of the whole model is larger.
 
 Weights, sentences and the comparison of embeddings are those of `benchmarks.quantizers`.  Time saved is 1 minus the
 ratio of the times at 32 x 64, one thread, and multiply-adds saved are those of the whole model.  `--plain` adds the
 methods without data, and `--rival` torch-pruning in PyTorch, which is no requirement of archc.
 
     .venv/bin/pip install --no-deps --target out/rivals torch-pruning
-    PYTHONPATH=out/rivals .venv/bin/python -m benchmarks.structures [--rows lowrank channel masks] [--splits 3]
-        [--plain] [--rival] [--quick]
+    PYTHONPATH=out/rivals .venv/bin/python -m benchmarks.structures [--rows lowrank channel depth masks]
+        [--splits 3] [--plain] [--rival] [--quick]
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from benchmarks.tables import markdown
 SHAPE = (32, 64)
 SIZES = {"N": 1, "T": 64}
 LINEAR = 'on = "kind:linear"'
-SHARES = {"lowrank": (0.8, 0.6, 0.5), "channel": (0.8, 0.7, 0.5)}
+SHARES = {"lowrank": (0.8, 0.6, 0.5), "channel": (0.8, 0.7, 0.5), "depth": (0.85, 0.7)}
 
 
 def recipes(kind: str, plain: bool, model: Compiled) -> dict[str, str]:
     """Pipelines by title.
 
     Args:
-        kind: "lowrank", "channel" or "masks".
-        plain: True for the plain method, which uses no data.
+        kind: "lowrank", "channel", "depth" or "masks".
+        plain: True for the plain method, which uses no data; `scheme = "depth"` has none.
     """
     graph = model.graph
     linear = [node for node in graph.nodes() if node.op.name == "linear"]
@@ -54,13 +54,16 @@ def recipes(kind: str, plain: bool, model: Compiled) -> dict[str, str]:
         budgets = {share: total - round((1 - share) * own) for share in SHARES[kind]}
         texts = {share: f"lowrank(params = {limit}, {LINEAR}{method})" for share, limit in budgets.items()}
         return {f"{share:.0%}: `lowrank`{' by plain SVD' * plain}": text for share, text in texts.items()}
-    if kind == "channel":
+    if kind in ("channel", "depth"):
+        if kind == "depth" and plain:
+            return {}
         costs = NodeCosts(graph, SIZES)
         total, own = cost(graph, SIZES).multiply_adds, sum(map(costs.multiply_adds, linear))
         method = ', method = "magnitude"' if plain else ""
         budgets = {share: total - round((1 - share) * own) for share in SHARES[kind]}
-        texts = {share: f'prune(macs = {limit}, scheme = "channel"{method})' for share, limit in budgets.items()}
-        return {f"{share:.0%}: `prune`, channels{' by magnitude' * plain}": text for share, text in texts.items()}
+        texts = {share: f'prune(macs = {limit}, scheme = "{kind}"{method})' for share, limit in budgets.items()}
+        what = {"channel": "channels", "depth": "depth"}[kind]
+        return {f"{share:.0%}: `prune`, {what}{' by magnitude' * plain}": text for share, text in texts.items()}
     method = ', method = "magnitude"' if plain else ""
     names = {"50%": "0.5", "2:4": 'pattern = "2:4"'}
     return {
@@ -121,7 +124,10 @@ def _time_saved(times: Mapping[Key, float], runtime: str, name: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--rows", nargs="+", choices=("lowrank", "channel", "masks"), default=["lowrank", "channel", "masks"]
+        "--rows",
+        nargs="+",
+        choices=("lowrank", "channel", "depth", "masks"),
+        default=["lowrank", "channel", "depth", "masks"],
     )
     parser.add_argument("--plain", action="store_true", help="also run the methods without data")
     parser.add_argument("--rival", action="store_true", help="also run torch-pruning, for the rows `channel`")

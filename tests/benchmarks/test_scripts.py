@@ -28,6 +28,7 @@ TINY = {
     "quantize_dynamic": "--models mlp --batches 1 2 --rounds 1 --seconds 0.001",
     "narrowed_cnns": "--models resnet18 --side 32 --batches 1 --rounds 1 --out out/test-narrowed-cnns",
     "structures": "--quick --held 12 --rounds 1 --rows masks --out out/test-structures",
+    "pivoted": "--tiny",
     "quantizers": "--quick --held 12 --rounds 1 --seconds 0.001 --recipes quant --rivals --out out/test-quantizers",
     "streaming_quant": "--depth 1 --width 64 --out out/test-streaming",
     "resnet_static": "--side 32 --batches 1 --rounds 1 --calibration 2 --observed-norms",
@@ -62,6 +63,7 @@ ROWS = {
     "quantizers": 4,
     "narrowed_cnns": 2,
     "structures": 2,
+    "pivoted": 2,
     "streaming_quant": 2,
     "resnet_static": 5,
 }
