@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from archc.analysis.cost import NodeCosts
 from archc.analysis.layers import Layer, layers_with_weights
-from archc.compression.low_rank import Array
-from archc.declaration.base import Operator
+from archc.compression.factorization.low_rank import Array
 from archc.declaration.traits import FACTORED_STORAGE, SELECTS_ROWS
-from archc.ir.graph import Graph, Node
+from archc.ir.graph import Graph
 from archc.passmanager import Context
 from archc.types.storage import Dense
+
+from ._kernel_ranks import KernelCosts, KernelRanks, kernel_costs
 
 # Cost of the second operator in multiply-adds, measured with ONNX Runtime on one core at batch 1 and 32.  Linear layers
 # (the smallest 128 → 10, the largest 1024 → 1024) and convolutions became slower if the factors saved less than this
@@ -23,6 +24,10 @@ OPERATOR_COST = 16_384
 """Cost of a kernel call."""
 ELEMENT_COST = 100
 """Cost of each element of the tensor between the two operators, which is written once and read once."""
+
+
+Rank = int | KernelRanks
+"""Rank of a weight: that of `Operator.factors`, or a form of a convolution with its ranks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,7 @@ class Matrix:
             computes with their product.
         work: multiply-adds of the layer, over all its uses.
         work_per_rank: multiply-adds of both layers for each unit of rank.
+        kernels: the forms of a convolution by name.
     """
 
     layer: Layer
@@ -47,6 +53,12 @@ class Matrix:
     splits: bool
     work: int
     work_per_rank: int
+    kernels: Mapping[str, KernelCosts] = field(default_factory=dict)
+
+    @property
+    def paired(self) -> bool:
+        """True if `Operator.factors` gives two layers for a rank, or the weight is stored as two factors."""
+        return not self.splits or self.layer.op.factors(1) is not None
 
     @property
     def selects_rows(self) -> bool:
@@ -68,20 +80,28 @@ class Matrix:
         """Name of the weight in a message on its layer."""
         return "its weight" if len(self.layer.weights) == 1 else self.name
 
-    def parameters_at(self, rank: int | None) -> int:
-        """Elements of both factors; of the weight without a rank."""
+    def parameters_at(self, rank: Rank | None) -> int:
+        """Elements of all factors; of the weight without a rank."""
+        if isinstance(rank, KernelRanks):
+            return self.kernels[rank.form.name].parameters_at(rank.ranks)
         return self.parameters if rank is None else rank * sum(self.shape)
 
-    def multiply_adds_at(self, rank: int | None) -> int:
-        """Multiply-adds of both layers; of the layer without a rank."""
+    def multiply_adds_at(self, rank: Rank | None) -> int:
+        """Multiply-adds of all layers; of the layer without a rank."""
+        if isinstance(rank, KernelRanks):
+            return self.kernels[rank.form.name].multiply_adds_at(rank.ranks)
         return self.work if rank is None or not self.splits else rank * self.work_per_rank
 
-    def obstacle_to_size(self, rank: int) -> str | None:
+    def obstacle_to_size(self, rank: Rank) -> str | None:
         """Reason why a rank does not make the weight smaller, or None."""
         before, after = self.parameters, self.parameters_at(rank)
-        return None if after < before else f"would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}"
+        if after < before:
+            return None
+        if isinstance(rank, KernelRanks):
+            return f"would not make it smaller: {after:,} ≥ {before:,} parameters"
+        return f"would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}"
 
-    def obstacle_to_speed(self, rank: int) -> str | None:
+    def obstacle_to_speed(self, rank: Rank) -> str | None:
         """Reason why a rank does not make the layer faster, or None.
 
         Stored factors do not change the speed.  A table is not factorized for speed.
@@ -89,10 +109,23 @@ class Matrix:
         if not self.splits or self.selects_rows:
             return None
         saved = self.work - self.multiply_adds_at(rank)
-        needed = max(OPERATOR_COST * len(self.layer.nodes), ELEMENT_COST * self.work * rank / self.parameters)
+        if isinstance(rank, KernelRanks):
+            links, elements = rank.form.links, self.kernels[rank.form.name].elements_at(rank.ranks)
+        else:
+            links, elements = 1, self.work * rank // self.parameters
+        needed = max(OPERATOR_COST * len(self.layer.nodes) * links, ELEMENT_COST * elements)
         if saved >= needed:
             return None
-        return f"would be slower: it saves {saved:,.0f} multiply-adds, but a second operator costs {needed:,.0f}"
+        operators = "a second operator costs" if links == 1 else "two more operators cost"
+        return f"would be slower: it saves {saved:,.0f} multiply-adds, but {operators} {needed:,.0f}"
+
+    def title_of(self, rank: Rank) -> str:
+        """A rank in a message."""
+        if isinstance(rank, KernelRanks):
+            full = " and ".join(map(str, self.kernels[rank.form.name].full))
+            each = " in each group" if self.kernels[rank.form.name].groups > 1 else ""
+            return f"{rank} of {full}{each}"
+        return f"rank {rank} of {self.full_rank}"
 
     def values(self, graph: Graph) -> Array:
         """The weight, [m, n]."""
@@ -119,27 +152,22 @@ def finite_matrices(graph: Graph, context: Context, matrices: list[Matrix]) -> l
 def _matrices(graph: Graph, layer: Layer, costs: NodeCosts) -> list[Matrix]:
     splits = not layer.op.has(FACTORED_STORAGE)
     work = sum(costs.multiply_adds(node) for node in layer.nodes)
-    per_rank = sum(costs.multiply_adds_of(node, _pair(node)) for node in layer.nodes) if splits else 0
+    pair = layer.op.factors(1)
+    per_rank = sum(costs.multiply_adds_of(node, pair) for node in layer.nodes) if splits and pair else 0
     found = []
     for name, path in layer.weights.items():
         weight = graph.weights[path]
         shape = weight.shape[0], weight.size // max(1, weight.shape[0])
-        found.append(Matrix(layer, name, path, shape, weight.dtype.size, splits, work, per_rank))
+        kernels = kernel_costs(layer, weight.shape, costs) if splits else {}
+        found.append(Matrix(layer, name, path, shape, weight.dtype.size, splits, work, per_rank, kernels))
     return found
-
-
-def _pair(node: Node) -> tuple[Operator, Operator]:
-    """The two operators of rank 1 that replace a node; rank r takes r times their multiply-adds."""
-    pair = node.op.factors(1)
-    assert pair is not None, "`_obstacle` has checked that the operator has factors"
-    return pair
 
 
 def _obstacle(graph: Graph, layer: Layer) -> str | None:
     """Reason why a layer cannot be factorized at any rank, or None."""
     if layer.op.has(FACTORED_STORAGE) and not layer.weights:
         return "it has no matrix to factorize"
-    if layer.op.factors(1) is None and not layer.op.has(FACTORED_STORAGE):
+    if layer.op.factors(1) is None and not layer.op.kernel_forms() and not layer.op.has(FACTORED_STORAGE):
         return f"`{layer.op.name}` with these attributes does not split into two"
     if layer.tied_to is not None:
         return f"it shares its weight with `{layer.tied_to}`"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from archc.compression.low_rank import Factors, Svd
+import numpy as np
+
+from archc.compression.factorization.kernel_chain import KernelChain, whitened_groups
+from archc.compression.factorization.kernel_factors import WhitenedKernel
+from archc.compression.factorization.low_rank import Array, Factors, Svd, rank_for
 from archc.declaration.traits import SELECTS_ROWS
 from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Dense
 
-from ._low_rank_factors import Evidence, factors_of, put_factors
-from ._low_rank_matrices import Matrix, finite_matrices, matrices_of_layers
+from ._kernel_ranks import KernelCosts, KernelRanks
+from ._low_rank_factors import AnyFactors, Evidence, factors_of, put_factors, rank_of
+from ._low_rank_matrices import Matrix, Rank, finite_matrices, matrices_of_layers
 from ._model_budget import ModelBudget, model_budget
 from ._plain_method import warn_without_data
 from ._rank_allocation import Allocation, ranks_within
@@ -41,6 +46,12 @@ class LowRank(Pass):
     becomes a convolution with the same kernel size and r output channels, then a convolution of kernel size 1 (Zhang et
     al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1).  A and B come from a truncated singular
     value decomposition of W, reshaped to a matrix with a row for each output channel (Eckart, Young 1936).
+
+    `form` asks for another form of convolutions, also grouped and transposed ones.  In "pointwise", the convolution of
+    kernel size 1 is the first one.  In "tucker", there is one before and one after the kernel (Tucker-2).  In
+    "spatial", the first convolution has the kernel's first axis, and the second one the other axes.  Under a budget,
+    each convolution gets the form with which the model loses least.  Each group of channels has its own factors of the
+    same rank.
 
     Under a budget of parameters or bytes, `embedding` v → d becomes `embedding` v → r and `linear` r → d without bias.
     With calibration data, a row counts by its frequency in the data.
@@ -94,6 +105,11 @@ class LowRank(Pass):
         doc='"svd" factorizes the weights alone; default: by the calibration data, if there are any',
         keyword=True,
     )
+    form: Literal["channel", "pointwise", "spatial", "tucker"] | None = attribute(
+        None,
+        doc='form of convolutions; default: under a budget the best one, else "channel"',
+        keyword=True,
+    )
     on: str | tuple[str, ...] | None = attribute(
         None, doc="layers to factorize: one glob or several; `kind:linear` selects by operator", keyword=True
     )
@@ -125,20 +141,21 @@ class LowRank(Pass):
     def run(self, graph: Graph, context: Context) -> None:
         order = {path: number for number, path in enumerate(graph.layers())}
         matrices, budget = self._matrices(graph, context), self._budget()
-        by_data, plain = self.method is None and context.calibration.real, dict[Matrix, Factors]()
+        by_data, plain = self.method is None and context.calibration.real, dict[Matrix, AnyFactors]()
         if budget is not None:
-            allocation = ranks_within(graph, context, matrices, budget, by_data)
+            allocation = ranks_within(graph, context, matrices, budget, by_data, self.form)
         else:
             plain = self._plain_factors(graph, context, matrices)
-            evidence = Evidence.collect(graph, context, list(plain)) if by_data and plain else None
-            allocation = Allocation({matrix: factors.rank for matrix, factors in plain.items()}, evidence=evidence)
+            ranks = {matrix: rank_of(factors) for matrix, factors in plain.items()}
+            evidence = Evidence.of_ranks(graph, context, ranks) if by_data and plain else None
+            allocation = Allocation(ranks, evidence=evidence)
         if allocation.ranks and self.method is None:
             effect = f"`{self}` factorizes weights without regard to the operands, since there are no calibration data"
             warn_without_data(context, effect, "a smaller error of the outputs", 'method = "svd"')
         outcome = factors_of(graph, context, allocation.ranks, plain, allocation.evidence)
         for matrix, factors in outcome.factors.items():
             loss = allocation.losses.get(matrix, factors.loss)
-            _remark(graph, context, matrix, factors, outcome.errors[matrix], loss)
+            _remark(context, matrix, allocation.ranks[matrix], outcome.errors[matrix], loss)
             put_factors(graph, context.rewriter, matrix, factors)
         context.remarks.sort(key=lambda remark: order.get(remark.layer, -1))
 
@@ -159,13 +176,16 @@ class LowRank(Pass):
                 found += matrices
         return finite_matrices(graph, context, found)
 
-    def _plain_factors(self, graph: Graph, context: Context, matrices: list[Matrix]) -> dict[Matrix, Factors]:
+    def _plain_factors(self, graph: Graph, context: Context, matrices: list[Matrix]) -> dict[Matrix, AnyFactors]:
         """Factors by the weights alone, of the rank that the options give, with a remark where there are none."""
-        found = {}
+        found: dict[Matrix, AnyFactors] = {}
         for matrix in matrices:
+            if matrix.kernels and (self.form not in (None, "channel") or not matrix.paired):
+                self._plain_chain(graph, context, matrix, found)
+                continue
             values = matrix.values(graph)
             svd = Svd.of(values)
-            ranks = self._ranks(svd) if matrix.splits else [min(self._ranks(svd))]
+            ranks = self._ranks(svd.values) if matrix.splits else [min(self._ranks(svd.values))]
             reasons = {rank: self._obstacle(matrix, rank) for rank in ranks}
             rank = next((rank for rank, reason in reasons.items() if reason is None), min(reasons))
             if reasons[rank] is None:
@@ -176,29 +196,51 @@ class LowRank(Pass):
                 context.left(matrix.layer.path, reason, **_figures(matrix, rank))
         return found
 
-    def _ranks(self, svd: Svd) -> list[int]:
-        """Candidate ranks, the best one first."""
-        full = len(svd.values)
+    def _plain_chain(self, graph: Graph, context: Context, matrix: Matrix, found: dict[Matrix, AnyFactors]) -> None:
+        """Add the convolutions of a form to the factors."""
+        costs = matrix.kernels.get(self.form or "channel")
+        if costs is None:
+            context.left(matrix.layer.path, f"its kernel has no form `{self.form}`")
+            return
+        groups = whitened_groups(matrix.layer.op, graph.weight_values(matrix.path))
+        candidates = self._kernel_ranks(groups, costs)
+        reasons = {ranks: self._obstacle(matrix, ranks) for ranks in candidates}
+        chosen = next((ranks for ranks, reason in reasons.items() if reason is None), candidates[-1])
+        if reasons[chosen] is None:
+            found[matrix] = KernelChain.of(matrix.layer.op, groups, chosen.form, chosen.ranks)
+        else:
+            reason = f"{matrix.title_of(chosen)} {reasons[chosen]}"
+            context.left(matrix.layer.path, reason, **_figures(matrix, chosen))
+
+    def _kernel_ranks(self, groups: Sequence[WhitenedKernel], costs: KernelCosts) -> list[KernelRanks]:
+        """Candidate ranks of a form, the best ones first; those of all groups are equal."""
+        spectra = [np.sqrt(sum(each)) for each in zip(*(group.spectra(costs.form) for group in groups), strict=True)]
+        each_link = [self._ranks(values[:full]) for values, full in zip(spectra, costs.full, strict=True)]
+        return [KernelRanks(costs.form, ranks) for ranks in zip(*each_link, strict=True)]
+
+    def _ranks(self, values: Array) -> list[int]:
+        """Candidate ranks for singular values, the best one first."""
+        full = len(values)
         if self.rank is not None:
             return [min(self.rank, full)]
         if self.ratio is not None:
             return [max(1, round(self.ratio * full))]
-        enough = svd.rank_for(self.energy if self.energy is not None else DEFAULT_ENERGY)
+        enough = rank_for(values, self.energy if self.energy is not None else DEFAULT_ENERGY)
         return [min(-(-enough // step) * step, full) for step in ALIGNMENTS]
 
-    def _obstacle(self, matrix: Matrix, rank: int) -> str | None:
+    def _obstacle(self, matrix: Matrix, rank: Rank) -> str | None:
         """Reason why a rank gives no gain, or None; a given rank may make a layer slower."""
         return matrix.obstacle_to_size(rank) or (None if self.rank is not None else matrix.obstacle_to_speed(rank))
 
 
-def _remark(graph: Graph, context: Context, matrix: Matrix, factors: Factors, error: float, loss: float | None) -> None:
+def _remark(context: Context, matrix: Matrix, rank: Rank, error: float, loss: float | None) -> None:
     """Add a remark on factors.
 
     Args:
         error: relative error of the weight.
         loss: expected squared error of the outputs, if it is known.
     """
-    rank, after, size = factors.rank, matrix.parameters_at(factors.rank), matrix.element_size
+    after, size = matrix.parameters_at(rank), matrix.element_size
     figures: dict[str, float | int | str] = {
         **_figures(matrix, rank),
         "energy": round(1 - error**2, 6),
@@ -212,16 +254,20 @@ def _remark(graph: Graph, context: Context, matrix: Matrix, factors: Factors, er
     effect = "" if loss is None else f"; expected squared error of the outputs: {loss:.1e}"
     context.rewrote(
         matrix.layer.path,
-        f"{stored}rank {rank} of {matrix.full_rank}, {after / matrix.parameters:.0%} of the parameters,"
+        f"{stored}{matrix.title_of(rank)}, {after / matrix.parameters:.0%} of the parameters,"
         f" {error:.1%} error in the weight{effect}",
         **figures,
     )
 
 
-def _figures(matrix: Matrix, rank: int) -> Mapping[str, int]:
+def _figures(matrix: Matrix, rank: Rank) -> dict[str, float | int | str]:
+    figures: dict[str, float | int | str] = (
+        {"rank": rank, "full_rank": matrix.full_rank} if isinstance(rank, int) else {}
+    )
+    if isinstance(rank, KernelRanks):
+        figures = {"form": rank.form.name, "ranks": ", ".join(map(str, rank.ranks))}
     return {
-        "rank": rank,
-        "full_rank": matrix.full_rank,
+        **figures,
         "parameters_before": matrix.parameters,
         "parameters_after": matrix.parameters_at(rank),
     }

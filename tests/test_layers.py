@@ -43,7 +43,7 @@ LEVELS = [
 
 FLOORS = {
     "language": [{"printing"}, {"elaboration"}, {"syntax"}],
-    "compression": [{"quantization", "pruning"}, {"calibration"}],
+    "compression": [{"quantization", "pruning", "factorization"}, {"calibration"}],
     "codegen": [{"target"}, {"pipeline"}, {"torch", "onnx"}, {"outline"}, {"templates", "python_source"}],
 }
 """Levels of the subpackages of a room, highest first."""

@@ -76,12 +76,18 @@ class NodeCosts:
 
     def multiply_adds_of(self, node: Node, chain: Sequence[Operator]) -> int:
         """Return the multiply-adds of operators in sequence that would replace a node."""
-        types, total = node.types, 0
+        return sum(multiply_adds for multiply_adds, _ in self.steps_of(node, chain))
+
+    def steps_of(self, node: Node, chain: Sequence[Operator]) -> list[tuple[int, int]]:
+        """Return the multiply-adds and the elements of the result of each operator of `multiply_adds_of`."""
+        types, steps = node.types, []
         for op in chain:
             inference = op.infer(types)
-            total += evaluate(op.multiply_adds(inference, types), sizes=self._sizes)
+            work = evaluate(op.multiply_adds(inference, types), sizes=self._sizes)
             types = inference.results
-        return self.times(node) * total
+            elements = math.prod(evaluate(dim, sizes=self._sizes) for dim in types[0].shape)
+            steps.append((self.times(node) * work, self.times(node) * elements))
+        return steps
 
     def activations(self, node: Node) -> int:
         """Return the bytes of the results of all executions of a node."""

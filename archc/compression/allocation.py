@@ -29,6 +29,15 @@ class Option(Generic[Choice]):
     loss: float
 
 
+def best_options(options: Sequence[Option[Choice]]) -> list[Option[Choice]]:
+    """The options that have a smaller loss than all cheaper ones, by their cost."""
+    found: list[Option[Choice]] = []
+    for option in sorted(options, key=lambda option: (option.cost, option.loss)):
+        if not found or option.loss < found[-1].loss:
+            found.append(option)
+    return found
+
+
 def allocate(options: Mapping[Key, Sequence[Option[Choice]]], budget: int) -> dict[Key, Option[Choice]] | None:
     """An option for each layer with a total cost of at most `budget`; None if no choice is that small.
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.declaration.axis_attributes import check_axis_declarations, declared_axes
 from archc.declaration.errors import OperatorError
+from archc.declaration.kernel_forms import KernelForm
 from archc.declaration.notation import FormulaKind
 from archc.declaration.operator_failure import OperatorFailure
 from archc.declaration.operator_guard import guard_operator
@@ -202,6 +203,33 @@ class Operator(Typed, HasTraits):
         the second one has the weight Aᵀ.  None if there is no such pair.
         """
         return None
+
+    def kernel_forms(self) -> Sequence[KernelForm]:
+        """Ways to replace this operator by convolutions in sequence; empty if it is no convolution."""
+        return ()
+
+    def kernel_chain(self, form: KernelForm, ranks: Sequence[int]) -> Sequence[Operator]:
+        """The convolutions of a form.
+
+        Args:
+            ranks: for each tensor between two of them, the number of channels in each group.
+        """
+        raise AssertionError(f"{type(self).__name__} has `kernel_forms`, but no `kernel_chain`")
+
+    def kernel_tensor(self, weight: np.ndarray) -> np.ndarray:
+        """The weight of a convolution, [groups, output channels, input channels, *kernel], by group."""
+        raise AssertionError(f"{type(self).__name__} has `kernel_forms`, but no `kernel_tensor`")
+
+    def kernel_weight(self, tensor: np.ndarray) -> np.ndarray:
+        """The weight for a result of `kernel_tensor`."""
+        raise AssertionError(f"{type(self).__name__} has `kernel_forms`, but no `kernel_weight`")
+
+    def kernel_steps(self, axis: int) -> Sequence[int | None]:
+        """Distances in the operand from the first element of a kernel axis to each element, for one result.
+
+        None if no result has a product with both.
+        """
+        raise AssertionError(f"{type(self).__name__} has `kernel_forms`, but no `kernel_steps`")
 
     def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Scale and shift, if in inference y[n, c, …] = scale[c] · x[n, c, …] + shift[c]; else None.

@@ -1,4 +1,4 @@
-"""Convolutions and transposed convolutions over one, two and three spatial axes."""
+"""Convolutions over one, two and three spatial axes, and the base of transposed convolutions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from archc.declaration.base import Inference, Operator, OperatorError, operator
+from archc.declaration.base import Operator, operator
 from archc.declaration.checks import bad_attribute, check_channels
 from archc.declaration.dtypes import FLOATS, ONNX_SINGLE
 from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
+from archc.declaration.kernel_forms import KernelForm, kernel_forms
 from archc.declaration.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 from archc.declaration.traits import AFFINE_IN_WEIGHT, PREFERS_CHANNELS_LAST, Flexible, Quantizable, Traits
@@ -28,6 +29,7 @@ from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -38,6 +40,8 @@ Vision transformers have kernels of this size.
 """
 _REGISTER = 16
 """Number of 32-bit floats in the widest vector registers (AVX-512)."""
+_NEUTRAL = {"kernel_size": 1, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+"""Attributes of an axis along which a convolution has a kernel of one element."""
 
 
 @operator
@@ -113,6 +117,35 @@ class BaseConvolution(Operator, abstract=True):
         sizes = self.infer(types).solution.extents
         narrow = any(isinstance(size, int) and size < _REGISTER for size in (sizes["i"], sizes["o"]))
         return max(self.strides) == 1 or not narrow
+
+    def kernel_forms(self) -> tuple[KernelForm, ...]:
+        return kernel_forms(self.kernel)
+
+    def kernel_chain(self, form: KernelForm, ranks: Sequence[int]) -> list[BaseConvolution]:
+        channels = [self.groups * rank for rank in ranks] + [self.out_channels]
+        chain = [self._with_axes(axes, count) for axes, count in zip(form.axes, channels, strict=True)]
+        return [replace(chain[0], in_channels=self.in_channels), *chain[1:-1], replace(chain[-1], bias=self.bias)]
+
+    def _with_axes(self, axes: Sequence[int], channels: int) -> BaseConvolution:
+        """Convolution without bias that has the kernel of this one along some axes."""
+        if not axes:
+            return _POINTWISE[len(self.spatial)](channels, 1, groups=self.groups, bias=False)
+        changes: dict[str, Any] = {}
+        for name, neutral in _NEUTRAL.items():
+            given = getattr(self, name, neutral)
+            if given != neutral and not isinstance(given, str) and len(axes) < len(self.spatial):
+                sizes = per_axis(given, len(self.spatial))
+                changes[name] = tuple(size if axis in axes else neutral for axis, size in enumerate(sizes))
+        return replace(self, out_channels=channels, bias=False, in_channels=None, **changes)
+
+    def kernel_tensor(self, weight: np.ndarray) -> np.ndarray:
+        return weight.reshape(self.groups, -1, *weight.shape[1:])
+
+    def kernel_weight(self, tensor: np.ndarray) -> np.ndarray:
+        return tensor.reshape(-1, *tensor.shape[2:])
+
+    def result_rows(self, y: Tensor) -> Tensor:
+        return y.movedim(1, -1).reshape(-1, y.shape[1])
 
     def torch(self, spell: TorchSpelling) -> str:
         return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **spell.options(**self._options()))
@@ -222,8 +255,8 @@ class Convolution(BaseConvolution, abstract=True):
         rows = windows.movedim(1, axes + 1)
         return rows.reshape(rows.shape[: axes + 1].numel(), self.groups, -1).transpose(0, 1)
 
-    def result_rows(self, y: Tensor) -> Tensor:
-        return y.movedim(1, -1).reshape(-1, y.shape[1])
+    def kernel_steps(self, axis: int) -> list[int | None]:
+        return [self.dilations[axis] * element for element in range(self.kernel[axis])]
 
     def factors(self, rank: int) -> tuple[Self, Self] | None:
         """A convolution with `rank` output channels, then a pointwise convolution; None with groups."""
@@ -305,148 +338,5 @@ def _is_depthwise(spell: OnnxSpelling) -> bool:
     return bool(sizes["i"] == sizes["o"] == 1 and sizes["g"] != 1)
 
 
-@operator
-class TransposedConvolution(BaseConvolution, abstract=True):
-    """Base of transposed convolutions; a subclass for each number of spatial axes declares the signature."""
-
-    family = "conv"
-    traits: ClassVar[Traits] = (Quantizable("weight", channel_axis=1),)
-
-    out_channels: int = attribute(doc="output channels")
-    kernel_size: SpatialSizes = attribute(doc="size of the kernel: one number, or one for each spatial axis")
-    stride: SpatialSizes = attribute(1, doc="step between windows of the result")
-    padding: SpatialSizes = attribute(0, doc="elements removed from both sides of the result")
-    output_padding: SpatialSizes = attribute(0, doc="additional elements at the end of the result")
-    groups: int = attribute(1, index="g", phrase="groups", doc="number of groups of input and output channels")
-    bias: bool = attribute(True, doc="add a learned bias to each channel")
-    dilation: SpatialSizes = attribute(1, doc="distance between the elements of a window")
-    in_channels: int | None = attribute(None, keyword=True, doc="expected number of input channels, if given")
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
-        check_sizes(self, len(self.spatial), 0, "padding", "output_padding")
-        steps = zip(self._end_padding, self.strides, self.dilations)
-        if any(extra >= max(stride, dilation) for extra, stride, dilation in steps):
-            raise bad_attribute(self, "output_padding", "smaller than the stride or the dilation")
-
-    @property
-    def _padding(self) -> tuple[int, ...]:
-        return per_axis(self.padding, len(self.spatial))
-
-    @property
-    def _end_padding(self) -> tuple[int, ...]:
-        return per_axis(self.output_padding, len(self.spatial))
-
-    def transposed(self, extent: Extent, position: int) -> Extent:
-        """Extent of a result axis: (L - 1)·s - 2p + d(k - 1) + 1 + output_padding."""
-        span = window_span(self.kernel[position], self.dilations[position])
-        size = (extent - 1) * self.strides[position] - 2 * self._padding[position] + span + self._end_padding[position]
-        if isinstance(size, int) and size < 1:
-            raise OperatorError(
-                "shape-mismatch",
-                f"`padding` of `{self.name}` removes all of `{self.spatial[position]}`, of size {extent}",
-                operand=0,
-                attribute="padding",
-                help="use a smaller `padding`, or a larger `kernel_size`",
-            )
-        return size
-
-    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        """Number of operand elements · kernel elements · output channels of a group."""
-        sizes = inference.solution.extents
-        total: Extent = 1
-        for name in ("n", "g", "i", "o", *self.spatial, *(f"k{index}" for index in self.spatial)):
-            total = total * sizes[name]
-        return total
-
-    def torch_forward(self, weight: str) -> str:
-        options = ", ".join(f"self.{name}" for name in ("bias", *self._options()))
-        return f"F.{self.name}(x, {weight}, {options})"
-
-    def _options(self) -> dict[str, tuple[Any, Any]]:
-        return {
-            "stride": (self.stride, 1),
-            "padding": (self.padding, 0),
-            "output_padding": (self.output_padding, 0),
-            "groups": (self.groups, 1),
-            "dilation": (self.dilation, 1),
-        }
-
-    def onnx(self, spell: OnnxSpelling) -> str:
-        """Add `ConvTranspose`, also for an `output_padding` of at least the stride.
-
-        PyTorch requires that `output_padding` is less than the stride or less than the dilation.  ONNX Runtime requires
-        that it is less than the stride.  A value that ONNX Runtime refuses is subtracted from the padding at the end
-        instead, which gives a result of the same size.  If this padding would be negative, zeros are appended to the
-        operand.  Each zero lengthens the result by the stride, so the padding at the end must be larger by the stride.
-        """
-        extra, value = self._end_padding, spell.operands[0]
-        longer = any(one >= stride for one, stride in zip(extra, self.strides))
-        zeros = [
-            max(0, -((pad - one) // stride)) if longer else 0
-            for one, pad, stride in zip(extra, self._padding, self.strides)
-        ]
-        if any(zeros):
-            before = [0] * (4 + len(zeros))  # no padding before any axis, nor after batch and channels
-            value = spell.add("Pad", value, spell.constant([*before, *zeros]))
-        end = self._padding
-        if longer:
-            steps = zip(self._padding, zeros, self.strides, extra)
-            end = tuple(pad + count * stride - one for pad, count, stride, one in steps)
-        options = onnx_window(self.kernel, self.strides, (self._padding, end), self.dilations, self.groups)
-        if any(extra) and not longer:
-            options["output_padding"] = list(extra)
-        result: str = spell.add("ConvTranspose", value, *spell.weights.values(), **options)
-        return result
-
-
-@operator
-class ConvTranspose1d(TransposedConvolution):
-    """Transpose of `conv1d` as a linear map: each element of x adds a multiple of the kernel.
-
-    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t], with s = `stride`, d = `dilation` and p = `padding`.
-    The first axis of the weight has the input channels.  For L elements of x along `l`, y has
-    (L - 1)·stride - 2·padding + dilation·(kernel_size - 1) + 1 + output_padding elements.
-    """
-
-    signature = "x[n, g*i, l], weight[g*i, o, kl], bias[g*o]? -> y[n, g*o, transposed(l)]"
-    # PyTorch computes the fan-in of the initial weight from axis 1, which has the output channels here.
-    parameters = {"weight": Parameter(kaiming_uniform("o", "kl")), "bias": Parameter(uniform_fan_in("o", "kl"))}
-    example = "signal -> up: conv_transpose1d(16, 4, stride = 2, padding = 1)"
-    spatial = ("l",)
-    module = "nn.ConvTranspose1d"
-
-
-@operator
-class ConvTranspose2d(TransposedConvolution):
-    """Transpose of `conv2d` as a linear map, often used to enlarge images; see `conv_transpose1d`.
-
-    (Zeiler et al. 2010, "Deconvolutional Networks".)
-    """
-
-    signature = "x[n, g*i, h, w], weight[g*i, o, kh, kw], bias[g*o]? -> y[n, g*o, transposed(h), transposed(w)]"
-    parameters = {
-        "weight": Parameter(kaiming_uniform("o", "kh", "kw")),
-        "bias": Parameter(uniform_fan_in("o", "kh", "kw")),
-    }
-    example = "features -> up: conv_transpose2d(16, 4, stride = 2, padding = 1)"
-    spatial = ("h", "w")
-    module = "nn.ConvTranspose2d"
-    traits = (PREFERS_CHANNELS_LAST,)
-
-
-@operator
-class ConvTranspose3d(TransposedConvolution):
-    """Transpose of `conv3d` as a linear map; see `conv_transpose1d`."""
-
-    signature = (
-        "x[n, g*i, d, h, w], weight[g*i, o, kd, kh, kw], bias[g*o]?"
-        " -> y[n, g*o, transposed(d), transposed(h), transposed(w)]"
-    )
-    parameters = {
-        "weight": Parameter(kaiming_uniform("o", "kd", "kh", "kw")),
-        "bias": Parameter(uniform_fan_in("o", "kd", "kh", "kw")),
-    }
-    example = "features -> up: conv_transpose3d(8, 2, stride = 2)"
-    spatial = ("d", "h", "w")
-    module = "nn.ConvTranspose3d"
+_POINTWISE: Mapping[int, type[Convolution]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
+"""Convolution for each number of spatial axes."""

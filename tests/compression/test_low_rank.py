@@ -9,7 +9,7 @@ import torch
 from archc.compression.calibration.moments import Moments
 from archc.compression.calibration.output_metric import OutputMetric
 from archc.compression.calibration.sequential import LayerProblem
-from archc.compression.low_rank import DAMPING, Factors, Svd, factorizer
+from archc.compression.factorization.low_rank import DAMPING, Factors, Svd, factorizer
 
 M, N = 24, 40
 

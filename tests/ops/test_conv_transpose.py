@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from archc.declaration.base import Operator, OperatorError
-from archc.ops.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from archc.ops.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from archc.types.dims import evaluate, symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random

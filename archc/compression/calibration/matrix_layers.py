@@ -21,6 +21,21 @@ def matrix_obstacle(graph: Graph, layer: Layer) -> str | None:
     A layer without an obstacle has one use, outside scans, and multiplies the rows of its operand by its only matrix,
     which is not too wide, or selects rows of it.
     """
+    obstacle = use_obstacle(graph, layer)
+    if obstacle is not None:
+        return obstacle
+    weight = graph.weights[layer.weights["weight"]]
+    if type(layer.op).weight_rows is Operator.weight_rows and not layer.op.has(SELECTS_ROWS):
+        return f"`{layer.op.name}` is no product of rows with its weight"
+    if not layer.op.has(SELECTS_ROWS) and (columns := weight.size // max(1, weight.shape[0])) > MOST_COLUMNS:
+        return f"the second moments of its {columns:,} inputs would need too much memory"
+    if layer.node.types[0].rank < (1 if layer.op.has(SELECTS_ROWS) else 2):
+        return "its operand has no axis of samples"
+    return None
+
+
+def use_obstacle(graph: Graph, layer: Layer) -> str | None:
+    """Reason why a layer has no operand of its own, or has no single matrix, or None."""
     if set(layer.weights) != {"weight"}:
         return f"`{layer.op.name}` has {len(layer.weights)} weights" if layer.weights else "its weight is a vector"
     if len(layer.nodes) != 1:
@@ -28,10 +43,4 @@ def matrix_obstacle(graph: Graph, layer: Layer) -> str | None:
     weight = graph.weights[layer.weights["weight"]]
     if not weight.storage.elementwise:
         return f"its weight is stored as {weight.storage}"
-    if type(layer.op).weight_rows is Operator.weight_rows and not layer.op.has(SELECTS_ROWS):
-        return f"`{layer.op.name}` is no product of rows with its weight"
-    if not layer.op.has(SELECTS_ROWS) and (columns := weight.size // max(1, weight.shape[0])) > MOST_COLUMNS:
-        return f"the second moments of its {columns:,} inputs would need too much memory"
-    if layer.node.types[0].rank < (1 if layer.op.has(SELECTS_ROWS) else 2):
-        return "its operand has no axis of samples"
     return None if layer.node in set(schedule(graph)) else "it is in a scan"

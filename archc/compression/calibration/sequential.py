@@ -33,6 +33,19 @@ SIGNIFICANCE = 2
 
 
 @frozen_by_identity
+class Product:
+    """A product of a weight with rows that are computed from the operand of a layer.
+
+    Attributes:
+        weight: [channels, ...]; flattened, it is W of `Operator.weight_rows`.
+        rows: see `Operator.weight_rows`.
+    """
+
+    weight: np.ndarray
+    rows: Callable[[torch.Tensor], torch.Tensor | None]
+
+
+@frozen_by_identity
 class LayerProblem:
     """The approximation of one weight, on the operands that its layer gets in the compressed model.
 
@@ -104,6 +117,7 @@ def compress_sequentially(
     metrics: Mapping[Node, OutputMetric],
     store: Store[Result],
     refit: bool = True,
+    products: Mapping[Node, Product] | None = None,
 ) -> None:
     """Compress the weights of layers in the order of the data flow.
 
@@ -117,13 +131,16 @@ def compress_sequentially(
         metrics: the output metrics of nodes; rows without an effect on the outputs are left out.
         store: called once for each node.
         refit: False to compress the original weights.
+        products: the products to refit, for nodes whose weight becomes a product of several; for other nodes, it is
+            that of the operand with the weight.
     """
-    left = dict(solvers)
+    left, products = dict(solvers), products or {}
     for node in steps.nodes():
         solver = left.pop(node, None)
         if solver is None:
             continue
-        store(node, _compressed(graph, steps, node, solver, metrics.get(node), refit))
+        product = products.get(node) or Product(graph.weight_values(node.weights["weight"]), node.op.weight_rows)
+        store(node, _compressed(graph, steps, node, product, solver, metrics.get(node), refit))
         steps.changed(*node.weights.values())
         if not left:
             break  # the rest of the model need not be evaluated
@@ -133,6 +150,7 @@ def _compressed(
     graph: Graph,
     steps: Lockstep,
     node: Node,
+    product: Product,
     solver: Solver[Result],
     metric: OutputMetric | None,
     refit: bool,
@@ -140,8 +158,8 @@ def _compressed(
     import torch
 
     path, bias_path = node.weights["weight"], node.weights.get("bias")
-    weight = graph.weight_values(path)
-    sample = node.op.weight_rows(next(steps.operands(node))[1][:1])
+    weight = product.weight
+    sample = product.rows(next(steps.operands(node))[1][:1])
     if sample is None:
         return CompressedMatrix(solver(LayerProblem(path, weight, None, (), metric)).result, None, 0)
     rows = _tensor(weight).flatten(1)
@@ -149,7 +167,7 @@ def _compressed(
     channels = len(rows) // groups
     parts = torch.split(rows, channels)
     moments = [Moments(columns, channels, bias_path is not None, part if refit else None) for part in parts]
-    for x, y, sizes in _rows_and_targets(graph, steps, node, metric):
+    for x, y, sizes in _rows_and_targets(graph, steps, node, product, metric):
         for group, each in enumerate(moments):
             each.add(x[group], y[:, group * channels : (group + 1) * channels], sizes)
     if not all(each.finite for each in moments):
@@ -184,7 +202,7 @@ def _refitted_bias(moments: Moments, bias: torch.Tensor, rows: torch.Tensor, val
 
 
 def _rows_and_targets(
-    graph: Graph, steps: Lockstep, node: Node, metric: OutputMetric | None
+    graph: Graph, steps: Lockstep, node: Node, product: Product, metric: OutputMetric | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[int]]]:
     """Rows [groups, rows, columns] of the compressed operand, and their targets [rows, groups * channels].
 
@@ -192,12 +210,12 @@ def _rows_and_targets(
     """
     import torch
 
-    samples, row = sum(steps.samples), node.op.weight_rows(next(steps.operands(node))[1][:1])
+    samples, row = sum(steps.samples), product.rows(next(steps.operands(node))[1][:1])
     assert row is not None
     # Rows are left out evenly, and the operand is divided, so that a convolution needs no more memory than a layer.
     stride = max(1, samples * row.shape[1] // (ROWS_PER_COLUMN * row.shape[2] + LEAST_ROWS))
     # If the rows of a sample are more than the columns, `Moments` computes a product of the weight's size for each.
-    products = graph.weights[node.weights["weight"]].size if row.shape[1] > row.shape[2] else 0
+    products = product.weight.size if row.shape[1] > row.shape[2] else 0
     count = max(1, CHUNK // max(1, row.numel(), products))
     errors = _residual_errors(graph, steps, node)
     relevant = iter(metric.relevant) if metric is not None else repeat(None)
@@ -207,7 +225,7 @@ def _rows_and_targets(
         # The first axis can have several elements for each sample, such as windows of an image.
         length = row.shape[1] * max(1, len(operand) // own_samples)
         for start in range(0, len(operand), count):
-            x = node.op.weight_rows(operand[start : start + count])
+            x = product.rows(operand[start : start + count])
             assert x is not None
             y = node.op.result_rows(target[start : start + count])
             of_sample = torch.arange(start * row.shape[1], start * row.shape[1] + len(y)) // length

@@ -15,7 +15,8 @@ from archc.codegen.onnx import emit, run, to_model
 from archc.declaration.base import Operator
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
-from archc.ops.conv import Conv2d, ConvTranspose2d
+from archc.ops.conv import Conv2d
+from archc.ops.conv_transpose import ConvTranspose2d
 from archc.ops.linear import Embedding, Linear
 from archc.types.storage import F8E4M3, F8E5M2, Int2, Int3, Int4, NarrowFloat, PackedIntegers, Storage
 from archc.types.tensor_type import DType

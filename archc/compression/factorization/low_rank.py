@@ -71,7 +71,7 @@ class Svd:
             rows: G, [m, m], or its diagonal, [m]; None for the identity.
             columns: H, [n, n], or its diagonal, [n]; None for the identity.
         """
-        left, right = _Root(rows), _Root(columns)
+        left, right = MetricRoot(rows), MetricRoot(columns)
         found = cls.of(right.times(left.times(matrix).T).T)
         return cls(found.values, left.solve(found.left), right.solve(found.right))
 
@@ -94,10 +94,7 @@ class Svd:
 
     def rank_for(self, energy: float) -> int:
         """Smallest rank that keeps the share `energy` of the squared norm."""
-        if not self.total:
-            return 1
-        shares = np.cumsum(np.square(self.values)) / self.total
-        return min(int(np.searchsorted(shares, energy - 1e-12)) + 1, len(self.values))
+        return rank_for(self.values, energy)
 
     def factors(self, rank: int) -> tuple[Array, Array]:
         """Factors A (r × n) and B (m × r) with W ≈ BA.
@@ -113,7 +110,20 @@ class Svd:
         return (right * root).T, left / np.where(root > 0, root, 1)
 
 
-class _Root:
+def rank_for(values: Array, energy: float) -> int:
+    """Smallest number of singular values with the share `energy` of the squared norm.
+
+    Args:
+        values: the singular values, the largest first.
+    """
+    total = float(np.square(values).sum())
+    if not total:
+        return 1
+    shares = np.cumsum(np.square(values)) / total
+    return min(int(np.searchsorted(shares, energy - 1e-12)) + 1, len(values))
+
+
+class MetricRoot:
     """R with a metric M = R Rᵀ that is damped, so that it is invertible.
 
     Args:

@@ -1,0 +1,1 @@
+"""Factorization of weights into factors of low rank."""
