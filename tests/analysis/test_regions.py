@@ -60,12 +60,22 @@ def test_the_memory_of_a_decoder_is_no_entry() -> None:
     build = Build()
     memory = build.layer("linear", build.input(5, 3, name="source"), 4, name="encode")
     states = build.layer("linear", build.input(5, 3), 4, name="embed")
-    cross = build.layer("attention", states, memory, memory, 2)
-    y = build.layer("add", states, build.layer("linear", cross, 4, name="out"))
-    graph = build.done(y)
-    (region,) = Regions(graph, {}).steps
-    assert region.entry.producer is graph.layers()["embed"]
-    assert region.layers == ["encode", "out"]  # the memory has no other use
+    for name in ("a", "b"):
+        cross = build.layer("attention", states, memory, memory, 2)
+        states = build.layer("add", states, build.layer("linear", cross, 4, name=f"out_{name}"))
+    graph = build.done(build.layer("linear", states, 2, name="head"))
+    steps = Regions(graph, {}).steps
+    assert [step.layers for step in steps] == [["out_a"], ["out_b"]]
+    assert steps[0].entry.producer is graph.layers()["embed"]
+
+
+def test_a_skip_connection_has_priority_over_a_later_post_dominator() -> None:
+    """The concatenation is the post-dominator of both blocks."""
+    build = Build()
+    x = build.layer("linear", build.input(3), 4, name="stem")
+    both = build.layer("concat", x, branch(build, x, "a"), dim=1)
+    joined = build.layer("linear", both, 4, name="join")
+    assert layers(build.done(build.layer("linear", joined, 2, name="head"))) == ["a_up to a_down"]
 
 
 def test_a_value_with_another_use_ends_a_region() -> None:
