@@ -36,6 +36,7 @@ SCRIPTS = {
     "quantizers": "Quantizers of a Transformer with trained weights",
     "structures": "A Transformer with trained weights, factorized, narrowed, shortened and masked",
     "pivoted": "Low-rank factors with an identity block",
+    "shrinking": "`archc shrink` on a Transformer with trained weights, beside single methods",
     "recurrent_int8": "Recurrent layers in int8 in ONNX Runtime",
     "packed_weights": "Forms of int4 weights in ONNX",
     "onnx_forms": "Quantized models with and without operators of ONNX Runtime",

@@ -31,13 +31,16 @@ NEIGHBOURS = 10
 
 def compile_minilm(passes: str = "", calibration: Feeds | None = None) -> Compiled:
     """Compile MiniLM-L6 with its trained weights."""
-    return archc.compile(
-        ROOT / "specs" / "minilm.arch",
-        weights=model_folder() / "model.safetensors",
-        rename=ROOT / "specs" / "names" / "minilm.names",
-        passes=passes,
-        calib=calibration if passes else None,
-    )
+    return archc.compile(**minilm_arguments(), passes=passes, calib=calibration if passes else None)
+
+
+def minilm_arguments() -> dict[str, Any]:
+    """Arguments of `archc.compile` for MiniLM-L6 with its trained weights."""
+    return {
+        "text": ROOT / "specs" / "minilm.arch",
+        "weights": model_folder() / "model.safetensors",
+        "rename": ROOT / "specs" / "names" / "minilm.names",
+    }
 
 
 def model_folder() -> Path:

@@ -29,6 +29,7 @@ TINY = {
     "narrowed_cnns": "--models resnet18 --side 32 --batches 1 --rounds 1 --out out/test-narrowed-cnns",
     "structures": "--quick --held 12 --rounds 1 --rows masks --out out/test-structures",
     "pivoted": "--tiny",
+    "shrinking": "--quick --held 12 --points 0.6 --time 0s --no-singles --out out/test-shrinking",
     "quantizers": "--quick --held 12 --rounds 1 --seconds 0.001 --recipes quant --rivals --out out/test-quantizers",
     "streaming_quant": "--depth 1 --width 64 --out out/test-streaming",
     "resnet_static": "--side 32 --batches 1 --rounds 1 --calibration 2 --observed-norms",
@@ -64,6 +65,7 @@ ROWS = {
     "narrowed_cnns": 2,
     "structures": 2,
     "pivoted": 2,
+    "shrinking": 1,
     "streaming_quant": 2,
     "resnet_static": 5,
 }
