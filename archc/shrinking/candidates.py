@@ -20,6 +20,7 @@ Structure = tuple[tuple[str, float], ...]
 KINDS: Mapping[str, str] = {
     "channels": 'prune({counted} = {left}, scheme = "channel")',
     "rank": "lowrank({counted} = {left})",
+    "depth": 'prune({counted} = {left}, scheme = "depth")',
 }
 """Pass of each kind, as text, with the name of the counted quantity and the amount that remains."""
 DYNAMIC = 'quant(scheme = "dynamic")'

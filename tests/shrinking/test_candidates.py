@@ -26,10 +26,12 @@ def test_every_structure_ends_at_the_limit(name: str) -> None:
     found = plan.first()
     assert all(passes.startswith("fold") for passes in found)
     structures = [passes for passes in found if budgets(passes, name)]
-    assert len(structures) == 2
-    trials = [Trial(each, Figures(9, 9, 9, {}), 0.9 + ("prune" in each) / 20, 0.0) for each in found]
+    assert len(structures) == 3
+    trials = [Trial(each, Figures(9, 9, 9, {}), 0.9 + ("channel" in each) / 20, 0.0) for each in found]
     structures += (pairs := [passes for passes in plan.refined(trials, 1) if passes.count(f"{name} = ") == 2])
-    assert len(pairs) == 2 and len({passes.index("prune") < passes.index("lowrank") for passes in pairs}) == 2
+    for other in ("lowrank", "depth"):
+        orders = {passes.index("channel") < passes.index(other) for passes in pairs if other in passes}
+        assert orders == {False, True}
     for passes in structures:
         numbers = budgets(passes, name)
         assert numbers[-1] == limit
@@ -53,7 +55,7 @@ def test_later_rounds_try_new_candidates_and_find_a_better_split(goal: Goal) -> 
         first = (budgets(passes, "macs") or budgets(passes, "params") or [0])[0]
         total = ORIGINAL.macs if "macs" in passes else ORIGINAL.params
         wanted = 0.5**0.75
-        agreement = 1 - abs(first / total - wanted) if "prune" in passes else 0.5
+        agreement = 1 - abs(first / total - wanted) if "channel" in passes else 0.5
         size = (budgets(passes, "bytes") or [ORIGINAL.bytes])[-1]
         macs = (budgets(passes, "macs") or [ORIGINAL.macs])[-1]
         return Trial(passes, Figures(size, macs, ORIGINAL.params, {}), agreement, 0.0)
