@@ -32,6 +32,7 @@ SCRIPTS = {
     "resnet_static": "Static int8 convolutional networks against ONNX Runtime's quantizer",
     "depthwise": "A trained network of depthwise convolutions in int8",
     "quantize_dynamic": "ONNX Runtime's quantizer on emitted models",
+    "pitch": "A convolutional network with trained weights, factorized",
     "speaker": "The speaker encoder with trained weights, in int8",
     "quantizers": "Quantizers of a Transformer with trained weights",
     "structures": "A Transformer with trained weights, factorized, narrowed, shortened and masked",

@@ -15,7 +15,7 @@ from archc.types.storage import Float8Storage, Int8, LowRankStorage, PackedInteg
 
 
 def has_float_factors(layer: Layer, weight: Weight) -> bool:
-    """Return whether a weight is stored as two factors in floats, in a layer that computes with their product.
+    """Return whether a weight is stored as two factors in floats, and computed as their product.
 
     In other layers, factors in integers would prevent integer kernels.
     """

@@ -30,6 +30,7 @@ TINY = {
     "structures": "--quick --held 12 --rounds 1 --rows masks --out out/test-structures",
     "pivoted": "--tiny",
     "shrinking": "--quick --held 12 --points 0.6 --time 0s --no-singles --out out/test-shrinking",
+    "pitch": "--model crepe_tiny --shares 0.6 --sounds 2 --held 2 --rounds 1",
     "quantizers": "--quick --held 12 --rounds 1 --seconds 0.001 --recipes quant --rivals --out out/test-quantizers",
     "streaming_quant": "--depth 1 --width 64 --out out/test-streaming",
     "resnet_static": "--side 32 --batches 1 --rounds 1 --calibration 2 --observed-norms",
@@ -66,6 +67,7 @@ ROWS = {
     "structures": 2,
     "pivoted": 2,
     "shrinking": 1,
+    "pitch": 3,
     "streaming_quant": 2,
     "resnet_static": 5,
 }
