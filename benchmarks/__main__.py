@@ -16,6 +16,7 @@ SCRIPTS = {
     "digits": "The digit classifier, trained and compressed",
     "pruning": "The digit classifier, pruned",
     "pruned_widths": "Channels pruned to aligned widths",
+    "factor_speed": "Single layers with two factors of low rank",
     "narrowed_cnns": "Convolutional networks with fewer channels, beside torch-pruning",
     "perceptron": "A perceptron at a quarter of its rank, and in int8",
     "tutorials": "The tutorials",
