@@ -1,4 +1,4 @@
-"""Speed of single layers with two factors, of the largest rank that `lowrank` accepts under a budget.
+"""Speed of layers with two factors, of the largest rank that `lowrank` accepts under a budget.
 
 `lowrank` refuses ranks for which its cost model expects a slower layer.  Factors of a smaller rank are faster, so the
 largest accepted rank shows whether the model is right: no layer of the table may be slower than before.  A second rank
@@ -66,7 +66,7 @@ class Factored:
 
 
 def accepted_rank(text: str, batch: int) -> int | None:
-    """The largest multiple of 8 that is a rank with a faster layer, according to the cost model of `lowrank`."""
+    """The largest multiple of 8 with a faster layer, according to the cost model of `lowrank`."""
     graph = archc.parse(text)
     (matrices,) = matrices_of_layers(graph, {"N": batch}).values()
     assert not isinstance(matrices, str), matrices
