@@ -142,6 +142,9 @@ class Search:
         try:
             compiled = self.original
             for compiled, following in self.runs.steps(passes) if passes else ():
+                if not compiled.passes[-1].changed:
+                    idle = f"`{compiled.passes[-1].text}` changes nothing, so a shorter pipeline gives the same"
+                    return Trial(passes, None, 0.0, time.monotonic() - start, idle)
                 if not following:
                     break
                 beginning = " -> ".join(passes.split(" -> ")[:-following])

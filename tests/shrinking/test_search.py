@@ -175,3 +175,13 @@ def test_warnings_are_errors_before_the_search(file: Path, tmp_path: Path) -> No
 
 def half(found: object, expected: object, inputs: object) -> float:
     return 0.5
+
+
+def test_a_pass_that_changes_nothing_makes_no_pipeline_of_its_own(
+    file: Path, data: dict[str, np.ndarray[Any, Any]], tmp_path: Path
+) -> None:
+    """The network has no block that one layer could replace."""
+    found = archc.shrink(file, calib=data, macs=0.6, output=tmp_path / "small", timed=False, emit=["onnx"])
+    shorter = [trial for trial in found.trials if 'scheme = "depth"' in trial.passes]
+    assert shorter and all(trial.figures is None and "changes nothing" in trial.failure for trial in shorter)
+    assert found.front and not any("depth" in trial.passes for trial in found.front)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,23 @@ AGREEMENTS = {"a": 0.99, "b": 0.9, "b -> c": 0.8, "d": 0.995, "d -> c": 0.992, "
 """Agreement after the passes of an imaginary pipeline."""
 
 
+class Imaginary(str):
+    """The text of a pipeline, in place of the model that it makes."""
+
+    passes = (SimpleNamespace(changed=True),)
+
+
 class Runs:
-    """Pipelines that do nothing, and note what ran."""
+    """Imaginary pipelines, which note what ran."""
 
     def __init__(self, model: Compiled):
         self.model, self.ran = model, list[str]()
 
-    def steps(self, passes: str) -> Iterator[tuple[str, int]]:
+    def steps(self, passes: str) -> Iterator[tuple[Imaginary, int]]:
         names = passes.split(" -> ")
         for number in range(1, len(names) + 1):
             self.ran.append(" -> ".join(names[:number]))
-            yield self.ran[-1], len(names) - number
+            yield Imaginary(self.ran[-1]), len(names) - number
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def _failures(found: Shrunk) -> list[str]:
     lines = [f"  {trial.passes}: {trial.failure}" for trial in failed[:MOST_FAILURES]]
     if len(failed) > MOST_FAILURES:
         lines.append(f"  and {len(failed) - MOST_FAILURES} more; trials.json has all")
-    return ["\n".join(["pipelines that failed:", *lines])]
+    return ["\n".join(["pipelines that gave no model of their own:", *lines])]
 
 
 def _choice(found: Shrunk) -> str:
