@@ -58,7 +58,7 @@ def mask_elements(graph: Graph, context: Context, pruning: ElementPruning, wante
             size = sum(graph.weights[path].size for path in parts)
             zeros = sum(after[path] for path in parts)
             own = None if set(parts) & set(by_magnitude) else method
-            _remark(context, layer, size, sum(before[path] for path in parts), zeros, own)
+            _remark(context, layer, size, sum(before[path] for path in parts), zeros, own, in_rows)
             pruned = zeros > sum(before[path] for path in parts)
             if pruned and scope == "global" and not isinstance(goal, KeptPattern):
                 _warn_of_share(context, layer, zeros / max(size, 1), goal)
@@ -75,13 +75,16 @@ def _masked(graph: Graph, path: str) -> int:
     return int((~elements_left(graph, path)).sum())
 
 
-def _remark(context: Context, layer: str, size: int, before: int, after: int, method: DataMethod | None) -> None:
+def _remark(
+    context: Context, layer: str, size: int, before: int, after: int, method: DataMethod | None, in_rows: bool
+) -> None:
     """Add a remark on the number of zero weights of a layer.
 
     Args:
         size: number of weights.
         before, after: number of masked weights before and after the pass.
         method: None for magnitudes.
+        in_rows: True for a pattern, which masks weights of every row with more weights than it keeps.
     """
     share = after / max(size, 1)
     figures: dict[str, float | int | str] = {"weights": size, "zeros": after, "sparsity": round(share, 6)}
@@ -95,7 +98,12 @@ def _remark(context: Context, layer: str, size: int, before: int, after: int, me
     elif after:
         context.left(layer, f"{share:.1%} of its weights are zero already", **figures)
     else:
-        context.left(layer, "none of its weights is among the smallest", **figures)
+        reason = (
+            "its rows have no more weights than the pattern keeps"
+            if in_rows
+            else "none of its weights is among the smallest"
+        )
+        context.left(layer, reason, **figures)
 
 
 def _warn_of_share(context: Context, layer: str, share: float, sparsity: float) -> None:

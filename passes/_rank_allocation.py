@@ -152,6 +152,13 @@ def _too_small(graph: Graph, budget: ModelBudget, before: int, limit: int, least
     if budget.measure == "bytes":
         least = -(-(least + MARGIN) // MARGIN) * MARGIN
     option, name, share = budget.measure, NAMES[budget.measure], math.ceil(100 * least / before) / 100
+    if least >= before:
+        return error(
+            "budget-too-small",
+            f"`lowrank` cannot reduce `{graph.name}` below {before:,} {name}: as two factors, no layer"
+            " is both smaller and at least as fast",
+            help="leave out the pass, or ask for factors with `rank`, such as `rank = 4`",
+        )
     also = f", or `{option} = {share:g}`" if share <= 1 else ""
     return error(
         "budget-too-small",

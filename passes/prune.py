@@ -37,8 +37,8 @@ class Prune(Pass):
 
     `method = "wanda"` masks the elements of each row with the smallest |w|·‖x‖, for the operand x, and refits only the
     bias (Sun et al. 2023, "A Simple and Effective Pruning Approach for Large Language Models"): it is faster, and less
-    accurate.  Both methods apply to linear layers and convolutions with one use outside scans; other weights are pruned
-    by magnitude.
+    accurate.  Both methods apply to linear layers and convolutions with one use outside scans; other weights, also
+    those of transposed convolutions, are pruned by magnitude.
 
     Without data, or with `method = "magnitude"`, the weights with the smallest absolute values are masked (Han et al.
     2015, "Learning both Weights and Connections for Efficient Neural Networks").  With `scope = "global"`, one

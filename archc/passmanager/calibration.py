@@ -261,7 +261,7 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
         raise error(
             "calibration-not-finite",
             f"{where}: `{value.name}` holds a NaN or an infinity",
-            help="remove the samples with a NaN or an infinity: no quantization range covers them",
+            help="remove the samples with a NaN or an infinity: no pass can measure with them",
         )
     with np.errstate(over="ignore"):
         converted = np.asarray(array, wanted, order="C")

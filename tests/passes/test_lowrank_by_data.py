@@ -202,6 +202,13 @@ def test_the_least_budget_is_named_and_works(measure: str) -> None:
             archc.compile(TEXT, passes=f"lowrank({measure} = {int(found[1]) - 1})", emit="onnx")
 
 
+def test_a_model_that_factors_cannot_make_smaller_is_refused_without_advice_on_the_budget() -> None:
+    with pytest.raises(ArchcError, match="no layer is both smaller and at least as fast") as refused:
+        archc.compile("model m { input x: f32[N, 3]  output y = x -> l: linear(3) }", passes="lowrank(params = 0.5)")
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "budget-too-small" and diagnostic.help is not None and "params" not in diagnostic.help
+
+
 def test_layers_that_the_data_cannot_factorize_are_factorized_by_their_weights() -> None:
     def twice() -> Graph:
         build = Build()

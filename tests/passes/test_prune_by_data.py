@@ -121,6 +121,12 @@ def graph_shape(graph: Graph) -> tuple[int, ...]:
     return (8, *(int(str(dim)) for dim in graph.inputs[0].type.shape[1:]))
 
 
+def test_rows_with_no_more_weights_than_the_pattern_keeps_stay() -> None:
+    (report,) = run(mlp(2, 8, 2), Prune(pattern="2:4", method="magnitude"))
+    assert remarks(report, "left")["fc1"] == "its rows have no more weights than the pattern keeps"
+    assert "fc2" in remarks(report, "rewrote")
+
+
 def test_patterns_need_inputs_along_rows() -> None:
     build = Build()
     x = build.layer("conv_transpose2d", build.input(4, 6, 6), 8, 3, name="up")
