@@ -11,8 +11,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
 
+# One thread for each of the two workers: on two cores, more threads wait for one another and waste processor time.
 test: .venv/installed  ## all tests except the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
